@@ -1,0 +1,1 @@
+"""The command line: `python -m experiments.train` and its companions."""

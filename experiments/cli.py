@@ -1,0 +1,175 @@
+"""What all commands share: arguments, config files, errors of use, exit codes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_jax.config import Config, load
+from gru_jax.errors import UsageError, closest, listing
+from gru_jax.settings import Text, flatten
+
+EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
+
+
+def parse(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split arguments into the named flags and the overrides `--config.a.b=value`.
+
+    Args:
+        argv: arguments, as `--name=value` or `--name value`.
+        flags: names that are allowed; overrides are if `config` is.
+
+    Raises:
+        UsageError: a stray, unknown, repeated or empty argument.
+    """
+    values: dict[str, str] = {}
+    overrides: dict[str, str] = {}
+    waiting = list(argv)
+    while waiting:
+        argument = waiting.pop(0)
+        if not argument.startswith("--"):
+            hint = f"; did you mean '--{argument}'?" if "=" in argument else ""
+            raise UsageError(f"{argument!r}: stray argument; allowed are {_flag_list(flags)}{hint}")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise UsageError(f"--{name}: a value is needed, --{name}=VALUE")
+            value = waiting.pop(0)
+        is_override = name.startswith("config.") and "config" in flags
+        if name not in flags and not is_override:
+            raise UsageError(f"--{name}: no such flag; allowed are {_flag_list(flags)}{closest(name, flags)}")
+        if not value:
+            raise UsageError(f"--{name}=: a value is needed")
+        target = overrides if is_override else values
+        key = name.removeprefix("config.") if is_override else name
+        if key in target:
+            raise UsageError(f"--{name}={value}: given twice")
+        target[key] = value
+    return values, overrides
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
+
+    Raises:
+        UsageError: whatever is wrong with the file or with a key, in one line.
+    """
+    values = read_config_file(spec)
+    overrides = overrides or {}
+    known = [*flatten(Config().to_dict()), *flatten(values)]
+    for key, text in overrides.items():
+        _override(values, key, text, overrides, known)
+    return load(values)
+
+
+def read_config_file(spec: str) -> dict[str, Any]:
+    """What `get_config` of a config file returns, as nested dicts."""
+    name, colon, argument = spec.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        folder = path.parent
+        present = sorted(str(p) for p in folder.glob("*.py")) if folder.is_dir() else []
+        allowed = f"; there are {listing(present)}{closest(name, present)}" if present else ""
+        raise UsageError(f"--config={name}: no such file{allowed}")
+    arguments = [argument] if colon else []
+    try:
+        get_config = _import(path).get_config
+        inspect.signature(get_config).bind(*arguments)
+        config = get_config(*arguments)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's file may raise
+        raise UsageError(f"--config={spec}: {_where(error, path)}{type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, ConfigDict | Mapping):
+        raise UsageError(f"--config={spec}: get_config returned a {type(config).__name__}; allowed is a ConfigDict")
+    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+
+
+def main(command: Callable[[Sequence[str]], int], usage: str) -> None:
+    """Run a command with the arguments of this process, and exit as the design says."""
+    argv = sys.argv[1:]
+    if any(argument in ("--help", "-h") for argument in argv):
+        print(usage)
+        sys.exit(0)
+    try:
+        code = command(argv)
+    except UsageError as error:
+        code = fail(error, EXIT_USAGE)
+    except OSError as error:
+        code = fail(f"{error.filename or 'input/output'}: {error.strerror or error}", EXIT_USAGE)
+    except KeyboardInterrupt:
+        code = fail("interrupted; the same command with the same --workdir goes on", EXIT_INTERRUPTED)
+    sys.exit(code)
+
+
+def fail(message: object, code: int) -> int:
+    """Print one `error:` line and return the exit code."""
+    print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def describe_configs(folder: Path) -> str:
+    """A line for each config file of a folder: its path and the first line of its docstring."""
+    lines = []
+    for path in sorted(folder.glob("*.py")):
+        summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+        lines.append(f"  {folder.name}/{path.name:<20} {summary}")
+    return "\n".join(lines)
+
+
+def describe_keys() -> str:
+    """Every key of the config with its default, a line each."""
+    return "\n".join(f"  --config.{key}={value}" for key, value in flatten(Config().to_dict()).items())
+
+
+def _override(
+    values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]
+) -> None:
+    *sections, last = key.split(".")
+    where: Any = values
+    for section in sections:
+        where = where.setdefault(section, {})
+        if not isinstance(where, dict):
+            raise UsageError(f"--config.{key}={text}: {section} is no section{closest(key, known)}")
+    if not sections and last not in {k.split(".")[0] for k in known}:
+        same = [k for k in known if k.split(".")[-1] == last]
+        hint = f"; did you mean {same[0]!r}?" if same else closest(key, known)
+        raise UsageError(f"--config.{key}={text}: no such key{hint}")
+    where[last] = Text(text)
+    # A duration in the other unit that the file gave is replaced, one that the command line gave is a contradiction.
+    for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+        twin = last.removesuffix(unit) + other
+        if last.endswith(unit) and ".".join([*sections, twin]) not in overrides:
+            where.pop(twin, None)
+
+
+def _flag_list(flags: Sequence[str]) -> str:
+    extra = ["--config.KEY=VALUE"] if "config" in flags else []
+    return listing([f"--{flag}" for flag in flags] + extra)
+
+
+def _import(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--config={path}: allowed is a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _where(error: Exception, path: Path) -> str:
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.absolute()]
+    lines += [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

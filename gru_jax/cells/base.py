@@ -1,0 +1,218 @@
+"""What a cell is: affine maps joined by pointwise functions, written once.
+
+A cell states the gates that read the input, the gates that read the state, and one function `equations` that joins
+their products. It never multiplies by a matrix itself: it is handed `dense`, and whoever calls decides what that
+does. `step` hands it a product; a backward pass or an instrument may hand it something else.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.initializers import Scheme
+
+Params = Mapping[str, Any]
+Carry = Any  # `h [..., H]`, or a tuple of such arrays whose first is h
+Gates = dict[str, Array]
+Dense = Callable[[str, Array], Array]
+
+
+class Memory(NamedTuple):
+    """Which gate holds a cell's memory: it keeps the fraction sigmoid(sign * logit) of its state at each step.
+
+    `write` names the gate that scales what is written, where the cell has a separate one.
+    """
+
+    gate: str
+    sign: int
+    write: str | None = None
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "identity": lambda x: x,
+    # x + 1/2 above zero, a sigmoid below: positive, continuous, for products in log space (Feng et al. 2024, listing 6)
+    "positive": lambda x: jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x)),
+}
+
+
+def carry_dtype(dtype: Any) -> Any:
+    """The type a carry is kept in when inputs have type `dtype`: float64 for float64, else float32."""
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell(abc.ABC):
+    """A recurrent cell: frozen, hashable, without parameters of its own.
+
+    Parameters are `{"W": {gate: [D, H]}, "b": {gate: [H]}, "U": {gate: [H, H]}, "c": {gate: [H]}}`: with x the input
+    and q a state-like vector, gate g sees u_g = x W_g + b_g and dense(g, q) = q U_g + c_g. A bias `c` exists only where
+    it is not the same thing as `b`; groups without a gate are left out.
+
+    Products run in the type of `x`; everything pointwise and the carry run in float32, or float64 if `x` is float64.
+    """
+
+    activations: ClassVar[tuple[str, ...]] = ("tanh", "relu")
+    carry_parts: ClassVar[int] = 1
+
+    @property
+    @abc.abstractmethod
+    def input_gates(self) -> tuple[str, ...]:
+        """Gates with an input kernel `W` and a bias `b`."""
+
+    @property
+    @abc.abstractmethod
+    def recurrent_gates(self) -> tuple[str, ...]:
+        """Gates with a recurrent kernel `U`."""
+
+    @property
+    def recurrent_biases(self) -> tuple[str, ...]:
+        """Gates whose recurrent product has a bias `c` of its own."""
+        return ()
+
+    @property
+    def memory(self) -> Memory | None:
+        """The gate that sets how long the cell remembers, or None where there is none."""
+        return None
+
+    @abc.abstractmethod
+    def equations(self, dense: Dense, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, Gates]:
+        """The cell itself.
+
+        Args:
+            dense: `dense(gate, q)` is the recurrent product of `q [..., H]`, with its bias.
+            carry: the state before this step.
+            u: input products of every input gate, `[..., H]`.
+
+        Returns:
+            The next carry, and every gate's value by name, `[..., H]`.
+        """
+
+    # What follows is derived and the same for every cell.
+
+    def init(
+        self,
+        key: PRNGKeyArray,
+        input_size: int,
+        hidden_size: int,
+        scheme: Scheme | None = None,
+        dtype: Any = jnp.float32,
+    ) -> dict[str, dict[str, Array]]:
+        """Draw parameters.
+
+        Args:
+            key: a typed PRNG key.
+            input_size: D, at least 1.
+            hidden_size: H, at least 1.
+            scheme: how to draw; the default is Glorot-uniform inputs, orthogonal recurrence, zero biases.
+            dtype: type of the parameters.
+
+        Raises:
+            UsageError: sizes below 1, a gate in `scheme.gates` that the cell lacks, or a memory rule for a cell
+                without a memory gate.
+        """
+        scheme = Scheme() if scheme is None else scheme
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise UsageError(f"{name}={size}: must be at least 1")
+        self.check_scheme(scheme)
+        params = {
+            "W": {g: scheme.input_kernel(key, g, (input_size, hidden_size), dtype) for g in self.input_gates},
+            "b": {g: scheme.bias_vector(key, "b", g, hidden_size, dtype) for g in self.input_gates},
+            "U": {g: scheme.recurrent_kernel(key, g, (hidden_size, hidden_size), dtype) for g in self.recurrent_gates},
+            "c": {g: scheme.bias_vector(key, "c", g, hidden_size, dtype) for g in self.recurrent_biases},
+        }
+        if self.memory is not None:
+            gate, sign, write = self.memory
+            retention = scheme.retention_logit(key, gate, hidden_size, dtype)
+            if retention is not None:
+                params["b"][gate] = sign * retention
+                if write is not None and scheme.ties_write_gate(gate):
+                    params["b"][write] = -retention
+        return {group: gates for group, gates in params.items() if gates}
+
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Raise `UsageError` where `scheme` names a gate or a memory rule that this cell lacks."""
+        gates = sorted({*self.input_gates, *self.recurrent_gates})
+        for gate in scheme.gates:
+            check_choice("gates", gate, gates)
+        if self.memory is None and scheme.gate_bias not in ("same", "zeros"):
+            raise UsageError(
+                f"gate_bias={scheme.gate_bias!r}: {type(self).__name__} has no gate that holds its memory; "
+                "allowed are same, zeros"
+            )
+
+    def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: Any = jnp.float32) -> Carry:
+        """The zero state, in the carry type that goes with inputs of type `dtype`."""
+        parts = tuple(jnp.zeros((*batch_shape, hidden_size), carry_dtype(dtype)) for _ in range(self.carry_parts))
+        return parts if self.carry_parts > 1 else parts[0]
+
+    def hidden(self, carry: Carry) -> Float[Array, "... H"]:
+        """The hidden state h of a carry."""
+        return carry[0] if self.carry_parts > 1 else carry
+
+    def with_hidden(self, carry: Carry, h: Float[Array, "... H"]) -> Carry:
+        """The carry with its hidden state replaced."""
+        return (h, *carry[1:]) if self.carry_parts > 1 else h
+
+    def input_products(self, params: Params, x: Float[Array, "... D"]) -> dict[str, Array]:
+        """u_g = x W_g + b_g for every input gate, in the carry type."""
+        return {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
+
+    def dense(self, params: Params, compute_dtype: Any) -> Dense:
+        """The plain recurrent product, q U_g + c_g."""
+        biases = params.get("c", {})
+        return lambda gate, q: product(q, params["U"][gate], biases.get(gate), compute_dtype)
+
+    def step_with_gates(self, params: Params, carry: Carry, x: Float[Array, "... D"]) -> tuple[Carry, Gates]:
+        """One step, and the value of every gate in it."""
+        check_dtypes(params, x)
+        carry = jax.tree.map(lambda a: a.astype(carry_dtype(x.dtype)), carry)
+        return self.equations(self.dense(params, x.dtype), carry, self.input_products(params, x))
+
+    def step(self, params: Params, carry: Carry, x: Float[Array, "... D"]) -> Carry:
+        """One step: `[..., H], [..., D] -> [..., H]` with any leading dimensions; pure.
+
+        Raises:
+            UsageError: `x` is not floating, or float32 meets float64.
+        """
+        return self.step_with_gates(params, carry, x)[0]
+
+    def _check_fields(self, **allowed: tuple[Any, ...]) -> None:
+        for name, options in allowed.items():
+            check_choice(name, getattr(self, name), options)
+
+
+def product(
+    x: Float[Array, "... D"], kernel: Float[Array, "D H"], bias: Float[Array, " H"] | None, compute_dtype: Any
+) -> Float[Array, "... H"]:
+    """x @ kernel + bias: multiplied in `compute_dtype`, accumulated and returned in the carry type."""
+    wide = carry_dtype(compute_dtype)
+    y = jnp.matmul(x.astype(compute_dtype), kernel.astype(compute_dtype), preferred_element_type=wide)
+    return y if bias is None else y + bias.astype(wide)
+
+
+def mix(z: Float[Array, "*B H"], a: Float[Array, "*B H"], b: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
+    """z * a + (1 - z) * b in one multiplication."""
+    return b + z * (a - b)
+
+
+def check_dtypes(params: Params, x: Array) -> None:
+    """Raise `UsageError` unless `x` is floating and no wider or narrower in precision than `params` allow."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise UsageError(f"x has dtype {x.dtype}: allowed are bfloat16, float16, float32, float64")
+    for dtype in {a.dtype for a in jax.tree.leaves(params)}:
+        if dtype != x.dtype and not (dtype == jnp.float32 and x.dtype.itemsize == 2):
+            raise UsageError(
+                f"x has dtype {x.dtype} but params have {dtype}: allowed are equal types, "
+                "or half precision x with float32 params"
+            )

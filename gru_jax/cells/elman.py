@@ -1,0 +1,39 @@
+"""The simple recurrent network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from jaxtyping import Array
+
+from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates
+
+
+@dataclasses.dataclass(frozen=True)
+class Elman(Cell):
+    """h' = f(W_n x + b_n + U_n h). Elman 1990.
+
+    With `activation="relu"` and the scheme `recurrent="identity"` this is the IRNN of Le et al. 2015,
+    arXiv:1504.00941.
+
+    Attributes:
+        activation: f, `"tanh"` or `"relu"`.
+    """
+
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        self._check_fields(activation=self.activations)
+
+    @property
+    def input_gates(self) -> tuple[str, ...]:
+        return ("n",)
+
+    @property
+    def recurrent_gates(self) -> tuple[str, ...]:
+        return ("n",)
+
+    def equations(self, dense: Dense, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, Gates]:
+        n = ACTIVATIONS[self.activation](u["n"] + dense("n", carry))
+        return n, {"n": n}

@@ -1,0 +1,90 @@
+"""The gated recurrent unit and its variants."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from jax.nn import sigmoid
+from jaxtyping import Array, Float
+
+from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, Params, mix
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU(Cell):
+    """Gated recurrent unit.
+
+    With f the activation, r = sigmoid(W_r x + b_r + U_r h) and z = sigmoid(W_z x + b_z + U_z h):
+
+    - `reset="before"`: n = f(W_n x + b_n + U_n (r * h)). Cho et al. 2014, arXiv:1406.1078, eq. 8; Keras with
+      `reset_after=False`.
+    - `reset="after"`: n = f(W_n x + b_n + r * (U_n h + c_n)). cuDNN, PyTorch, Keras' default.
+    - `update="keep"`: h' = z * h + (1 - z) * n. Cho et al. 2014, eq. 7; PyTorch, Keras.
+    - `update="write"`: h' = (1 - z) * h + z * n. Chung et al. 2014, arXiv:1412.3555, eq. 7; Haiku.
+    - `output_gate=True`: the candidate gets a gate of its own, o = sigmoid(W_o x + b_o + U_o h), and
+      h' = z * h + o * n (keep) or (1 - z) * h + o * n (write), so that h' need not be a convex mix.
+
+    Attributes:
+        reset: `"after"` or `"before"`, where the reset gate acts.
+        update: `"keep"` or `"write"`, what z near 1 does.
+        output_gate: whether the candidate has a gate of its own.
+        activation: `"tanh"` or `"relu"`.
+    """
+
+    reset: str = "after"
+    update: str = "keep"
+    output_gate: bool = False
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        self._check_fields(
+            reset=("after", "before"),
+            update=("keep", "write"),
+            output_gate=(False, True),
+            activation=self.activations,
+        )
+
+    @property
+    def input_gates(self) -> tuple[str, ...]:
+        return ("r", "z", "n", "o") if self.output_gate else ("r", "z", "n")
+
+    @property
+    def recurrent_gates(self) -> tuple[str, ...]:
+        return self.input_gates
+
+    @property
+    def recurrent_biases(self) -> tuple[str, ...]:
+        # Behind the reset gate c_n differs from b_n; anywhere else the two would be one bias written twice.
+        return ("n",) if self.reset == "after" else ()
+
+    @property
+    def memory(self) -> Memory:
+        return Memory("z", 1 if self.update == "keep" else -1, "o" if self.output_gate else None)
+
+    def equations(self, dense: Dense, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, Gates]:
+        h = carry
+        r = sigmoid(u["r"] + dense("r", h))
+        z = sigmoid(u["z"] + dense("z", h))
+        recurrent = r * dense("n", h) if self.reset == "after" else dense("n", r * h)
+        n = ACTIVATIONS[self.activation](u["n"] + recurrent)
+        gates = {"r": r, "z": z, "n": n}
+        if self.output_gate:
+            gates["o"] = o = sigmoid(u["o"] + dense("o", h))
+            kept = z if self.update == "keep" else 1.0 - z
+            return kept * h + o * n, gates
+        return (mix(z, h, n) if self.update == "keep" else mix(z, n, h)), gates
+
+
+def gru(
+    params: Params,
+    h: Float[Array, "*B H"],
+    x: Float[Array, "*B D"],
+    *,
+    reset: str = "after",
+    update: str = "keep",
+    output_gate: bool = False,
+    activation: str = "tanh",
+) -> Float[Array, "*B H"]:
+    """One step of a gated recurrent unit as a plain function; see `GRU` for the equations and the parameters."""
+    return GRU(reset, update, output_gate, activation).step(params, h, x)

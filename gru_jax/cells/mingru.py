@@ -1,0 +1,48 @@
+"""The minimal gated recurrent unit, whose gates do not see the state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from jax.nn import sigmoid
+from jaxtyping import Array
+
+from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, mix
+
+
+@dataclasses.dataclass(frozen=True)
+class MinGRU(Cell):
+    """z = sigmoid(W_z x + b_z), n = f(W_n x + b_n), h' = (1 - z) * h + z * n.
+
+    Feng et al. 2024, arXiv:2410.01201, section 3.1. The step is linear in h, so that it can run parallel in time.
+
+    Attributes:
+        activation: f, `"identity"` as in the paper's section 3.1, `"positive"` as in its log-space form
+            (x + 1/2 above zero, a sigmoid below), or `"tanh"`.
+    """
+
+    activations: ClassVar[tuple[str, ...]] = ("identity", "positive", "tanh")
+
+    activation: str = "identity"
+
+    def __post_init__(self) -> None:
+        self._check_fields(activation=self.activations)
+
+    @property
+    def input_gates(self) -> tuple[str, ...]:
+        return ("z", "n")
+
+    @property
+    def recurrent_gates(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def memory(self) -> Memory:
+        return Memory("z", -1)
+
+    def equations(self, dense: Dense, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, Gates]:
+        z = sigmoid(u["z"])
+        n = ACTIVATIONS[self.activation](u["n"])
+        return mix(z, n, carry), {"z": z, "n": n}

@@ -1,0 +1,264 @@
+"""The experiment config: a frozen dataclass, checked as a whole before anything is compiled.
+
+Config files return an `ml_collections.ConfigDict` with what differs from the defaults below; the command line may
+change any key of it. `load` turns that into a `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gru_jax.cells import CELLS, GRU, Cell
+from gru_jax.errors import UsageError
+from gru_jax.initializers import Scheme
+from gru_jax.nn import READOUTS
+from gru_jax.settings import flatten, resolve, setting, to_dict
+from gru_jax.tasks import TASKS, Adding, Task
+from gru_jax.unroll import METHODS
+
+REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
+OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
+SCHEDULES = ("constant", "cosine", "exponential")
+MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
+AUTO = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        cell: its `name` and settings; see `gru_jax.cells`.
+        hidden: units of each layer, bottom to top.
+        bidirectional: whether each layer runs in both directions.
+        dropout: probability of dropping a unit between layers.
+        readout: what the head sees: last, mean or every state; auto is what the task needs.
+        method: how to unroll; see `gru_jax.unroll`.
+        init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
+    """
+
+    cell: Cell = dataclasses.field(default_factory=GRU)
+    hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
+    bidirectional: bool = False
+    dropout: float = setting(0.0, low=0.0, high=0.99)
+    readout: str = setting(AUTO, choices=(AUTO, *READOUTS))
+    method: str = setting(AUTO, choices=METHODS)
+    init: Scheme = dataclasses.field(default_factory=Scheme)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and what is done to gradients before it, in this order: clip by value, clip by norm, L1 and L2.
+
+    Attributes:
+        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
+        lr: learning rate, the peak of the schedule.
+        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up.
+        final: fraction of `lr` at the end.
+        warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
+        clip_norm: greatest global norm of the gradient; None for no clipping.
+        clip_value: greatest absolute value of each entry; None for no clipping.
+        l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
+        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
+            adamw and 0 for the others.
+        momentum, nesterov: of momentum.
+        b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
+        decay: of rmsprop's mean square.
+    """
+
+    name: str = setting("adam", choices=OPTIMIZERS)
+    lr: float = setting(1e-3, low=0.0)
+    schedule: str = setting("constant", choices=SCHEDULES)
+    final: float = setting(0.01, low=0.0, high=1.0)
+    warmup_steps: int | None = setting(None, low=0)
+    warmup_epochs: float | None = setting(None, low=0.0)
+    clip_norm: float | None = setting(1.0, low=1e-30)
+    clip_value: float | None = setting(None, low=1e-30)
+    l1: float = setting(0.0, low=0.0)
+    l2: float = setting(0.0, low=0.0)
+    weight_decay: float | None = setting(None, low=0.0)
+    momentum: float = setting(0.9, low=0.0, high=1.0)
+    nesterov: bool = False
+    b1: float = setting(0.9, low=0.0, high=1.0)
+    b2: float = setting(0.999, low=0.0, high=1.0)
+    eps: float = setting(1e-8, low=0.0)
+    decay: float = setting(0.9, low=0.0, high=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and how often. Of each pair of `_steps` and `_epochs`, one at a time.
+
+    Attributes:
+        batch_size: sequences a step.
+        steps, epochs: length of the training.
+        eval_steps, eval_epochs: between validations; by default a twentieth of the training. Each validation also
+            saves a checkpoint.
+        log_steps: between lines of training metrics; by default a tenth of the steps between validations.
+        patience: validations without improvement after which training stops; None for never.
+        target: validation score, of the task's goal, at which training stops; None for never.
+        keep: latest checkpoints kept (the best is kept besides).
+        eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
+        call_steps: greatest number of steps per call of the compiled program.
+    """
+
+    batch_size: int = setting(64, low=1, high=10**6)
+    steps: int | None = setting(None, low=1, high=10**9)
+    epochs: float | None = setting(None, low=1e-6, high=1e6)
+    eval_steps: int | None = setting(None, low=1, high=10**9)
+    eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
+    log_steps: int | None = setting(None, low=1, high=10**9)
+    patience: int | None = setting(None, low=1)
+    target: float | None = None
+    keep: int = setting(2, low=1, high=1000)
+    eval_batch_size: int | None = setting(None, low=1, high=10**6)
+    call_steps: int = setting(50, low=1, high=10**5)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowConfig:
+    """What the gradient-flow instruments record.
+
+    Attributes:
+        every: steps between recordings, 0 for none; by default one at the start and at each validation.
+        batch_size: held-out validation sequences that the instruments see.
+    """
+
+    every: int | None = setting(None, low=0, high=10**9)
+    batch_size: int = setting(32, low=1, high=10**5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that determines a run.
+
+    Attributes:
+        seed: of the initial parameters, the batches and the dropout.
+        platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
+        dtype: type that products run in; parameters are float32, or float64 for float64.
+        matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
+    """
+
+    seed: int = setting(0, low=0, high=2**31 - 1)
+    platform: str = setting(AUTO, choices=(AUTO, "cpu", "gpu", "tpu"))
+    dtype: str = setting("float32", choices=("float32", "bfloat16", "float64"))
+    matmul_precision: str = setting("float32", choices=("float32", "tensorfloat32", "bfloat16"))
+    task: Task = dataclasses.field(default_factory=Adding)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, fit for JSON; `load` reads them."""
+        return to_dict(self, REGISTRIES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All durations of a run, in steps."""
+
+    steps: int
+    steps_per_epoch: int | None
+    eval_every: int
+    log_every: int
+    flow_every: int
+    warmup: int
+
+
+def load(values: Mapping[str, Any]) -> Config:
+    """A checked config from nested dicts.
+
+    Raises:
+        UsageError: the first thing wrong with it, in one line.
+    """
+    config = resolve(Config, values, REGISTRIES)
+    model = config.model
+    gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}
+    t_max = float(config.task.time) if model.init.t_max is None else model.init.t_max
+    init = dataclasses.replace(model.init, gates=gates, t_max=t_max)
+    readout = config.task.readout if model.readout == AUTO else model.readout
+    optimizer = config.optimizer
+    if optimizer.weight_decay is None:
+        optimizer = dataclasses.replace(optimizer, weight_decay=0.01 if optimizer.name == "adamw" else 0.0)
+    model = dataclasses.replace(model, init=init, readout=readout)
+    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    _check(config)
+    plan(config)
+    return config
+
+
+def plan(config: Config) -> Plan:
+    """Resolve all durations.
+
+    Raises:
+        UsageError: a duration given twice, missing, or in epochs of an endless task.
+    """
+    size = config.task.size("train")
+    per_epoch = None if size is None else size // config.train.batch_size
+    train = config.train
+
+    def steps_of(name: str, steps: int | None, epochs: float | None, default: int | None) -> int:
+        if steps is not None and epochs is not None:
+            raise UsageError(f"{name}steps={steps} and {name}epochs={epochs:g}: allowed is one of them")
+        if epochs is not None:
+            if per_epoch is None:
+                raise UsageError(f"{name}epochs={epochs:g}: this task is generated without end; allowed is {name}steps")
+            return round(epochs * per_epoch)
+        if steps is None and default is None:
+            raise UsageError(f"{name}steps: missing; allowed is a whole number, or {name}epochs for a task of files")
+        return steps if steps is not None else default or 0
+
+    steps = max(1, steps_of("train.", train.steps, train.epochs, None))
+    eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
+    warmup = steps_of("optimizer.warmup_", config.optimizer.warmup_steps, config.optimizer.warmup_epochs, 0)
+    if warmup > steps:
+        raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
+    if steps * train.batch_size > MAX_EXAMPLES:
+        raise UsageError(
+            f"train.steps={steps}: with train.batch_size={train.batch_size}, allowed are up to "
+            f"{MAX_EXAMPLES // train.batch_size}"
+        )
+    log_every = train.log_steps or max(1, eval_every // 10)
+    flow_every = eval_every if config.flow.every is None else config.flow.every
+    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configs as dicts, but for where the data lie: `"optimizer.lr was 0.1, is 0.2"`."""
+    before, after = flatten(old), flatten(new)
+    keys = [k for k in (*before, *(k for k in after if k not in before)) if k != "task.data_dir"]
+    absent = "absent"
+    return [
+        f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
+        for k in keys
+        if before.get(k, absent) != after.get(k, absent)
+    ]
+
+
+def _gate_overrides(gate: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    checked = resolve(Scheme, changes, REGISTRIES, f"model.init.gates.{gate}")
+    return {name: getattr(checked, name) for name in changes}
+
+
+def _check(config: Config) -> None:
+    """What no single key can tell."""
+    model, task, train = config.model, config.task, config.train
+    try:
+        model.cell.check_scheme(model.init)
+    except UsageError as error:
+        raise UsageError(f"model.init.{error}") from error
+    for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
+        if scheme.gate_bias == "chrono" and not 1.0 <= scheme.t_min < (scheme.t_max or math.inf):
+            raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
+    if (task.readout == "every") != (model.readout == "every"):
+        allowed = "every" if task.readout == "every" else "last, mean"
+        raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
+    if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
+        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
+    size = task.size("train")
+    if size is not None and train.batch_size > size:
+        raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")

@@ -1,0 +1,30 @@
+"""Errors of use: one line that names what came, what is allowed and the closest match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from typing import Any
+
+
+class UsageError(ValueError):
+    """Bad input from a user (config, data, directory). The command line prints it as one line and exits with 2."""
+
+
+def closest(value: object, allowed: Iterable[object]) -> str:
+    """`"; did you mean 'x'?"` for the allowed value most like `value`, or an empty string."""
+    found = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def listing(allowed: Iterable[object]) -> str:
+    """The allowed values as one readable line."""
+    return ", ".join(str(a) for a in allowed)
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise `UsageError` unless `value` is one of `allowed`."""
+    options = list(allowed)
+    if value not in options:
+        raise UsageError(f"{name}={value!r}: allowed are {listing(options)}{closest(value, options)}")

@@ -1,0 +1,44 @@
+"""What the gates of a cell do along a trajectory."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gru_jax.cells import Carry, Cell, Gates, Params
+from gru_jax.unroll import valid_steps
+from gru_jax.unroll.reference import Steps, scan_steps
+
+CANDIDATE = "n"  # the one gate name that is no gate: the candidate state
+
+
+def gate_values(
+    cell: Cell,
+    params: Params,
+    xs: Float[Array, "B T D"],
+    carry0: Carry | None = None,
+    *,
+    lengths: Int[Array, " B"] | None = None,
+    reverse: bool = False,
+) -> Gates:
+    """Every gate's value at every step, by name, `[B, T, H]`; meaningless in the padding."""
+    batch, time = xs.shape[:2]
+    if carry0 is None:
+        carry0 = cell.initial_carry((batch,), params["b"][cell.input_gates[0]].shape[-1], xs.dtype)
+    steps = Steps(xs.swapaxes(0, 1), valid_steps(lengths, batch, time))
+    _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
+    return {name: value.swapaxes(0, 1) for name, value in gates.items()}
+
+
+def gate_histograms(
+    gates: Gates, valid: Bool[Array, "B T"] | None = None, bins: int = 50
+) -> dict[str, Float[Array, " bins"]]:
+    """Fraction of (sequence, step, unit) in each of `bins` equal bins of [0, 1], for every sigmoid gate."""
+    histograms = {}
+    for name, value in gates.items():
+        if name == CANDIDATE:
+            continue
+        weights = jnp.ones_like(value) if valid is None else jnp.broadcast_to(valid[..., None], value.shape)
+        counts, _ = jnp.histogram(value, bins=bins, range=(0.0, 1.0), weights=weights.astype(value.dtype))
+        histograms[name] = counts / jnp.maximum(counts.sum(), 1.0)
+    return histograms

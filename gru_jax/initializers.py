@@ -1,0 +1,204 @@
+"""Initialisation schemes: which distribution each kernel and bias of each gate is drawn from, by name.
+
+A kernel initialiser is one function `(key, shape, dtype) -> array` under its name in `KERNELS`; a bias initialiser
+is one in `BIASES`; a rule for the biases that set a cell's memory is one in `GATE_BIASES`. Adding one is adding one
+function.
+
+Every array is drawn from a key of its own, folded from the layer's key and the array's name, so that changing how
+one gate is initialised leaves all other arrays of the layer as they were: an ablation varies one thing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers as jinit
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.settings import setting
+
+Initializer = Callable[[PRNGKeyArray, tuple[int, ...], Any], Array]
+Number = float | int | Array  # a Python number or a traced scalar: schemes may be swept inside one compiled program
+
+
+def identity(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The identity matrix (ones on the main diagonal of a rectangular one). IRNN, Le et al. 2015, arXiv:1504.00941."""
+    del key
+    return jnp.eye(*shape, dtype=dtype)
+
+
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """U(-1/sqrt(H), 1/sqrt(H)) with H = `shape[-1]`, the number of hidden units: what PyTorch's recurrent layers use."""
+    bound = 1.0 / shape[-1] ** 0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def fan_in_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """N(0, 1/fan_in), not truncated: the iid Gaussian matrix of random-matrix theory, whose eigenvalues fill the unit disc."""
+    return jax.random.normal(key, shape, dtype) * (1.0 / shape[0] ** 0.5)
+
+
+def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """N(0, 1); the scheme's scale is the standard deviation."""
+    return jax.random.normal(key, shape, dtype)
+
+
+def zeros(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """All zeros."""
+    del key
+    return jnp.zeros(shape, dtype)
+
+
+def ones(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """All ones; a bias's value is its scale."""
+    del key
+    return jnp.ones(shape, dtype)
+
+
+KERNELS: dict[str, Initializer] = {
+    "glorot_uniform": jinit.glorot_uniform(),
+    "glorot_normal": jinit.glorot_normal(),
+    "xavier_uniform": jinit.glorot_uniform(),
+    "xavier_normal": jinit.glorot_normal(),
+    "lecun_uniform": jinit.lecun_uniform(),
+    "lecun_normal": jinit.lecun_normal(),
+    "he_uniform": jinit.he_uniform(),
+    "he_normal": jinit.he_normal(),
+    "orthogonal": jinit.orthogonal(),
+    "identity": identity,
+    "uniform": uniform,
+    "fan_in_normal": fan_in_normal,
+    "normal": normal,
+    "zeros": zeros,
+}
+"""Kernel initialisers by name, for `[D, H]` input and `[H, H]` recurrent kernels; Xavier is another name for Glorot."""
+
+BIASES: dict[str, Initializer] = {"zeros": zeros, "constant": ones, "uniform": uniform, "normal": normal}
+"""Bias initialisers by name; each is multiplied by `Scheme.bias_scale`."""
+
+
+def constant_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """`scheme.gate_value` for every unit, e.g. 1 for an LSTM's forget gate (Jozefowicz et al. 2015)."""
+    del key
+    return jnp.ones(shape) * scheme.gate_value
+
+
+def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """log U(t_min - 1, t_max - 1): forgetting times 1 + e^b uniform in [t_min, t_max] steps.
+
+    Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16, where t_min = 2.
+    """
+    if scheme.t_max is None:
+        raise UsageError("t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
+    u = jax.random.uniform(key, shape)
+    return jnp.log((scheme.t_min - 1.0) + u * (scheme.t_max - scheme.t_min))
+
+
+def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """logit U(1/H, 1 - 1/H): the gate's value itself is uniform. Gu et al. 2020, arXiv:1910.09890, section 3.1."""
+    del scheme
+    edge = min(1.0 / shape[-1], 0.5)
+    u = jax.random.uniform(key, shape, minval=edge, maxval=max(1.0 - edge, edge))
+    return jnp.log(u) - jnp.log1p(-u)
+
+
+GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...]], Array]] = {
+    "constant": constant_gate,
+    "chrono": chrono,
+    "uniform_gate": uniform_gate,
+}
+"""How the *retention* logit of a cell is set; the cell says which gate that is and with which sign (`Cell.memory`)."""
+
+INHERIT = "same"
+GATE_BIAS_NAMES = (INHERIT, "zeros", *GATE_BIASES)
+TIED_GATE_BIASES = ("chrono", "uniform_gate")  # these also set a separate write gate, to the opposite value
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """How a cell's parameters are drawn. Names are checked here; numbers may be traced values.
+
+    Attributes:
+        input: initialiser of the input kernels `W [D, H]`, one of `KERNELS`.
+        input_scale: factor on them (the standard deviation for `"normal"`).
+        recurrent: initialiser of the recurrent kernels `U [H, H]`, one of `KERNELS`, drawn for each gate by itself:
+            an orthogonal kernel is orthogonal in every gate.
+        recurrent_scale: factor on them.
+        bias: initialiser of all biases, one of `BIASES`.
+        bias_scale: factor on them: the value for `"constant"`, the standard deviation for `"normal"`.
+        gate_bias: the biases that set how long the cell remembers: `"same"` as the others, `"zeros"`, or one of
+            `GATE_BIASES`. Signs follow the cell's convention: a larger value always means a longer memory.
+        gate_value: the retention logit for `gate_bias="constant"`.
+        t_min, t_max: range of time scales, in steps, for `gate_bias="chrono"`.
+        gates: overrides of any of the above for single gates, e.g. `{"n": {"recurrent": "identity"}}`.
+    """
+
+    input: str = "glorot_uniform"
+    input_scale: Number = 1.0
+    recurrent: str = "orthogonal"
+    recurrent_scale: Number = 1.0
+    bias: str = "zeros"
+    bias_scale: Number = 1.0
+    gate_bias: str = INHERIT
+    gate_value: Number = 1.0
+    t_min: Number = setting(2.0, low=1)
+    t_max: Number | None = setting(None, low=1)
+    gates: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("input", self.input, KERNELS)
+        check_choice("recurrent", self.recurrent, KERNELS)
+        check_choice("bias", self.bias, BIASES)
+        check_choice("gate_bias", self.gate_bias, GATE_BIAS_NAMES)
+        names = [f.name for f in dataclasses.fields(self) if f.name != "gates"]
+        for gate, changes in self.gates.items():
+            for name in changes:
+                check_choice(f"gates.{gate}", name, names)
+
+    def gate(self, name: str) -> Scheme:
+        """The scheme as it holds for one gate."""
+        return dataclasses.replace(self, gates={}, **self.gates.get(name, {}))
+
+    def input_kernel(self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: Any) -> Float[Array, "D H"]:
+        """Draw `W` of a gate."""
+        scheme = self.gate(gate)
+        return _draw(KERNELS[scheme.input], _named(key, f"W/{gate}"), shape, dtype, scheme.input_scale)
+
+    def recurrent_kernel(self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: Any) -> Float[Array, "H H"]:
+        """Draw `U` of a gate."""
+        scheme = self.gate(gate)
+        return _draw(KERNELS[scheme.recurrent], _named(key, f"U/{gate}"), shape, dtype, scheme.recurrent_scale)
+
+    def bias_vector(self, key: PRNGKeyArray, group: str, gate: str, size: int, dtype: Any) -> Float[Array, " H"]:
+        """Draw the bias of a gate in group `"b"` (input side) or `"c"` (recurrent side)."""
+        scheme = self.gate(gate)
+        return _draw(BIASES[scheme.bias], _named(key, f"{group}/{gate}"), (size,), dtype, scheme.bias_scale)
+
+    def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: Any) -> Float[Array, " H"] | None:
+        """Draw the logit of the retained fraction of the state, or None where `gate_bias` leaves the bias as it is."""
+        scheme = self.gate(gate)
+        if scheme.gate_bias == INHERIT:
+            return None
+        if scheme.gate_bias == "zeros":
+            return jnp.zeros(size, dtype)
+        return GATE_BIASES[scheme.gate_bias](scheme, _named(key, "memory"), (size,)).astype(dtype)
+
+    def ties_write_gate(self, gate: str) -> bool:
+        """Whether the rule for gate `gate` also sets the cell's separate write gate, to minus the retention logit."""
+        return self.gate(gate).gate_bias in TIED_GATE_BIASES
+
+
+def _named(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
+    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+
+def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any, scale: Number) -> Array:
+    # Drawn in float32 at least: QR has no half precision, and a narrow type should round the values, not change them.
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return (init(key, shape, wide) * jnp.asarray(scale, wide)).astype(dtype)

@@ -1,0 +1,193 @@
+"""Recurrent layers as Flax NNX modules: thin holders of parameters around `unroll`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from gru_jax.cells import Carry, Cell
+from gru_jax.errors import UsageError
+from gru_jax.initializers import Scheme
+from gru_jax.unroll import Unrolled, unroll
+
+
+class _Group(nnx.Module):
+    """A dict of parameters, nested, as a module: attributes keep string keys in every Flax release we support."""
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        for name, value in tree.items():
+            setattr(self, name, _Group(value) if isinstance(value, Mapping) else nnx.Param(value))
+
+
+class Recurrent(nnx.Module):
+    """A cell with its parameters, run over `[B, T, D]`.
+
+    Args:
+        cell: the cell.
+        input_size: D.
+        hidden_size: H.
+        scheme: initialisation; `Scheme()` if None.
+        reverse: run from the last step to the first.
+        method: how to unroll, one of `gru_jax.unroll.METHODS`.
+        param_dtype: type of the parameters.
+        rngs: the stream `params` is drawn from.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        *,
+        scheme: Scheme | None = None,
+        reverse: bool = False,
+        method: str = "auto",
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.reverse = reverse
+        self.method = method
+        self.weights = _Group(cell.init(rngs.params(), input_size, hidden_size, scheme, param_dtype))
+
+    @property
+    def params(self) -> dict[str, dict[str, Array]]:
+        """The cell's parameters as a plain dict."""
+        return nnx.to_pure_dict(nnx.state(self.weights))
+
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: Carry | None = None,
+        *,
+        lengths: Int[Array, " B"] | None = None,
+        resets: Bool[Array, "B T"] | None = None,
+        perturbation: Float[Array, "B T H"] | None = None,
+    ) -> Unrolled:
+        """See `gru_jax.unroll`, except that `resets` mark the first step of each packed sequence in both directions."""
+        if self.reverse and resets is not None:
+            # Backwards, a sequence begins with the step before the next one's first.
+            resets = jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+        return unroll(
+            self.cell,
+            self.params,
+            xs,
+            carry0,
+            lengths=lengths,
+            resets=resets,
+            reverse=self.reverse,
+            method=self.method,
+            perturbation=perturbation,
+        )
+
+
+class Bidirectional(nnx.Module):
+    """Two layers over the same input, one in each direction, their states side by side: `[B, T, 2H]`.
+
+    The carry is the pair of both layers' carries. Arguments as in `Recurrent`.
+    """
+
+    def __init__(self, cell: Cell, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **kwargs: Any) -> None:
+        self.forward = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
+        self.backward = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
+
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: tuple[Carry, Carry] | None = None,
+        *,
+        perturbation: Float[Array, "B T 2*H"] | None = None,
+        **kwargs: Any,
+    ) -> Unrolled:
+        carries = (None, None) if carry0 is None else carry0
+        halves = (None, None) if perturbation is None else jnp.split(perturbation, 2, axis=-1)
+        there, back = (
+            layer(xs, carry, perturbation=half, **kwargs)
+            for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
+        )
+        hs = jnp.concatenate([there.hs, back.hs], axis=-1)
+        return Unrolled(hs, (there.carry, back.carry), there.finite & back.finite)
+
+
+class LayerTrace(NamedTuple):
+    """What one layer of a stack read and gave."""
+
+    inputs: Float[Array, "B T D"]
+    unrolled: Unrolled
+
+
+class Stack(nnx.Module):
+    """Recurrent layers on top of each other, with dropout between them (not before the first or after the last).
+
+    Args:
+        cell: the cell of every layer.
+        input_size: D.
+        hidden_sizes: H of each layer, bottom to top, e.g. `(128, 64)`.
+        bidirectional: whether each layer runs in both directions (and is 2H wide to the next).
+        dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
+        scheme, method, param_dtype: as in `Recurrent`.
+        rngs: the stream `params` is drawn from.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_sizes: tuple[int, ...],
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ) -> None:
+        if not hidden_sizes:
+            raise UsageError("hidden_sizes=(): at least one layer is needed")
+        layer = Bidirectional if bidirectional else Recurrent
+        self.names = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
+        for name, size in zip(self.names, hidden_sizes, strict=True):
+            setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
+            input_size = size * (2 if bidirectional else 1)
+        self.output_size = input_size
+        self.dropout = nnx.Dropout(dropout)
+
+    @property
+    def layers(self) -> tuple[Recurrent | Bidirectional, ...]:
+        """The layers, bottom to top."""
+        return tuple(getattr(self, name) for name in self.names)
+
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        *,
+        lengths: Int[Array, " B"] | None = None,
+        resets: Bool[Array, "B T"] | None = None,
+        perturbations: tuple[Array, ...] | None = None,
+        dropout_key: Array | None = None,
+    ) -> tuple[LayerTrace, ...]:
+        """Run all layers.
+
+        Args:
+            xs: inputs `[B, T, D]`.
+            lengths, resets: as in `Recurrent`.
+            perturbations: for each layer, added to its hidden states; see `gru_jax.unroll`.
+            dropout_key: randomness of the dropout; None switches it off.
+
+        Returns:
+            Each layer's inputs and results, bottom to top.
+        """
+        traces: list[LayerTrace] = []
+        for i, layer in enumerate(self.layers):
+            if i and dropout_key is not None:
+                rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout_key, i))
+                xs = self.dropout(xs, deterministic=False, rngs=rngs)
+            perturbation = None if perturbations is None else perturbations[i]
+            out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation)
+            traces.append(LayerTrace(xs, out))
+            xs = out.hs
+        return tuple(traces)

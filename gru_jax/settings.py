@@ -1,0 +1,203 @@
+"""Typed settings: from what a user wrote to a frozen, checked dataclass, and back.
+
+A section of a config is a dataclass. Its annotations say which types are allowed, `setting` adds ranges and choices,
+and `resolve` turns a plain nested dict into it, or says in one line what is wrong.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from gru_jax.errors import UsageError, check_choice, closest, listing
+
+Section = TypeVar("Section")
+
+
+def setting(
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[Any] | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """A dataclass field with the inclusive range or the choices that a config may give it."""
+    metadata = {"low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A value as typed on a command line, whose type the section decides."""
+
+    value: str
+
+
+Registries = Mapping[type, Mapping[str, type]]
+"""For a base class, the classes that a section of this type can name by its key `name`."""
+
+
+def resolve(cls: type[Section], values: Any, registries: Registries, path: str = "") -> Section:
+    """Build a section from nested dicts.
+
+    Args:
+        cls: the dataclass, or a base class in `registries` whose key `name` picks one.
+        values: keys to values; missing ones take their defaults. Values may be `Text`.
+        registries: the classes behind names.
+        path: dotted name of the section, for messages.
+
+    Raises:
+        UsageError: an unknown key, a value of the wrong type, out of range or not among the choices.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}")
+    values = dict(values)
+    if cls in registries:
+        options = registries[cls]
+        name = values.pop("name", next(iter(options)))
+        name = name.value if isinstance(name, Text) else name
+        check_choice(f"{path}.name", name, options)
+        cls = options[name]
+        where = f"{path} {name!r}"
+    else:
+        where = path or "the config"
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    prefix = f"{path}." if path else ""
+    for key in values:
+        if key not in fields:
+            allowed = listing(fields) or "none"
+            raise UsageError(f"{prefix}{key}: no such key; {where} has {allowed}{closest(key, fields)}")
+    kwargs = {k: _value(f"{prefix}{k}", v, hints[k], fields[k].metadata, registries) for k, v in values.items()}
+    try:
+        return cls(**kwargs)
+    except UsageError as error:
+        raise UsageError(f"{prefix}{error}") from error
+
+
+def to_dict(section: Any, registries: Registries) -> Any:
+    """The inverse of `resolve`: plain nested dicts, fit for JSON."""
+    if dataclasses.is_dataclass(section):
+        plain = {f.name: to_dict(getattr(section, f.name), registries) for f in dataclasses.fields(section)}
+        for base, options in registries.items():
+            if isinstance(section, base):
+                name = next(name for name, cls in options.items() if cls is type(section))
+                plain = {"name": name, **plain}
+        return plain
+    if isinstance(section, Mapping):
+        return {k: to_dict(v, registries) for k, v in section.items()}
+    if isinstance(section, tuple):
+        return [to_dict(v, registries) for v in section]
+    return section
+
+
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _keys(cls: type, registries: Registries) -> list[str]:
+    named = ["name"] if cls in registries else []
+    return named + [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+
+def _show(value: Any) -> str:
+    return value.value if isinstance(value, Text) else repr(value)
+
+
+def _value(path: str, value: Any, hint: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(None) in options and (value is None or (isinstance(value, Text) and value.value.lower() == "none")):
+        return None
+    kind = next(option for option in options if option is not type(None))
+    if kind in registries or dataclasses.is_dataclass(kind):
+        return resolve(kind, value, registries, path)
+    origin = typing.get_origin(kind) or kind
+    if origin is tuple:
+        return _whole_numbers(path, value, metadata)
+    if issubclass(origin, Mapping):
+        return _free_section(path, value)
+    result = _scalar(path, value, kind)
+    _check_range(path, result, metadata)
+    return result
+
+
+def _scalar(path: str, value: Any, kind: type) -> Any:
+    typed = isinstance(value, Text)
+    raw = value.value if isinstance(value, Text) else value
+    if kind is str and isinstance(raw, str):
+        return raw
+    if kind is bool:
+        if typed and raw.lower() in ("true", "false"):
+            return raw.lower() == "true"
+        if isinstance(raw, bool):
+            return raw
+        raise UsageError(f"{path}={_show(value)}: allowed are true, false")
+    name = {int: "a whole number", float: "a finite number", str: "a text"}[kind]
+    try:
+        if not isinstance(raw, bool) and isinstance(raw, numbers.Real if not typed else str) and kind is not str:
+            number = float(raw)
+            if kind is float and math.isfinite(number):
+                return number
+            if kind is int and (isinstance(raw, numbers.Integral) or typed):
+                return int(raw)
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"{path}={_show(value)}: {name} is needed here")
+
+
+def _whole_numbers(path: str, value: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    raw = value
+    if isinstance(value, Text):
+        try:
+            raw = ast.literal_eval(value.value)
+        except (ValueError, SyntaxError):
+            raw = None
+    if isinstance(raw, int):
+        raw = (raw,)
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
+        raise UsageError(f"{path}={_show(value)}: whole numbers are needed here, e.g. 128 or 128,64")
+    items = tuple(_scalar(path, item, int) for item in raw)
+    for item in items:
+        _check_range(path, item, metadata)
+    return items
+
+
+def _free_section(path: str, value: Any) -> dict[str, Any]:
+    """A section with keys of the user's own, whose typed values are read as Python literals or text."""
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{path}={_show(value)}: a section is needed here")
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {k: plain(v) for k, v in item.items()}
+        if not isinstance(item, Text):
+            return item
+        try:
+            return ast.literal_eval(item.value)
+        except (ValueError, SyntaxError):
+            return item.value
+
+    return plain(value)
+
+
+def _check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
+    if choices is not None:
+        check_choice(path, value, choices)
+    if (low is not None and value < low) or (high is not None and value > high):
+        span = f"from {low:g}" if high is None else f"up to {high:g}" if low is None else f"from {low:g} to {high:g}"
+        raise UsageError(f"{path}={value!r}: allowed are numbers {span}")

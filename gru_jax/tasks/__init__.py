@@ -1,0 +1,29 @@
+"""Tasks: generated and file data sets with their losses and metrics."""
+
+from gru_jax.tasks.adding import Adding
+from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
+from gru_jax.tasks.copy_memory import CopyMemory
+from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.temporal_order import TemporalOrder
+
+TASKS: dict[str, type[Task]] = {
+    "adding": Adding,
+    "copy_memory": CopyMemory,
+    "temporal_order": TemporalOrder,
+    "mnist": MNIST,
+}
+"""Tasks by the name that configs use."""
+
+__all__ = [
+    "MNIST",
+    "SPLITS",
+    "TASKS",
+    "Adding",
+    "Batch",
+    "CopyMemory",
+    "FromFiles",
+    "Generated",
+    "Task",
+    "TemporalOrder",
+    "split_key",
+]

@@ -1,0 +1,135 @@
+"""What a task is: examples by index, a loss, and the score that no memory reaches."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from gru_jax.settings import setting
+
+SPLITS = ("train", "valid", "test")
+HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
+
+
+class Batch(NamedTuple):
+    """Examples side by side.
+
+    Attributes:
+        xs: inputs, `[B, T, D]`.
+        targets: what the loss compares outputs with; the task's own affair.
+        lengths: true lengths `[B]`, or None where all are T.
+    """
+
+    xs: Float[Array, "B T D"]
+    targets: Array
+    lengths: Int[Array, " B"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """A data set with its loss. The fields of a subclass are its settings, by the names that configs use.
+
+    A batch is a pure function of the data, a key and example indices, and runs inside the compiled step.
+    """
+
+    goal: ClassVar[tuple[str, str]] = ("loss", "min")
+    """The metric that decides which checkpoint is best, and whether the least or the greatest wins."""
+
+    readout: ClassVar[str] = "last"
+    """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
+
+    @property
+    @abc.abstractmethod
+    def input_size(self) -> int:
+        """D."""
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """O, classes or targets."""
+
+    @property
+    @abc.abstractmethod
+    def time(self) -> int:
+        """T, steps of the longest sequence."""
+
+    @property
+    @abc.abstractmethod
+    def baseline(self) -> Mapping[str, float]:
+        """Metrics of the best predictor without memory, or of chance."""
+
+    @abc.abstractmethod
+    def size(self, split: str) -> int | None:
+        """Examples in a split; None where they are generated without end."""
+
+    @abc.abstractmethod
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        """The arrays that `batch` indexes; empty for a generated task."""
+
+    @abc.abstractmethod
+    def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
+        """The examples with these indices."""
+
+    @abc.abstractmethod
+    def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
+        """Each example's metrics by name; `loss` is the one that is trained on. Their means are reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated(Task):
+    """A task whose examples are drawn from (seed, index): endless in training, fixed sets for validation and test.
+
+    Attributes:
+        valid_size, test_size: examples in those sets.
+    """
+
+    valid_size: int = setting(1024, low=1, high=10**7, kw_only=True)
+    test_size: int = setting(4096, low=1, high=10**7, kw_only=True)
+
+    def size(self, split: str) -> int | None:
+        return {"train": None, "valid": self.valid_size, "test": self.test_size}[split]
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        del split
+        return {}
+
+    @abc.abstractmethod
+    def example(self, key: PRNGKeyArray) -> Batch:
+        """One example, without the batch axis."""
+
+    def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
+        del data
+        return jax.vmap(lambda i: self.example(jax.random.fold_in(key, i)))(index)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFiles(Task):
+    """A task whose examples are read from files.
+
+    Attributes:
+        data_dir: where the files are; if None, `$GRU_JAX_DATA`, else `~/.cache/gru_jax`.
+    """
+
+    data_dir: str | None = setting(None, kw_only=True)
+
+
+def split_key(split: str, seed: Any) -> PRNGKeyArray:
+    """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise."""
+    root = jax.random.key(seed if split == "train" else HELD_OUT_SEED)
+    return jax.random.fold_in(root, SPLITS.index(split))
+
+
+def classification(logits: Float[Array, "B O"], labels: Int[Array, " B"]) -> dict[str, Float[Array, " B"]]:
+    """Cross-entropy in nats, and accuracy."""
+    return {
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+        "accuracy": (logits.argmax(axis=-1) == labels).astype(jnp.float32),
+    }

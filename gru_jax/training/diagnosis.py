@@ -1,0 +1,44 @@
+"""Where a training step stopped being finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gru_jax.tasks import Batch
+from gru_jax.training.instruments import adjoints, layer_names
+from gru_jax.training.step import Trainer, forward
+
+
+class NonFinite(Exception):
+    """A run met an infinite or undefined number and stopped; the message says where."""
+
+
+def explain(trainer: Trainer, params: Any, batch: Batch) -> str:
+    """Which layer, time step and sequence of a batch is first not finite: forwards, else in the backward pass.
+
+    The forward pass is looked at first step first, layers bottom to top; the adjoint from its last step, since the
+    backward pass comes from there, layers top to bottom.
+    """
+    config, model = trainer.config, trainer.model
+    names = layer_names(config)
+    trace, metrics = jax.jit(lambda p, b: forward(config, model, p, b))(params, batch)
+    for name, layer in zip(names, trace.layers, strict=True):
+        bad = ~np.asarray(layer.unrolled.finite)
+        if bad.any():
+            time = int(bad.any(axis=0).argmax())
+            return f"the state of {name} first at time step {time} (sequence {int(bad[:, time].argmax())} of the batch)"
+    if not bool(jnp.isfinite(metrics["loss"]).all()):
+        sequence = int(np.argmin(np.isfinite(np.asarray(metrics["loss"]))))
+        return f"all states are finite, the loss of sequence {sequence} of the batch is not"
+    backward = jax.jit(lambda p, b: adjoints(config, model, p, b))(params, batch)
+    for name, adjoint in reversed(list(zip(names, backward, strict=True))):
+        bad = ~np.isfinite(np.asarray(adjoint)).all(axis=-1)
+        if bad.any():
+            time = int(bad.shape[1] - 1 - bad.any(axis=0)[::-1].argmax())
+            sequence = int(bad[:, time].argmax())
+            return f"the gradient at the state of {name}, going back, from time step {time} (sequence {sequence})"
+    return "all states and their gradients are finite, the parameters' gradient or update is not"

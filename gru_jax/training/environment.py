@@ -1,0 +1,105 @@
+"""Where and with what a run takes place: device, precision, versions, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gru_jax.config import AUTO, Config
+from gru_jax.errors import UsageError
+
+PACKAGES = ("gru_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
+
+
+def choose_device(config: Config) -> jax.Device:
+    """The device of a run.
+
+    Raises:
+        UsageError: the configured platform is not there; nothing else is used instead.
+    """
+    try:
+        return jax.devices(None if config.platform == AUTO else config.platform)[0]
+    except RuntimeError as error:
+        present = sorted({device.platform for device in jax.devices()})
+        message = f"platform={config.platform!r}: JAX has no such device here; allowed are auto, {', '.join(present)}"
+        raise UsageError(message) from error
+
+
+@contextlib.contextmanager
+def precision(config: Config) -> Iterator[None]:
+    """The configured precision while a run lasts, and what it was before afterwards."""
+    enable_x64 = getattr(jax, "enable_x64", None)
+    if enable_x64 is None:  # before jax 0.8
+        from jax.experimental import enable_x64
+    with enable_x64(config.dtype == "float64"), jax.default_matmul_precision(config.matmul_precision):
+        yield
+
+
+def describe(config: Config, device: jax.Device) -> dict[str, Any]:
+    """The content of `env.json`."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "cpu_count": os.cpu_count(),
+        "dtype": config.dtype,
+        "matmul_precision": config.matmul_precision,
+        "seed": config.seed,
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def check_memory(config: Config, device: jax.Device) -> None:
+    """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
+    width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.task.input_size
+    need = config.train.batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > limit:
+        raise UsageError(
+            f"train.batch_size={config.train.batch_size}: the states of one batch ({config.task.time} steps of {width} "
+            f"numbers) take {need / 2**30:.1f} GiB and {device.platform} has {limit / 2**30:.1f}; "
+            f"allowed here are up to {limit * config.train.batch_size // need}"
+        )
+
+
+def peak_memory(device: jax.Device) -> dict[str, int]:
+    """Peak memory so far, in bytes: of the process, and of the device where it tells."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    stats = device.memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        peak["device_peak_bytes"] = stats["peak_bytes_in_use"]
+    return peak
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree, with a mark if it was changed since; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

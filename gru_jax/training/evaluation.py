@@ -1,0 +1,49 @@
+"""Metrics of a whole split in one device call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gru_jax.config import Config
+from gru_jax.nn import Functional
+from gru_jax.tasks import split_key
+from gru_jax.training.step import Data, forward
+
+
+def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Data], dict[str, float]]:
+    """`evaluate(params, split, data) -> means over the split`, for splits of finite size.
+
+    The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
+    """
+    task = config.task
+    batch_size = config.train.eval_batch_size or config.train.batch_size
+
+    def totals(params: Any, data: Data, key: Any, size: Any) -> dict[str, Array]:
+        def one(i: Any) -> dict[str, Array]:
+            index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+            batch = task.batch(data, key, jnp.minimum(index, size - 1))
+            _, metrics = forward(config, model, params, batch)
+            # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
+            return {name: jnp.where(index < size, value, 0).sum() for name, value in metrics.items()}
+
+        zero = jnp.zeros((), jnp.int32)
+        sums = {name: jnp.zeros((), leaf.dtype) for name, leaf in jax.eval_shape(one, zero).items()}
+        count = (size + batch_size - 1) // batch_size
+        return jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums)
+
+    program = jax.jit(totals)
+
+    def evaluate(params: Any, split: str, data: Data) -> dict[str, float]:
+        size = task.size(split)
+        if size is None:
+            raise ValueError(f"split={split!r}: generated without end; it has no mean")
+        sums = program(params, data, split_key(split, 0), np.int32(size))
+        return {name: float(np.float64(value) / size) for name, value in sorted(sums.items())}
+
+    return evaluate

@@ -1,0 +1,245 @@
+"""The training of one run, from an empty or a started directory to its summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from gru_jax.config import Config, plan
+from gru_jax.flow.adjoint import QUANTILES
+from gru_jax.tasks import SPLITS, split_key
+from gru_jax.training import plots
+from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.training.diagnosis import NonFinite, explain
+from gru_jax.training.environment import peak_memory
+from gru_jax.training.evaluation import build_evaluator
+from gru_jax.training.instruments import build_instruments
+from gru_jax.training.model import build_model
+from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.progress import Progress
+from gru_jax.training.rundir import FLOW_AXES, RunDir, write_json
+from gru_jax.training.step import Trainer, batch_indices
+
+CALL_SECONDS = 0.5  # aimed at for one call of the compiled program: short enough to show progress
+Splits = dict[str, dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass
+class Standing:
+    """What the host must remember to go on after a kill; stored with every checkpoint."""
+
+    best_step: int = 0
+    best_score: float | None = None
+    stale: int = 0  # validations since the best one
+    seconds: float = 0.0  # spent training, over all processes
+    stopped: str | None = None  # why training ended before its last step
+
+
+class Run:
+    """One run in its directory.
+
+    Args:
+        config: the config.
+        rundir: its directory, started.
+        splits: the arrays of every split, from `Task.load`.
+    """
+
+    def __init__(self, config: Config, rundir: RunDir, splits: Splits) -> None:
+        self.config, self.rundir, self.plan, self.task = config, rundir, plan(config), config.task
+        model = build_model(config)
+        self.trainer = Trainer(config, self.plan, model)
+        self.evaluate = build_evaluator(config, model)
+        self.measure = build_instruments(config, model, split_key("valid", 0))
+        self.data = {split: jax.device_put(arrays) for split, arrays in splits.items()}
+        self.indices = batch_indices(self.task, config.train.batch_size, config.seed)
+        self.numbers = numbers_of(config.optimizer)
+        self.checkpoints = Checkpoints(rundir.checkpoints, config.train.keep)
+        self.standing = Standing()
+        self.pending: dict[str, list[np.ndarray]] = {}
+        self.readings: dict[str, list[np.ndarray]] = {}
+        self.call_steps = 1
+
+    # Start and end
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end and write the summary, which is returned.
+
+        Raises:
+            NonFinite: a step was not finite.
+        """
+        began = time.monotonic()
+        self._restore()
+        print(f"{self.parameters:,} parameters, {self.plan.steps:,} steps", flush=True)
+        self.progress = Progress(self.plan.steps, self.step)
+        spent_before = self.standing.seconds
+        try:
+            if self.step == 0:
+                self._validate()
+            while self.step < self.plan.steps and self.standing.stopped is None:
+                self._advance(self._next_stop())
+                every = self.plan.flow_every
+                if every and (self.step % every == 0 or self.step == self.plan.steps):
+                    self._record_flow()
+                if self.step % self.plan.eval_every == 0 or self.step == self.plan.steps:
+                    self.standing.seconds = spent_before + time.monotonic() - began
+                    self._validate()
+        finally:
+            self.progress.close()
+        summary = self._summarise()
+        self.checkpoints.close()
+        write_json(self.rundir.summary, summary)
+        return summary
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.state.step)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers in the network."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+
+    def _restore(self) -> None:
+        if self.checkpoints.step() is None:
+            self.state = self.trainer.init(self.config.seed, self.numbers)
+            self.rundir.rewind(-1)
+            return
+        shapes = jax.eval_shape(self.trainer.init, self.config.seed, self.numbers)
+        self.state, host = self.checkpoints.restore(LATEST, shapes)
+        self.standing = Standing(**host)
+        self.rundir.rewind(self.step)
+        self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
+        print(f"resuming at step {self.step} of {self.plan.steps}", flush=True)
+
+    # Training
+
+    def _next_stop(self) -> int:
+        marks = [every for every in (self.plan.eval_every, self.plan.flow_every) if every]
+        return min(self.plan.steps, *((self.step // every + 1) * every for every in marks))
+
+    def _advance(self, stop: int) -> None:
+        """Train to step `stop`, in calls of about `CALL_SECONDS`, writing a line every `log_every` steps."""
+        size = self.config.train.call_steps
+        while self.step < stop:
+            first = self.step
+            count = min(self.call_steps, stop - first)
+            indices = np.zeros((size, self.config.train.batch_size), np.int32)
+            indices[:count] = self.indices(first, count)
+            started = time.monotonic()
+            done = self.trainer.run(
+                self.state, self.config.seed, self.numbers, self.data["train"], indices, np.int32(count)
+            )
+            self.state = done.state
+            metrics = {k: np.asarray(v) for k, v in done.metrics.items()}  # waits for the device
+            finished = self.step - first
+            if finished:
+                per_step = (time.monotonic() - started) / finished
+                self.call_steps = int(np.clip(CALL_SECONDS / per_step, 1, size))
+            for offset in range(finished):
+                self._note(first + offset + 1, {k: v[offset] for k, v in metrics.items()}, stop)
+            if not bool(done.finite):
+                self._stop_non_finite(indices[finished])
+
+    def _note(self, step: int, metrics: dict[str, np.ndarray], stop: int) -> None:
+        for name, value in metrics.items():
+            self.pending.setdefault(name, []).append(value)
+        if step % self.plan.log_every and step != stop:
+            return
+        means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
+        self.pending.clear()
+        self.progress.update(step, means)
+        clock = {"seconds": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
+        self.rundir.append_metrics([{"step": step, "split": "train", **means, **clock}])
+
+    def _stop_non_finite(self, index: np.ndarray) -> None:
+        batch = jax.jit(self.trainer.batch)(self.config.seed, self.data["train"], index)
+        where = explain(self.trainer, self.state.params, batch)
+        saved = self.checkpoints.step()
+        kept = "no checkpoint yet" if saved is None else f"last good checkpoint: step {saved} in {self.checkpoints.directory}"
+        raise NonFinite(f"step {self.step + 1} is not finite: {where}; {kept}")
+
+    # Looking at it
+
+    def _validate(self) -> None:
+        """Evaluate, compare with the best, save: in the order that leaves every kill recoverable."""
+        metrics = self.evaluate(self.state.params, "valid", self.data["valid"])
+        name, direction = self.task.goal
+        score, best = metrics[name], self.standing.best_score
+        better = best is None or (score < best if direction == "min" else score > best)
+        if better:
+            self.standing.best_step, self.standing.best_score, self.standing.stale = self.step, score, 0
+        else:
+            self.standing.stale += 1
+        self.progress.update(self.step, {f"valid_{k}": v for k, v in metrics.items()})
+        self._check_stop(score, direction)
+        if self.step == 0 and self.plan.flow_every:
+            self._record_flow()
+        self.rundir.append_metrics([{"step": self.step, "split": "valid", **metrics, "seconds": round(time.time(), 3)}])
+        self._write_flow()
+        host = dataclasses.asdict(self.standing)
+        if better:
+            self.checkpoints.save(BEST, self.state, host)
+        self.checkpoints.save(LATEST, self.state, host)
+
+    def _check_stop(self, score: float, direction: str) -> None:
+        train = self.config.train
+        if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
+            self.standing.stopped = f"reached the target {train.target:g}"
+        elif train.patience is not None and self.standing.stale >= train.patience:
+            self.standing.stopped = f"no improvement in {train.patience} validations"
+
+    def _record_flow(self) -> None:
+        readings = {"step": np.int64(self.step), **self.measure(self.state.params, self.data["valid"])}
+        for name, value in readings.items():
+            self.readings.setdefault(name, []).append(np.asarray(value))
+
+    def _write_flow(self) -> None:
+        if not self.readings:
+            return
+        arrays = {name: np.stack(values) for name, values in self.readings.items()}
+        bins = next((v.shape[-1] for k, v in arrays.items() if k.startswith("gates/")), 0)
+        axes = (np.arange(self.task.time), np.asarray(QUANTILES), np.linspace(0.0, 1.0, bins + 1))
+        self.rundir.write_flow({**arrays, **dict(zip(FLOW_AXES, axes, strict=True))})
+
+    def _summarise(self) -> dict[str, Any]:
+        last, steps = self.state, self.step
+        final = {split: self.evaluate(last.params, split, self.data[split]) for split in SPLITS[1:]}
+        best_state, _ = self.checkpoints.restore(BEST, last)
+        best_step = int(best_state.step)
+        best = final
+        if best_step != steps:
+            best = {split: self.evaluate(best_state.params, split, self.data[split]) for split in SPLITS[1:]}
+        lines = {best_step: best["test"], steps: final["test"]}
+        self.rundir.append_metrics(
+            [{"step": s, "split": "test", **m, "seconds": round(time.time(), 3)} for s, m in sorted(lines.items())]
+        )
+        plots.draw(self.rundir, self.config)
+        return {
+            "goal": list(self.task.goal),
+            "baseline": dict(self.task.baseline),
+            "final": {"step": steps, **final},
+            "best": {"step": best_step, **best},
+            "steps": steps,
+            "stopped": self.standing.stopped,
+            "seconds": round(self.standing.seconds, 3),
+            "steps_per_second": round(steps / max(self.standing.seconds, 1e-9), 3),
+            "parameters": self.parameters,
+            **peak_memory(jax.devices()[0]),
+        }
+
+
+def load_splits(config: Config) -> Splits:
+    """The arrays of every split.
+
+    Raises:
+        UsageError: data are missing or damaged.
+    """
+    return {split: config.task.load(split) for split in SPLITS}
+
+
+__all__ = ["NonFinite", "Run", "load_splits"]

@@ -1,0 +1,31 @@
+"""The network of a config, as pure functions."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+
+from gru_jax.config import Config
+from gru_jax.nn import Functional, SequenceModel, functional
+
+
+def build_model(config: Config) -> Functional:
+    """Split the configured network into `init` and `apply`."""
+    model, task = config.model, config.task
+
+    def build(rngs: nnx.Rngs) -> SequenceModel:
+        return SequenceModel(
+            model.cell,
+            task.input_size,
+            model.hidden,
+            task.output_size,
+            readout=model.readout,
+            bidirectional=model.bidirectional,
+            dropout=model.dropout,
+            scheme=model.init,
+            method=model.method,
+            param_dtype=jnp.float64 if config.dtype == "float64" else jnp.float32,
+            rngs=rngs,
+        )
+
+    return functional(build)

@@ -1,0 +1,88 @@
+"""From a config to optax, with every number a traced value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gru_jax.config import OptimizerConfig
+
+Numbers = Mapping[str, Any]
+"""Values of the optimiser's settings by name: Python numbers or traced scalars."""
+
+NUMBERS = (
+    "lr", "final", "clip_norm", "clip_value", "l1", "l2", "weight_decay", "momentum", "b1", "b2", "eps", "decay",
+)  # fmt: skip
+
+RULES: dict[str, Callable[[Numbers, bool], optax.GradientTransformation]] = {
+    "adam": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
+    "adamw": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
+    "sgd": lambda n, nesterov: optax.identity(),
+    "momentum": lambda n, nesterov: optax.trace(n["momentum"], nesterov=nesterov),
+    "rmsprop": lambda n, nesterov: optax.scale_by_rms(n["decay"], n["eps"]),
+    "adagrad": lambda n, nesterov: optax.scale_by_rss(eps=n["eps"]),
+    "lion": lambda n, nesterov: optax.scale_by_lion(n["b1"], n["b2"]),
+}
+
+
+def numbers_of(config: OptimizerConfig) -> dict[str, float]:
+    """The settings that go into the compiled program as values, so that changing one compiles nothing."""
+    return {name: getattr(config, name) for name in NUMBERS if getattr(config, name) is not None}
+
+
+def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any) -> optax.Schedule:
+    """The learning rate at each step as a fraction of its peak: linear from 0, then as the schedule says."""
+    rest = max(1, steps - warmup)
+    main: optax.Schedule
+    if config.schedule == "constant":
+        main = optax.constant_schedule(1.0)
+    elif config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(1.0, rest, alpha=final)
+    else:
+        main = lambda count: final ** (count.astype(jnp.float32) / rest)  # noqa: E731
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
+
+
+def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: Numbers) -> optax.GradientTransformation:
+    """The chain that a config describes.
+
+    Args:
+        config: decides which parts there are (names, which clipping, which penalties), never a value.
+        steps, warmup: lengths of the training and of the warm-up.
+        numbers: the values, see `numbers_of`; they may be traced.
+    """
+    shape = schedule_shape(config, steps, warmup, numbers["final"])
+    parts = []
+    if config.clip_value is not None:
+        parts.append(optax.clip(numbers["clip_value"]))
+    if config.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(numbers["clip_norm"]))
+    if config.l1:
+        parts.append(_add_signs(numbers["l1"]))
+    if config.l2:
+        parts.append(optax.add_decayed_weights(numbers["l2"], mask=kernels))
+    parts.append(RULES[config.name](numbers, config.nesterov))
+    if config.weight_decay:
+        parts.append(optax.add_decayed_weights(numbers["weight_decay"], mask=kernels))
+    parts.append(optax.scale_by_schedule(lambda count: -numbers["lr"] * shape(count)))
+    return optax.chain(*parts)
+
+
+def kernels(params: Any) -> Any:
+    """Which parameters penalties act on: matrices, not biases."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _add_signs(factor: Any) -> optax.GradientTransformation:
+    """The gradient of `factor` * sum |w|."""
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda g, p: g + factor * jnp.sign(p) if p.ndim > 1 else g, updates, params)
+
+    return optax.stateless(update)

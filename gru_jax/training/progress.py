@@ -1,0 +1,52 @@
+"""Progress for people: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Shows the steps done, their rate and the current metrics.
+
+    Args:
+        total: steps of the run.
+        done: steps done before.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.step = total, done
+        self._first, self._start = done, time.monotonic()
+        self._last_line = self._start
+        self._metrics: dict[str, float] = {}
+        on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) if on_terminal else None
+
+    def rate(self) -> float:
+        """Steps per second of this process so far."""
+        return (self.step - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Tell how far training is, and metrics that are new."""
+        self._metrics.update(metrics)
+        if self._bar is not None:
+            self._bar.set_postfix({k: f"{v:.4g}" for k, v in self._metrics.items()}, refresh=False)
+            self._bar.update(step - self.step)
+            self.step = step
+            return
+        self.step = step
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            numbers = "  ".join(f"{k} {v:.4g}" for k, v in self._metrics.items())
+            print(f"step {step}/{self.total}  {self.rate():.1f} steps/s  {numbers}", flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,70 @@
+"""The unroll that a reader trusts: one scan of the cell's own step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.cells import Carry, Cell, Gates, Params
+
+
+class Steps(NamedTuple):
+    """What a scan reads at each step, time-major; None where a caller has no use for it."""
+
+    xs: Float[Array, "T B D"]
+    valid: Bool[Array, "T B"] | None = None  # False in padding
+    resets: Bool[Array, "T B"] | None = None
+    perturbation: Float[Array, "T B H"] | None = None
+
+
+def scan_steps(
+    cell: Cell,
+    params: Params,
+    steps: Steps,
+    carry: Carry,
+    observe: Callable[[Carry, Gates, Bool[Array, " B"] | None], Any],
+    *,
+    reverse: bool = False,
+    unroll: int = 1,
+) -> tuple[Carry, Any]:
+    """Scan the cell over time; what `observe(carry, gates, valid)` returns at each step comes back stacked.
+
+    At a padded step the input is replaced by zeros and the carry stays, so that nothing in the padding, not even NaN,
+    reaches a value or a gradient.
+    """
+
+    def body(before: Carry, step: Steps) -> tuple[Carry, Any]:
+        x, carry = step.xs, before
+        if step.valid is not None:
+            x = where(step.valid, x, jnp.zeros_like(x))
+        if step.resets is not None:
+            zero = cell.initial_carry(x.shape[:-1], cell.hidden(carry).shape[-1], x.dtype)
+            carry = select(step.resets, zero, carry)
+        carry, gates = cell.step_with_gates(params, carry, x)
+        if step.perturbation is not None:
+            carry = cell.with_hidden(carry, cell.hidden(carry) + step.perturbation)
+        if step.valid is not None:
+            carry = select(step.valid, carry, before)
+        return carry, observe(carry, gates, step.valid)
+
+    return jax.lax.scan(body, carry, steps, reverse=reverse, unroll=unroll)
+
+
+def where(mask: Bool[Array, " B"], a: Array, b: Array) -> Array:
+    """`a` where `mask [B]` holds, else `b`, both `[B, ...]`."""
+    return jnp.where(jnp.expand_dims(mask, tuple(range(1, a.ndim))), a, b)
+
+
+def select(mask: Bool[Array, " B"], a: Carry, b: Carry) -> Carry:
+    """`where` over every part of a carry."""
+    return jax.tree.map(lambda x, y: where(mask, x, y), a, b)
+
+
+def is_finite(carry: Carry) -> Bool[Array, " B"]:
+    """Whether all of a carry is finite, for each sequence."""
+    parts = [jnp.isfinite(part).all(axis=-1) for part in jax.tree.leaves(carry)]
+    return jnp.stack(parts).all(axis=0)
