@@ -153,7 +153,7 @@ class Run:
         means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
         self.pending.clear()
         self.progress.update(step, means)
-        clock = {"seconds": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
+        clock = {"time": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
         self.rundir.append_metrics([{"step": step, "split": "train", **means, **clock}])
 
     def _stop_non_finite(self, index: np.ndarray) -> None:
@@ -179,7 +179,7 @@ class Run:
         self._check_stop(score, direction)
         if self.step == 0 and self.plan.flow_every:
             self._record_flow()
-        self.rundir.append_metrics([{"step": self.step, "split": "valid", **metrics, "seconds": round(time.time(), 3)}])
+        self.rundir.append_metrics([{"step": self.step, "split": "valid", **metrics, "time": round(time.time(), 3)}])
         self._write_flow()
         host = dataclasses.asdict(self.standing)
         if better:
@@ -216,7 +216,7 @@ class Run:
             best = {split: self.evaluate(best_state.params, split, self.data[split]) for split in SPLITS[1:]}
         lines = {best_step: best["test"], steps: final["test"]}
         self.rundir.append_metrics(
-            [{"step": s, "split": "test", **m, "seconds": round(time.time(), 3)} for s, m in sorted(lines.items())]
+            [{"step": s, "split": "test", **m, "time": round(time.time(), 3)} for s, m in sorted(lines.items())]
         )
         plots.draw(self.rundir, self.config)
         return {

@@ -53,9 +53,8 @@ def learning_curve(rundir: RunDir, config: Config) -> Figure:
         for split, colour, marker in (("train", BLUE, ""), ("valid", ORANGE, "o"), ("test", GREEN, "*")):
             points = [(line["step"], line[name]) for line in lines if line["split"] == split]
             if points:
-                style = "" if split == "test" else "-"
-                size = 10 if split == "test" else 3
-                ax.plot(*zip(*points, strict=True), style, color=colour, marker=marker, ms=size, lw=1.2, label=split)
+                style, size = ("none", 10) if split == "test" else ("-", 3)
+                ax.plot(*zip(*points, strict=True), ls=style, color=colour, marker=marker, ms=size, lw=1.2, label=split)
         if name in config.task.baseline:
             ax.axhline(config.task.baseline[name], color=GREY, ls="--", lw=1, label="memoryless or chance")
         if name == "loss":
@@ -81,8 +80,10 @@ def gradient_flow(records: Mapping[str, np.ndarray]) -> Figure:
         rows = np.arange(len(steps))
         mesh = ax.pcolormesh(lag, rows, np.maximum(norms, low), norm=norm, cmap="cividis", shading="nearest")
         horizons = _horizons(norms)
-        ax.plot(horizons, rows, color="white", lw=3)
-        ax.plot(horizons, rows, color=ORANGE, lw=1.5, label=f"horizon: {HORIZON:.0%} of the peak")
+        beyond = ", beyond the sequence" if np.isnan(horizons).all() else ""
+        ax.plot(horizons, rows, color="white", lw=3, marker="o", ms=5)
+        label = f"horizon ({HORIZON:.0%} of the peak{beyond})"
+        ax.plot(horizons, rows, color=ORANGE, lw=1.5, marker="o", ms=3, label=label)
         shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
         ax.set_yticks(shown, [str(s) for s in steps[shown]])
         ax.set(xlabel="lag from the end of the sequence (steps)", ylabel="training step", title=_title(name))
@@ -108,9 +109,9 @@ def gate_histograms(records: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _horizons(norms: np.ndarray) -> np.ndarray:
-    """The gradient horizon of each row, at the last lag where it lies beyond the sequence."""
-    lags = jax.vmap(lambda profile: flow.horizon(profile, HORIZON))(jnp.asarray(norms))
-    return np.minimum(np.asarray(lags), norms.shape[1] - 1)
+    """The gradient horizon of each row; NaN where it lies beyond the sequence."""
+    lags = np.asarray(jax.vmap(lambda profile: flow.horizon(profile, HORIZON))(jnp.asarray(norms)))
+    return np.where(lags < norms.shape[1], lags, np.nan)
 
 
 def _title(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from gru_jax.config import differences
 from gru_jax.errors import UsageError
 
-WALL_CLOCK = ("seconds", "steps_per_second")
+WALL_CLOCK = ("time", "steps_per_second")
 """Fields of `metrics.jsonl` that two equal runs need not share."""
 
 

@@ -1,0 +1,18 @@
+"""Adding problem over T steps (default 750), where a plain LSTM stays at the memoryless loss.
+
+    python -m experiments.train --config configs/adding.py:750
+
+MEASURED
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(length: str = "750") -> ConfigDict:
+    """What differs from the defaults; `length` is T."""
+    config = ConfigDict()
+    config.task = ConfigDict({"name": "adding", "length": int(length)})
+    config.model = ConfigDict({"hidden": (64,), "init": {"gate_bias": "chrono"}})
+    config.optimizer = ConfigDict({"lr": 2e-3})
+    config.train = ConfigDict({"batch_size": 32, "steps": 4000, "target": 1e-3})
+    return config

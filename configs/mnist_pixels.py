@@ -1,0 +1,18 @@
+"""MNIST, pixels: 784 steps of one value with a GRU of 128 units.
+
+    GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_pixels.py
+
+MEASURED
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """What differs from the defaults."""
+    config = ConfigDict()
+    config.task = ConfigDict({"name": "mnist", "layout": "pixels"})
+    config.model = ConfigDict({"hidden": (128,), "init": {"gate_bias": "chrono"}})
+    config.optimizer = ConfigDict({"name": "adam", "lr": 2e-3, "schedule": "cosine"})
+    config.train = ConfigDict({"batch_size": 100, "epochs": 4, "eval_epochs": 0.5})
+    return config
