@@ -1,6 +1,6 @@
 """Adding problem over 200 steps with a GRU of 64 units.
 
-    python -m experiments.train --config configs/quickstart.py
+python -m experiments.train --config configs/quickstart.py
 """
 
 from ml_collections import ConfigDict

@@ -130,9 +130,7 @@ def describe_keys() -> str:
     return "\n".join(f"  --config.{key}={value}" for key, value in flatten(Config().to_dict()).items())
 
 
-def _override(
-    values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]
-) -> None:
+def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
     *sections, last = key.split(".")
     where: Any = values
     for section in sections:

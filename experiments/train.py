@@ -26,18 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from experiments import cli
 from gru_jax.config import Config, load
 from gru_jax.errors import UsageError
 from gru_jax.training.environment import check_memory, choose_device, describe, precision
-from gru_jax.training.loop import NonFinite, Run, load_splits
+from gru_jax.training.loop import NonFiniteError, Run, load_splits
 from gru_jax.training.rundir import RunDir
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-def run(config: Config | Mapping[str, Any], workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """Train a config in a directory, resuming what is there; for notebooks.
 
     Args:
@@ -49,10 +50,10 @@ def run(config: Config | Mapping[str, Any], workdir: str | os.PathLike[str]) -> 
 
     Raises:
         UsageError: the config, the data or the directory is not usable.
-        NonFinite: a step gave an infinite or undefined number.
+        NonFiniteError: a step gave an infinite or undefined number.
     """
     if not isinstance(config, Config):
-        config = load(config.to_dict() if hasattr(config, "to_dict") else config)
+        config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
     rundir, as_dict = RunDir(workdir), config.to_dict()
     if rundir.inspect(as_dict) == "done":
         print(f"{rundir.path}: already done")
@@ -94,7 +95,7 @@ def command(argv: Sequence[str]) -> int:
     print(f"run directory: {rundir.path}", flush=True)
     try:
         summary = run(config, rundir.path)
-    except NonFinite as error:
+    except NonFiniteError as error:
         return cli.fail(error, cli.EXIT_NON_FINITE)
     print(report(summary, rundir))
     return 0

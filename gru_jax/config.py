@@ -222,7 +222,7 @@ def plan(config: Config) -> Plan:
             f"train.steps={steps}: with train.batch_size={train.batch_size}, allowed are up to "
             f"{MAX_EXAMPLES // train.batch_size}"
         )
-    log_every = train.log_steps or max(1, eval_every // 10)
+    log_every = train.log_steps or -(-eval_every // 10)
     flow_every = eval_every if config.flow.every is None else config.flow.every
     return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
 

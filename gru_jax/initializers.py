@@ -34,13 +34,13 @@ def identity(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """U(-1/sqrt(H), 1/sqrt(H)) with H = `shape[-1]`, the number of hidden units: what PyTorch's recurrent layers use."""
+    """U(-1/sqrt(H), 1/sqrt(H)) with H = `shape[-1]`, the number of hidden units, as in PyTorch's recurrent layers."""
     bound = 1.0 / shape[-1] ** 0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def fan_in_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """N(0, 1/fan_in), not truncated: the iid Gaussian matrix of random-matrix theory, whose eigenvalues fill the unit disc."""
+    """N(0, 1/fan_in), not truncated: the Gaussian matrix of random-matrix theory, with eigenvalues in the unit disc."""
     return jax.random.normal(key, shape, dtype) * (1.0 / shape[0] ** 0.5)
 
 

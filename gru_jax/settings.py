@@ -23,8 +23,8 @@ Section = TypeVar("Section")
 def setting(
     default: Any,
     *,
-    low: float | None = None,
-    high: float | None = None,
+    low: float | int | None = None,
+    high: float | int | None = None,
     choices: Sequence[Any] | None = None,
     kw_only: bool = False,
 ) -> Any:
@@ -57,7 +57,9 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
         UsageError: an unknown key, a value of the wrong type, out of range or not among the choices.
     """
     if not isinstance(values, Mapping):
-        raise UsageError(f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}")
+        raise UsageError(
+            f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}"
+        )
     values = dict(values)
     if cls in registries:
         options = registries[cls]
@@ -124,7 +126,7 @@ def _value(path: str, value: Any, hint: Any, metadata: Mapping[str, Any], regist
         return None
     kind = next(option for option in options if option is not type(None))
     if kind in registries or dataclasses.is_dataclass(kind):
-        return resolve(kind, value, registries, path)
+        return resolve(typing.cast(type, kind), value, registries, path)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         return _whole_numbers(path, value, metadata)
@@ -137,7 +139,7 @@ def _value(path: str, value: Any, hint: Any, metadata: Mapping[str, Any], regist
 
 def _scalar(path: str, value: Any, kind: type) -> Any:
     typed = isinstance(value, Text)
-    raw = value.value if isinstance(value, Text) else value
+    raw: Any = value.value if isinstance(value, Text) else value
     if kind is str and isinstance(raw, str):
         return raw
     if kind is bool:
@@ -146,16 +148,16 @@ def _scalar(path: str, value: Any, kind: type) -> Any:
         if isinstance(raw, bool):
             return raw
         raise UsageError(f"{path}={_show(value)}: allowed are true, false")
-    name = {int: "a whole number", float: "a finite number", str: "a text"}[kind]
     try:
-        if not isinstance(raw, bool) and isinstance(raw, numbers.Real if not typed else str) and kind is not str:
+        if kind is int and (typed or (isinstance(raw, numbers.Integral) and not isinstance(raw, bool))):
+            return int(raw)
+        if kind is float and (typed or (isinstance(raw, numbers.Real) and not isinstance(raw, bool))):
             number = float(raw)
-            if kind is float and math.isfinite(number):
+            if math.isfinite(number):
                 return number
-            if kind is int and (isinstance(raw, numbers.Integral) or typed):
-                return int(raw)
     except (ValueError, OverflowError):
         pass
+    name = {int: "a whole number", float: "a finite number", str: "a text"}[kind]
     raise UsageError(f"{path}={_show(value)}: {name} is needed here")
 
 

@@ -36,7 +36,7 @@ def adjoint_norms(adjoint: Float[Array, "B T H"]) -> Float[Array, "B T"]:
 
 def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None) -> Float[Array, "B T"]:
     """Values against lag rather than time: lag 0 is each sequence's last valid step; NaN before its first step."""
-    batch, time = values.shape
+    time = values.shape[1]
     if lengths is None:
         return values[:, ::-1]
     step = lengths.astype(jnp.int32)[:, None] - 1 - jnp.arange(time, dtype=jnp.int32)[None, :]

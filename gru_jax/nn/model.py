@@ -72,11 +72,7 @@ class SequenceModel(nnx.Module):
         if self.readout == "mean":
             count = jnp.full(hs.shape[0], hs.shape[1]) if lengths is None else lengths
             return hs.sum(axis=1) / jnp.maximum(count, 1).astype(hs.dtype)[:, None]
-        layer = self.stack.layers[-1]
-        if hasattr(layer, "forward"):
-            pairs = zip((layer.forward, layer.backward), top.unrolled.carry, strict=True)
-            return jnp.concatenate([part.cell.hidden(carry) for part, carry in pairs], axis=-1)
-        return layer.cell.hidden(top.unrolled.carry)
+        return self.stack.layers[-1].final_state(top.unrolled)
 
 
 class Functional(NamedTuple):

@@ -61,6 +61,10 @@ class Recurrent(nnx.Module):
         """The cell's parameters as a plain dict."""
         return nnx.to_pure_dict(nnx.state(self.weights))
 
+    def final_state(self, unrolled: Unrolled) -> Float[Array, "B H"]:
+        """The hidden state after the last step that was processed: the first in time, if the layer runs backwards."""
+        return self.cell.hidden(unrolled.carry)
+
     def __call__(
         self,
         xs: Float[Array, "B T D"],
@@ -96,6 +100,11 @@ class Bidirectional(nnx.Module):
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **kwargs: Any) -> None:
         self.forward = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
         self.backward = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
+
+    def final_state(self, unrolled: Unrolled) -> Float[Array, "B 2*H"]:
+        """The final hidden states of both directions, side by side."""
+        there, back = unrolled.carry
+        return jnp.concatenate([self.forward.cell.hidden(there), self.backward.cell.hidden(back)], axis=-1)
 
     def __call__(
         self,

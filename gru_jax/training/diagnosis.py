@@ -13,7 +13,7 @@ from gru_jax.training.instruments import adjoints, layer_names
 from gru_jax.training.step import Trainer, forward
 
 
-class NonFinite(Exception):
+class NonFiniteError(Exception):
     """A run met an infinite or undefined number and stopped; the message says where."""
 
 
@@ -27,7 +27,7 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str:
     names = layer_names(config)
     trace, metrics = jax.jit(lambda p, b: forward(config, model, p, b))(params, batch)
     for name, layer in zip(names, trace.layers, strict=True):
-        bad = ~np.asarray(layer.unrolled.finite)
+        bad = np.logical_not(layer.unrolled.finite)
         if bad.any():
             time = int(bad.any(axis=0).argmax())
             return f"the state of {name} first at time step {time} (sequence {int(bad[:, time].argmax())} of the batch)"
@@ -36,9 +36,9 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str:
         return f"all states are finite, the loss of sequence {sequence} of the batch is not"
     backward = jax.jit(lambda p, b: adjoints(config, model, p, b))(params, batch)
     for name, adjoint in reversed(list(zip(names, backward, strict=True))):
-        bad = ~np.isfinite(np.asarray(adjoint)).all(axis=-1)
+        bad = np.logical_not(np.isfinite(adjoint)).any(axis=-1)
         if bad.any():
-            time = int(bad.shape[1] - 1 - bad.any(axis=0)[::-1].argmax())
+            time = int(np.flatnonzero(bad.any(axis=0))[-1])
             sequence = int(bad[:, time].argmax())
             return f"the gradient at the state of {name}, going back, from time step {time} (sequence {sequence})"
     return "all states and their gradients are finite, the parameters' gradient or update is not"

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.experimental
 
 from gru_jax.config import AUTO, Config
 from gru_jax.errors import UsageError
 
+Device = Any  # jax.Device, which a type checker takes for a variable
 PACKAGES = ("gru_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
 
 
-def choose_device(config: Config) -> jax.Device:
+def choose_device(config: Config) -> Device:
     """The device of a run.
 
     Raises:
@@ -38,14 +40,12 @@ def choose_device(config: Config) -> jax.Device:
 @contextlib.contextmanager
 def precision(config: Config) -> Iterator[None]:
     """The configured precision while a run lasts, and what it was before afterwards."""
-    enable_x64 = getattr(jax, "enable_x64", None)
-    if enable_x64 is None:  # before jax 0.8
-        from jax.experimental import enable_x64
+    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # type: ignore
     with enable_x64(config.dtype == "float64"), jax.default_matmul_precision(config.matmul_precision):
         yield
 
 
-def describe(config: Config, device: jax.Device) -> dict[str, Any]:
+def describe(config: Config, device: Device) -> dict[str, Any]:
     """The content of `env.json`."""
     return {
         "python": platform.python_version(),
@@ -61,7 +61,7 @@ def describe(config: Config, device: jax.Device) -> dict[str, Any]:
     }
 
 
-def check_memory(config: Config, device: jax.Device) -> None:
+def check_memory(config: Config, device: Device) -> None:
     """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
     width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.task.input_size
     need = config.train.batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
@@ -75,7 +75,7 @@ def check_memory(config: Config, device: jax.Device) -> None:
         )
 
 
-def peak_memory(device: jax.Device) -> dict[str, int]:
+def peak_memory(device: Device) -> dict[str, int]:
     """Peak memory so far, in bytes: of the process, and of the device where it tells."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

@@ -14,7 +14,7 @@ from gru_jax.flow.adjoint import QUANTILES
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.training import plots
 from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
-from gru_jax.training.diagnosis import NonFinite, explain
+from gru_jax.training.diagnosis import NonFiniteError, explain
 from gru_jax.training.environment import peak_memory
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.instruments import build_instruments
@@ -69,7 +69,7 @@ class Run:
         """Train to the end and write the summary, which is returned.
 
         Raises:
-            NonFinite: a step was not finite.
+            NonFiniteError: a step was not finite.
         """
         began = time.monotonic()
         self._restore()
@@ -160,8 +160,8 @@ class Run:
         batch = jax.jit(self.trainer.batch)(self.config.seed, self.data["train"], index)
         where = explain(self.trainer, self.state.params, batch)
         saved = self.checkpoints.step()
-        kept = "no checkpoint yet" if saved is None else f"last good checkpoint: step {saved} in {self.checkpoints.directory}"
-        raise NonFinite(f"step {self.step + 1} is not finite: {where}; {kept}")
+        kept = f"the last good checkpoint is of step {saved}, in {self.checkpoints.directory}"
+        raise NonFiniteError(f"step {self.step + 1} is not finite: {where}; {kept}")
 
     # Looking at it
 
@@ -242,4 +242,4 @@ def load_splits(config: Config) -> Splits:
     return {split: config.task.load(split) for split in SPLITS}
 
 
-__all__ = ["NonFinite", "Run", "load_splits"]
+__all__ = ["NonFiniteError", "Run", "load_splits"]

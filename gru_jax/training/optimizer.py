@@ -43,7 +43,7 @@ def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any)
     elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(1.0, rest, alpha=final)
     else:
-        main = lambda count: final ** (count.astype(jnp.float32) / rest)  # noqa: E731
+        main = lambda count: final ** (jnp.asarray(count, jnp.float32) / rest)  # noqa: E731
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 UNITS = {"loss": "loss", "accuracy": "accuracy", "recall": "recall accuracy"}
 HORIZON = 0.01  # fraction of the peak at which the drawn gradient horizon lies
 DECADES = 12  # of the colour scale; what is smaller has the lowest colour
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 10, "savefig.dpi": 150}
+STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
 def draw(rundir: RunDir, config: Config) -> list[Path]:

@@ -18,7 +18,7 @@ WALL_CLOCK = ("time", "steps_per_second")
 
 
 class RunDir:
-    """A run directory: `config.json`, `env.json`, `metrics.jsonl`, `flow.npz`, `checkpoints/`, `plots/`, `summary.json`.
+    """The directory of a run and the files in it.
 
     Args:
         path: the directory; it need not exist yet.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params, carry_dtype
@@ -103,13 +104,15 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     if lengths is None:
         return None
     _check_shape("lengths", lengths, (batch,))
-    if not isinstance(lengths, jax.core.Tracer):
-        lengths = np.asarray(lengths)
-        if batch and np.issubdtype(lengths.dtype, np.integer) and (lengths.min() < 0 or lengths.max() > time):
-            raise UsageError(f"lengths range from {lengths.min()} to {lengths.max()}: allowed are 0 to T={time}")
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise UsageError(f"lengths has dtype {lengths.dtype}: allowed are integer types")
-    return jnp.arange(time)[:, None] < lengths.astype(jnp.arange(0).dtype)[None, :]
+    dtype = jnp.result_type(lengths)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise UsageError(f"lengths has dtype {dtype}: allowed are integer types")
+    if batch and not isinstance(lengths, Tracer):
+        low, high = np.min(lengths), np.max(lengths)
+        if low < 0 or high > time:
+            raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
+    steps = jnp.arange(time)
+    return steps[:, None] < jnp.asarray(lengths).astype(steps.dtype)[None, :]
 
 
 def _time_major_resets(resets: Array | None, batch: int, time: int) -> Array | None:
@@ -150,7 +153,9 @@ def _initial(cell: Cell, carry0: Carry | None, batch: int, hidden_size: int, dty
     if carry0 is None:
         return zero
     if jax.tree.structure(carry0) != jax.tree.structure(zero):
-        raise UsageError(f"carry0 has {len(jax.tree.leaves(carry0))} parts: {type(cell).__name__} carries {cell.carry_parts}")
+        raise UsageError(
+            f"carry0 has {len(jax.tree.leaves(carry0))} parts: {type(cell).__name__} carries {cell.carry_parts}"
+        )
     carry0 = jax.tree.map(jnp.asarray, carry0)
     for part in jax.tree.leaves(carry0):
         _check_shape("carry0", part, (batch, hidden_size))

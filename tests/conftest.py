@@ -1,0 +1,52 @@
+"""Strict surroundings for all tests: dtype promotion, warnings, shapes and types."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["gru_jax", "experiments"], "beartype.beartype")
+
+from pathlib import Path  # noqa: E402
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "allow")
+
+# Times on shared machines vary; compilation makes first examples slow.
+hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.load_profile("gru_jax")
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    from gru_jax.config import Config
+    from gru_jax.training.environment import precision
+
+    with precision(Config(dtype="float64")):
+        yield
+
+
+@pytest.fixture
+def unchecked_types():
+    """No run-time type checks, as for a user: our own messages must tell."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The data sets, or a skipped test where there are none."""
+    root = os.environ.get("GRU_JAX_DATA")
+    if not root or not (Path(root) / "mnist").is_dir():
+        pytest.skip("GRU_JAX_DATA names no directory with mnist/")
+    return Path(root)
