@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as jinit
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import setting
 
@@ -83,32 +84,32 @@ BIASES: dict[str, Initializer] = {"zeros": zeros, "constant": ones, "uniform": u
 """Bias initialisers by name; each is multiplied by `Scheme.bias_scale`."""
 
 
-def constant_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+def constant_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
     """`scheme.gate_value` for every unit, e.g. 1 for an LSTM's forget gate (Jozefowicz et al. 2015)."""
     del key
-    return jnp.ones(shape) * scheme.gate_value
+    return jnp.ones(shape, dtype) * scheme.gate_value
 
 
-def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
     """log U(t_min - 1, t_max - 1): forgetting times 1 + e^b uniform in [t_min, t_max] steps.
 
     Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16, where t_min = 2.
     """
     if scheme.t_max is None:
         raise UsageError("t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
-    u = jax.random.uniform(key, shape)
+    u = jax.random.uniform(key, shape, dtype)
     return jnp.log((scheme.t_min - 1.0) + u * (scheme.t_max - scheme.t_min))
 
 
-def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
     """logit U(1/H, 1 - 1/H): the gate's value itself is uniform. Gu et al. 2020, arXiv:1910.09890, section 3.1."""
     del scheme
     edge = min(1.0 / shape[-1], 0.5)
-    u = jax.random.uniform(key, shape, minval=edge, maxval=max(1.0 - edge, edge))
+    u = jax.random.uniform(key, shape, dtype, minval=edge, maxval=max(1.0 - edge, edge))
     return jnp.log(u) - jnp.log1p(-u)
 
 
-GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...]], Array]] = {
+GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...], Any], Array]] = {
     "constant": constant_gate,
     "chrono": chrono,
     "uniform_gate": uniform_gate,
@@ -187,7 +188,7 @@ class Scheme:
             return None
         if scheme.gate_bias == "zeros":
             return jnp.zeros(size, dtype)
-        return GATE_BIASES[scheme.gate_bias](scheme, _named(key, "memory"), (size,)).astype(dtype)
+        return GATE_BIASES[scheme.gate_bias](scheme, _named(key, "memory"), (size,), carry_dtype(dtype)).astype(dtype)
 
     def ties_write_gate(self, gate: str) -> bool:
         """Whether the rule for gate `gate` also sets the cell's separate write gate, to minus the retention logit."""
@@ -199,6 +200,6 @@ def _named(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
 
 
 def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any, scale: Number) -> Array:
-    # Drawn in float32 at least: QR has no half precision, and a narrow type should round the values, not change them.
-    wide = jnp.promote_types(dtype, jnp.float32)
+    # QR has no half precision, and a narrow type should round the values, not change them.
+    wide = carry_dtype(dtype)
     return (init(key, shape, wide) * jnp.asarray(scale, wide)).astype(dtype)

@@ -1,6 +1,6 @@
 """Recurrent cells: pure step functions over plain dicts of parameters."""
 
-from gru_jax.cells.base import Carry, Cell, Gates, Memory, Params, carry_dtype
+from gru_jax.cells.base import Carry, Cell, Gates, Memory, Params
 from gru_jax.cells.elman import Elman
 from gru_jax.cells.gru import GRU, gru
 from gru_jax.cells.lstm import LSTM
@@ -20,6 +20,5 @@ __all__ = [
     "Memory",
     "MinGRU",
     "Params",
-    "carry_dtype",
     "gru",
 ]

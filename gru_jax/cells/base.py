@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.initializers import Scheme
 
@@ -43,11 +44,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     # x + 1/2 above zero, a sigmoid below: positive, continuous, for products in log space (Feng et al. 2024, listing 6)
     "positive": lambda x: jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x)),
 }
-
-
-def carry_dtype(dtype: Any) -> Any:
-    """The type a carry is kept in when inputs have type `dtype`: float64 for float64, else float32."""
-    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)

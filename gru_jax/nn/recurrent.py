@@ -101,7 +101,7 @@ class Bidirectional(nnx.Module):
         self.forward = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
         self.backward = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
 
-    def final_state(self, unrolled: Unrolled) -> Float[Array, "B 2*H"]:
+    def final_state(self, unrolled: Unrolled) -> Float[Array, "B W"]:
         """The final hidden states of both directions, side by side."""
         there, back = unrolled.carry
         return jnp.concatenate([self.forward.cell.hidden(there), self.backward.cell.hidden(back)], axis=-1)
@@ -111,7 +111,7 @@ class Bidirectional(nnx.Module):
         xs: Float[Array, "B T D"],
         carry0: tuple[Carry, Carry] | None = None,
         *,
-        perturbation: Float[Array, "B T 2*H"] | None = None,
+        perturbation: Float[Array, "B T W"] | None = None,
         **kwargs: Any,
     ) -> Unrolled:
         carries = (None, None) if carry0 is None else carry0

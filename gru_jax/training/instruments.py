@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from gru_jax import flow
 from gru_jax.config import Config
+from gru_jax.dtypes import carry_dtype
 from gru_jax.nn import Functional, LayerTrace
 from gru_jax.tasks import Batch
 from gru_jax.training.step import Data, forward
@@ -27,7 +28,7 @@ def layer_names(config: Config) -> list[str]:
 def adjoints(config: Config, model: Functional, params: Any, batch: Batch) -> tuple[Array, ...]:
     """dL/dh_t of every example's own loss, for every layer, `[B, T, H]`."""
     width = 2 if config.model.bidirectional else 1
-    dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
+    dtype = carry_dtype(config.dtype)
     zeros = tuple(jnp.zeros((*batch.xs.shape[:2], width * hidden), dtype) for hidden in config.model.hidden)
 
     def total(perturbations: tuple[Array, ...]) -> Array:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from flax import nnx
 
 from gru_jax.config import Config
+from gru_jax.dtypes import carry_dtype
 from gru_jax.nn import Functional, SequenceModel, functional
 
 
@@ -24,7 +24,7 @@ def build_model(config: Config) -> Functional:
             dropout=model.dropout,
             scheme=model.init,
             method=model.method,
-            param_dtype=jnp.float64 if config.dtype == "float64" else jnp.float32,
+            param_dtype=carry_dtype(config.dtype),
             rngs=rngs,
         )
 

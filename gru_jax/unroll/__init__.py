@@ -11,7 +11,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from gru_jax.cells import Carry, Cell, Gates, Params, carry_dtype
+from gru_jax.cells import Carry, Cell, Gates, Params
+from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.unroll.reference import Steps, is_finite, scan_steps, where
 
@@ -108,7 +109,8 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     if not jnp.issubdtype(dtype, jnp.integer):
         raise UsageError(f"lengths has dtype {dtype}: allowed are integer types")
     if batch and not isinstance(lengths, Tracer):
-        low, high = np.min(lengths), np.max(lengths)
+        known = np.asarray(lengths)  # a concrete array; its jnp.min would be traced inside jit
+        low, high = known.min(), known.max()
         if low < 0 or high > time:
             raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
     steps = jnp.arange(time)

@@ -1,6 +1,6 @@
 """Write the stored values of other libraries that tests compare with where those are not installed.
 
-    pip install -e '.[test,parity]' && python -m tests.golden.make_golden
+pip install -e '.[test,parity]' && python -m tests.golden.make_golden
 """
 
 from __future__ import annotations

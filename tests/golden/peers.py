@@ -117,10 +117,8 @@ def _keras_gru(reset_after):
             layer.build(xs.shape)
             kernel = np.concatenate([params["W"][g] for g in gates], axis=1)
             recurrent = np.concatenate([params["U"][g] for g in gates], axis=1)
-            if reset_after:
-                bias = np.stack(_biases(params, gates))
-            else:
-                bias = np.concatenate([params["b"][g] for g in gates])
+            single = np.concatenate([params["b"][g] for g in gates])
+            bias = np.stack(_biases(params, gates)) if reset_after else single
 
             def run(variables, x, h):
                 return layer.stateless_call(variables, [v.value for v in layer.non_trainable_variables], x,
@@ -141,9 +139,7 @@ def _keras_gru(reset_after):
 
 
 def _torch_rnn(activation):
-    return _torch(
-        lambda torch, d, h: torch.nn.RNN(d, h, nonlinearity=activation, batch_first=True), ("n",)
-    )
+    return _torch(lambda torch, d, h: torch.nn.RNN(d, h, nonlinearity=activation, batch_first=True), ("n",))
 
 
 # name: (library, our cell, peer)

@@ -1,0 +1,12 @@
+"""Which floating type is used where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def carry_dtype(dtype: Any) -> Any:
+    """The type of carries, pointwise arithmetic and accumulation for inputs of type `dtype`: float64, else float32."""
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32

@@ -1,0 +1,118 @@
+"""Layers and models: shapes, masks, directions, dropout, and the split into pure functions."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import gru_jax
+from gru_jax.cells import GRU, LSTM
+from gru_jax.errors import UsageError
+from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack, functional
+
+XS = jax.random.normal(jax.random.key(7), (3, 6, 2))
+LENGTHS = jnp.array([2, 6, 4])
+PADDING = np.arange(6)[None, :] >= np.asarray(LENGTHS)[:, None]
+
+
+def rngs(seed=0):
+    return nnx.Rngs(params=jax.random.key(seed))
+
+
+@pytest.mark.parametrize("cell", [GRU(), LSTM()], ids=str)
+def test_layer_is_the_unroll(cell):
+    layer = Recurrent(cell, 2, 5, scheme=gru_jax.Scheme(gate_bias="chrono", t_max=50.0), rngs=rngs())
+    out, wanted = layer(XS, lengths=LENGTHS), gru_jax.unroll(cell, layer.params, XS, lengths=LENGTHS)
+    jax.tree.map(np.testing.assert_array_equal, out, wanted)
+    assert layer.params.keys() == cell.init(jax.random.key(0), 2, 5).keys()
+
+
+@pytest.mark.parametrize("cell", [GRU(), LSTM()], ids=str)
+def test_bidirectional_is_two_layers(cell):
+    layer = Bidirectional(cell, 2, 5, rngs=rngs())
+    out = layer(XS, lengths=LENGTHS)
+    assert out.hs.shape == (3, 6, 10)
+    for b, length in enumerate(LENGTHS.tolist()):
+        x = XS[b : b + 1, :length]
+        there = gru_jax.unroll(cell, layer.forward.params, x)
+        back = gru_jax.unroll(cell, layer.backward.params, x[:, ::-1])
+        np.testing.assert_allclose(out.hs[b, :length, :5], there.hs[0], atol=1e-6)
+        np.testing.assert_allclose(out.hs[b, :length, 5:], back.hs[0, ::-1], atol=1e-6)
+        wanted = np.concatenate([cell.hidden(there.carry)[0], cell.hidden(back.carry)[0]])
+        np.testing.assert_allclose(layer.final_state(out)[b], wanted, atol=1e-6)
+    assert not np.allclose(layer.forward.params["W"]["n"], layer.backward.params["W"]["n"])
+
+
+def test_bidirectional_packed_sequences_are_separate():
+    layer = Bidirectional(GRU(), 2, 5, rngs=rngs())
+    resets = jnp.zeros((3, 6), bool).at[:, 0].set(True).at[:, 4].set(True)
+    packed = layer(XS, resets=resets).hs
+    np.testing.assert_allclose(packed[:, :4], layer(XS[:, :4]).hs, atol=1e-6)
+    np.testing.assert_allclose(packed[:, 4:], layer(XS[:, 4:]).hs, atol=1e-6)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_stack_of_different_widths(bidirectional):
+    stack = Stack(GRU(), 2, (8, 4, 3), bidirectional=bidirectional, rngs=rngs())
+    traces = stack(XS, lengths=LENGTHS)
+    factor = 2 if bidirectional else 1
+    assert [t.unrolled.hs.shape[-1] for t in traces] == [8 * factor, 4 * factor, 3 * factor]
+    assert stack.output_size == 3 * factor
+    for lower, upper in itertools.pairwise(traces):
+        np.testing.assert_array_equal(lower.unrolled.hs, upper.inputs)
+
+
+def test_dropout_acts_between_layers_only():
+    two, one = (Stack(GRU(), 2, sizes, dropout=0.5, rngs=rngs()) for sizes in ((64, 4), (64,)))
+    key = jax.random.key(3)
+    dropped, plain = two(XS, dropout_key=key)[1].inputs, two(XS)[1].inputs
+    kept = np.asarray(dropped) != 0
+    assert 0.4 < kept.mean() < 0.6
+    np.testing.assert_allclose(dropped[kept], 2 * np.asarray(plain)[kept], rtol=1e-6)
+    np.testing.assert_array_equal(two(XS, dropout_key=key)[1].inputs, dropped)
+    assert not np.array_equal(two(XS, dropout_key=jax.random.key(4))[1].inputs, dropped)
+    np.testing.assert_array_equal(one(XS, dropout_key=key)[0].unrolled.hs, one(XS)[0].unrolled.hs)
+
+
+@pytest.mark.parametrize("readout", ["last", "mean", "every"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_readouts_ignore_the_padding(readout, bidirectional):
+    model = SequenceModel(LSTM(), 2, (5, 4), 3, readout=readout, bidirectional=bidirectional, rngs=rngs())
+    poisoned = jnp.where(PADDING[..., None], jnp.nan, XS)
+    outputs = model(poisoned, lengths=LENGTHS)
+    assert outputs.shape == ((3, 6, 3) if readout == "every" else (3, 3))
+    for b, length in enumerate(LENGTHS.tolist()):
+        alone = model(XS[b : b + 1, :length])[0]
+        got = outputs[b, :length] if readout == "every" else outputs[b]
+        np.testing.assert_allclose(got, alone, atol=1e-6)
+
+
+def test_pure_functions_of_a_plain_dict():
+    def build(rngs):
+        return SequenceModel(GRU(), 2, (5, 4), 3, dropout=0.5, rngs=rngs)
+
+    model = functional(build)
+    params = model.init(jax.random.key(0))
+    assert all(isinstance(k.key, str) for path, _ in jax.tree_util.tree_leaves_with_path(params) for k in path)
+    np.testing.assert_allclose(model.apply(params, XS).outputs, build(rngs())(XS), rtol=1e-6)
+    doubled = jax.tree.map(lambda p: 2 * p, params)
+    assert not np.allclose(model.apply(doubled, XS).outputs, model.apply(params, XS).outputs)
+    np.testing.assert_array_equal(model.apply(params, XS).outputs, model.apply(params, XS).outputs)
+    members = jax.vmap(model.init)(jax.random.split(jax.random.key(1), 4))
+    outputs = jax.jit(jax.vmap(lambda p: model.apply(p, XS).outputs))(members)
+    assert outputs.shape == (4, 3, 3)
+    grads = jax.grad(lambda p: model.apply(p, XS).outputs.sum())(params)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
+
+
+def test_wrong_use_names_the_argument():
+    with pytest.raises(UsageError, match="hidden_sizes"):
+        Stack(GRU(), 2, (), rngs=rngs())
+    with pytest.raises(UsageError, match="readout='first'"):
+        SequenceModel(GRU(), 2, (4,), 3, readout="first", rngs=rngs())
