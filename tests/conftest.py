@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -19,6 +20,10 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
+
+# The same small programs are compiled again and again.
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="gru_jax_tests_"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Times on shared machines vary; compilation makes first examples slow.
 hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, derandomize=True)

@@ -59,7 +59,7 @@ class Run:
         self.numbers = numbers_of(config.optimizer)
         self.checkpoints = Checkpoints(rundir.checkpoints, config.train.keep)
         self.standing = Standing()
-        self.pending: dict[str, list[np.ndarray]] = {}
+        self.pending: dict[str, list[np.floating]] = {}
         self.readings: dict[str, list[np.ndarray]] = {}
         self.call_steps = 1
 
@@ -72,12 +72,12 @@ class Run:
             NonFiniteError: a step was not finite.
         """
         began = time.monotonic()
-        self._restore()
+        resumed = self._restore()
         print(f"{self.parameters:,} parameters, {self.plan.steps:,} steps", flush=True)
         self.progress = Progress(self.plan.steps, self.step)
         spent_before = self.standing.seconds
         try:
-            if self.step == 0:
+            if not resumed:
                 self._validate()
             while self.step < self.plan.steps and self.standing.stopped is None:
                 self._advance(self._next_stop())
@@ -104,17 +104,19 @@ class Run:
         """Trained numbers in the network."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Take up the latest checkpoint, or start; whether there was one."""
         if self.checkpoints.step() is None:
             self.state = self.trainer.init(self.config.seed, self.numbers)
             self.rundir.rewind(-1)
-            return
+            return False
         shapes = jax.eval_shape(self.trainer.init, self.config.seed, self.numbers)
         self.state, host = self.checkpoints.restore(LATEST, shapes)
         self.standing = Standing(**host)
         self.rundir.rewind(self.step)
         self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
         print(f"resuming at step {self.step} of {self.plan.steps}", flush=True)
+        return True
 
     # Training
 
@@ -145,7 +147,7 @@ class Run:
             if not bool(done.finite):
                 self._stop_non_finite(indices[finished])
 
-    def _note(self, step: int, metrics: dict[str, np.ndarray], stop: int) -> None:
+    def _note(self, step: int, metrics: dict[str, np.floating], stop: int) -> None:
         for name, value in metrics.items():
             self.pending.setdefault(name, []).append(value)
         if step % self.plan.log_every and step != stop:

@@ -71,7 +71,14 @@ def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: N
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(numbers["weight_decay"], mask=kernels))
     parts.append(optax.scale_by_schedule(lambda count: -numbers["lr"] * shape(count)))
-    return optax.chain(*parts)
+    chain = optax.chain(*parts)
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        # optax mixes traced numbers with its integer counts, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            return chain.update(grads, state, params)
+
+    return optax.GradientTransformation(chain.init, update)
 
 
 def kernels(params: Any) -> Any:

@@ -67,9 +67,9 @@ class RunDir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.env, env)
             if not self.config.exists():
-                write_json(self.config, config)
+                write_json(self.config, config)  # first: it is what makes this a run directory
+            write_json(self.env, env)
         except OSError as error:
             raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
 

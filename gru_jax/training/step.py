@@ -98,8 +98,8 @@ class Trainer:
         batch = self.batch(seed, data, index)
         (loss, metrics), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, batch, dropout_key)
         updates, opt_state = self._optimizer(numbers).update(grads, state.opt_state, state.params)
-        grad_norm = optax.global_norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.global_norm(updates))
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
         params: Any = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), {**metrics, "grad_norm": grad_norm}, finite
 

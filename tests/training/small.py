@@ -1,0 +1,28 @@
+"""A config that trains in a second, for tests of everything around the training."""
+
+from __future__ import annotations
+
+import json
+
+from gru_jax.config import Config, load
+from gru_jax.training.rundir import WALL_CLOCK, RunDir
+
+
+def small(**changes) -> Config:
+    """A tiny adding problem; `changes` are sections, e.g. `train={"steps": 7}`."""
+    values = {
+        "task": {"name": "adding", "length": 8, "valid_size": 20, "test_size": 30},
+        "model": {"hidden": (4,)},
+        "optimizer": {"lr": 0.01},
+        "train": {"batch_size": 8, "steps": 12, "eval_steps": 4, "log_steps": 2, "call_steps": 3},
+        "flow": {"batch_size": 4},
+    }
+    for section, content in changes.items():
+        values[section] = {**values.get(section, {}), **content} if isinstance(content, dict) else content
+    return load(values)
+
+
+def timeless(path) -> list[dict]:
+    """The lines of a run's metrics without their wall-clock fields."""
+    lines = [json.loads(line) for line in RunDir(path).metrics.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in WALL_CLOCK} for line in lines]

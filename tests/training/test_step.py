@@ -1,0 +1,128 @@
+"""The training step: the same bits however calls are cut, batches by seed and step, no recompilation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_jax.config import plan
+from gru_jax.tasks import MNIST, Adding
+from gru_jax.training.evaluation import build_evaluator
+from gru_jax.training.model import build_model
+from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.step import Trainer, batch_indices, forward
+from tests.training.small import small
+
+
+def trainer_of(config):
+    return Trainer(config, plan(config), build_model(config))
+
+
+def run(trainer, calls, seed=0, numbers=None, rows=5):
+    config = trainer.config
+    numbers = numbers or numbers_of(config.optimizer)
+    indices = batch_indices(config.task, config.train.batch_size, seed)
+    state, history = trainer.init(seed, numbers), []
+    for count in calls:
+        padded = np.zeros((rows, config.train.batch_size), np.int32)
+        padded[:count] = indices(int(state.step), count)
+        done = trainer.run(state, seed, numbers, {}, padded, np.int32(count))
+        state = done.state
+        history.append(np.asarray(done.metrics["loss"])[:count])
+    return state, np.concatenate(history), done
+
+
+def test_calls_of_any_length_give_the_same_bits():
+    trainer = trainer_of(small(model={"dropout": 0.3, "hidden": (4, 3)}))
+    whole, losses, _ = run(trainer, [5, 5])
+    cut, same, _ = run(trainer, [1, 3, 2, 4])
+    np.testing.assert_array_equal(losses, same)
+    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+    assert int(whole.step) == 10
+
+
+def test_learning_rate_and_seed_are_values():
+    trainer = trainer_of(small())
+    results = []
+    for lr, seed in ((0.1, 0), (0.01, 0), (0.1, 1)):
+        numbers = numbers_of(small(optimizer={"lr": lr}).optimizer)
+        results.append(run(trainer, [3], seed=seed, numbers=numbers)[1])
+    assert trainer.run._cache_size() == 1
+    assert trainer.init._cache_size() == 1
+    assert results[0][0] == results[1][0]  # the same start
+    assert results[0][2] != results[1][2]
+    assert results[0][0] != results[2][0]
+
+
+def test_dropout_differs_by_step_and_is_off_in_evaluation():
+    config = small(model={"dropout": 0.5, "hidden": (4, 3)}, optimizer={"lr": 0.0})
+    trainer = trainer_of(config)
+    state, losses, _ = run(trainer, [2])
+    batch = trainer.batch(0, {}, jnp.asarray(batch_indices(config.task, 8, 0)(0, 1)[0]))
+    clean = trainer.loss(state.params, batch, None)[0]
+    assert losses[0] != pytest.approx(float(clean), rel=1e-6)
+    model = build_model(config)
+    evaluate = build_evaluator(config, model)
+    assert evaluate(state.params, "valid", {}) == evaluate(state.params, "valid", {})
+
+
+def test_evaluation_is_the_mean_over_the_split():
+    config = small(train={"eval_batch_size": 7})  # does not divide 20
+    model = build_model(config)
+    params = model.init(jax.random.key(0))
+    got = build_evaluator(config, model)(params, "valid", {})
+    task = config.task
+    from gru_jax.tasks import split_key
+
+    batch = task.batch({}, split_key("valid", 0), jnp.arange(20, dtype=jnp.int32))
+    wanted = forward(config, model, params, batch)[1]["loss"].mean()
+    assert got["loss"] == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_epochs_read_every_example_once():
+    class Tiny(MNIST):
+        def size(self, split):
+            return 10
+
+    indices = batch_indices(Tiny(), 3, seed=0)
+    epochs = [indices(3 * e, 3).ravel() for e in range(3)]
+    for epoch in epochs:
+        assert len(set(epoch.tolist())) == 9
+    assert epochs[0].tolist() != epochs[1].tolist()
+    np.testing.assert_array_equal(indices(4, 3), np.concatenate([indices(4, 1), indices(5, 2)]))
+    np.testing.assert_array_equal(batch_indices(Tiny(), 3, seed=0)(7, 1), indices(7, 1))
+    assert batch_indices(Tiny(), 3, seed=1)(0, 3).ravel().tolist() != epochs[0].tolist()
+
+
+def test_generated_examples_are_numbered_on():
+    indices = batch_indices(Adding(), 4, seed=0)
+    assert indices(2, 2).tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    trainer = trainer_of(small())
+    numbers = numbers_of(small().optimizer)
+    state, _, _ = run(trainer, [2])
+    poisoned = state._replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
+    kept = jax.tree.map(np.asarray, poisoned)
+    indices = np.zeros((5, 8), np.int32)
+    done = trainer.run(poisoned, 0, numbers, {}, indices, np.int32(4))
+    assert not done.finite
+    jax.tree.map(np.testing.assert_array_equal, done.state, kept)
+    assert int(done.state.step) == 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_precisions(dtype):
+    from gru_jax.training.environment import precision
+
+    config = small(dtype=dtype)
+    with precision(config):
+        state, losses, _ = run(trainer_of(config), [5])
+        wanted = jnp.float64 if dtype == "float64" else jnp.float32
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(wanted)}
+    _, single, _ = run(trainer_of(small()), [5])
+    np.testing.assert_allclose(losses, single, rtol=1e-1 if dtype == "bfloat16" else 10)
+    assert losses.dtype == wanted
