@@ -1,0 +1,129 @@
+"""The commands as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import cli, evaluate, train
+from gru_jax.training.diagnosis import NonFiniteError
+from gru_jax.training.rundir import RunDir
+from tests.training.small import small
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_help(module):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in ("usage:", "exit codes", "example", "--workdir"):
+        assert word in done.stdout
+    if module == "train":
+        assert "--config.optimizer.lr=0.001" in done.stdout
+        assert all(f"configs/{path.name}" in done.stdout for path in CONFIGS)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_are_valid_and_say_what_to_expect(path):
+    config = cli.load_config(str(path))
+    assert config.train.steps or config.train.epochs
+    text = path.read_text().split('"""')[1]
+    assert f"python -m experiments.train --config configs/{path.name}" in text
+    assert "Measured" in text
+
+
+def test_overrides_and_arguments():
+    config = cli.load_config("configs/adding.py:64", {"model.hidden": "8,4", "optimizer.clip_norm": "none"})
+    assert config.task.length == 64
+    assert config.model.hidden == (8, 4)
+    assert config.optimizer.clip_norm is None
+    # a duration of the other unit on the command line replaces the file's
+    config = cli.load_config("configs/mnist_rows.py", {"train.steps": "7"})
+    assert (config.train.steps, config.train.epochs) == (7, None)
+
+
+def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    arguments = ["--config", "configs/temporal_order.py:20", "--workdir", str(tmp_path / "run")]
+    for key, value in (("train.steps", 6), ("task.test_size", 50), ("task.valid_size", 50), ("model.hidden", "6,4"),
+                       ("model.bidirectional", "true"), ("model.dropout", 0.2), ("train.target", "none")):  # fmt: skip
+        arguments.append(f"--config.{key}={value}")
+    assert train.command(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "memoryless or chance: 0.25" in printed
+    assert f"picture: {tmp_path}/run/plots/gradient_flow.png" in printed
+    run = RunDir(tmp_path / "run")
+    flow = run.read_flow()
+    assert {"adjoint/layer_0", "adjoint/layer_1", "gates/layer_0.forward/z", "gates/layer_1.backward/r"} <= set(flow)
+    assert flow["adjoint/layer_0"].shape[1] == 22
+    assert np.isfinite(flow["adjoint/layer_1"][:, 0]).all()
+    summary = json.loads(run.summary.read_text())
+    for split in ("test", "valid"):
+        for which, key in (("best", "best"), ("latest", "final")):
+            result = evaluate.run(run.path, split, which)
+            assert result["metrics"] == summary[key][split]
+            assert result["step"] == summary[key]["step"]
+    assert evaluate.command(["--workdir", str(run.path)]) == 0
+    assert "equal to the stored one" in capsys.readouterr().out
+
+
+def test_evaluate_in_a_process_of_its_own(tmp_path):
+    summary = train.run(small(), tmp_path / "run")
+    command = [sys.executable, "-m", "experiments.evaluate", "--workdir", str(tmp_path / "run"), "--split", "test"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"test loss {summary['best']['test']['loss']!r}  (equal to the stored one)" in done.stdout
+
+
+def test_run_takes_a_config_dict(tmp_path):
+    config = ConfigDict({"task": {"name": "adding", "length": 6, "valid_size": 8, "test_size": 8},
+                         "model": {"hidden": (3,)}, "train": {"steps": 2, "batch_size": 4}})  # fmt: skip
+    assert train.run(config, tmp_path / "run")["steps"] == 2
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_precisions_train_and_resume(dtype, tmp_path):
+    summary = train.run(small(dtype=dtype), tmp_path / "run")
+    RunDir(tmp_path / "run").summary.unlink()
+    again = train.run(small(dtype=dtype), tmp_path / "run")
+    assert again["final"] == summary["final"]
+    assert evaluate.run(tmp_path / "run")["metrics"] == summary["best"]["test"]
+
+
+def explosive(**changes):
+    """A linear-ish recurrence that overflows after some steps of the sequence once trained too fast."""
+    model = {"cell": {"name": "elman", "activation": "relu"}, "init": {"recurrent": "identity", **changes}}
+    return small(model=model, task={"length": 40}, optimizer={"lr": 0.0, "clip_norm": None})
+
+
+def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):
+    config = explosive(recurrent_scale=20.0)  # 20^40 overflows float32 squared, 20^31 the state's own loss
+    with pytest.raises(NonFiniteError) as raised:
+        train.run(config, tmp_path / "run")
+    assert "step 1 is not finite" in str(raised.value)
+    run = RunDir(tmp_path / "run")
+    assert not run.summary.exists()
+    assert (run.checkpoints / "latest" / "0").is_dir()
+    monkeypatch.setattr(cli, "load_config", lambda *_: config)
+    assert train.command(["--config", "x.py", "--workdir", str(tmp_path / "run")]) == 3
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: step 1 is not finite")
+
+
+def test_the_time_step_is_named(tmp_path):
+    """With recurrence 1e10 * I the state overflows at the fourth step after the first input that is not zero."""
+    with pytest.raises(
+        NonFiniteError, match=r"the state of layer_0 first at time step [3-6] \(sequence \d of the batch\)"
+    ):
+        train.run(explosive(recurrent_scale=1e10), tmp_path / "run")

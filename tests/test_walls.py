@@ -1,0 +1,81 @@
+"""Imports run downward only, and the core needs JAX alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# experiments -> training -> (nn, tasks, flow) -> unroll -> cells -> initializers -> (settings, errors, dtypes)
+LEVELS = {
+    "errors": 0, "dtypes": 0, "settings": 1, "initializers": 2, "cells": 3, "unroll": 4,
+    "flow": 5, "nn": 5, "tasks": 5, "config": 6, "training": 7, "experiments": 8,
+}  # fmt: skip
+CORE = ("errors", "dtypes", "settings", "initializers", "cells", "unroll", "flow")
+FOREIGN_TO_CORE = {"flax", "optax", "orbax", "ml_collections", "matplotlib", "tqdm"}
+FILES = [p for folder in ("gru_jax", "experiments") for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def room(parts):
+    """The part of the house that a dotted name or a path belongs to; None for the front door `gru_jax/__init__.py`."""
+    if parts[0] == "experiments":
+        return "experiments"
+    return parts[1] if len(parts) > 1 and parts[1] != "__init__" else None
+
+
+def imports(path):
+    """Every dotted name a file imports, names imported from packages included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downward(path):
+    home = room(path.relative_to(ROOT).with_suffix("").parts)
+    for name in imports(path):
+        parts = name.split(".")
+        if home in CORE or home is None:
+            assert parts[0] not in FOREIGN_TO_CORE, f"{path} imports {name}"
+        if parts[0] not in ("gru_jax", "experiments") or home is None:
+            continue
+        target = room(parts)
+        if target is None or target == home or target not in LEVELS:
+            assert target == home or parts[0] == "gru_jax", f"{path} imports {name}"
+            continue
+        assert LEVELS[target] < LEVELS[home], f"{path}: {home} imports {target} ({name})"
+
+
+def test_a_level_for_every_room():
+    rooms = {room(p.relative_to(ROOT).with_suffix("").parts) for p in FILES} - {None}
+    assert rooms == set(LEVELS)
+
+
+def test_the_core_runs_with_jax_alone():
+    script = (
+        "import sys\n"
+        f"for name in {sorted(FOREIGN_TO_CORE)!r}: sys.modules[name] = None\n"
+        "import jax, jax.numpy as jnp, gru_jax\n"
+        "cell = gru_jax.cells.GRU()\n"
+        "params = cell.init(jax.random.key(0), 2, 3)\n"
+        "assert gru_jax.unroll(cell, params, jnp.ones((1, 4, 2))).hs.shape == (1, 4, 3)\n"
+        "assert gru_jax.flow.gate_values(cell, params, jnp.ones((1, 4, 2)))['z'].shape == (1, 4, 3)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_sizes_of_files_and_functions():
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
