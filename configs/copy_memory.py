@@ -14,6 +14,6 @@ def get_config(length: str = "100") -> ConfigDict:
     config.task = ConfigDict({"name": "copy_memory", "length": int(length)})
     init = {"gate_bias": "chrono", "t_max": 1.5 * int(length)}  # Tallec and Ollivier 2018, section 4
     config.model = ConfigDict({"cell": {"name": "lstm"}, "hidden": (128,), "init": init})
-    config.optimizer = ConfigDict({"name": "rmsprop", "lr": 1e-3, "clip_norm": 1.0})
+    config.optimizer = ConfigDict({"lr": 3e-3})
     config.train = ConfigDict({"batch_size": 64, "steps": 4000})
     return config

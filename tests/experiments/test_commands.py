@@ -22,9 +22,8 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 @pytest.mark.parametrize("module", ["train", "evaluate"])
 def test_help(module):
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", f"experiments.{module}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
     for word in ("usage:", "exit codes", "example", "--workdir"):
@@ -123,7 +122,6 @@ def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):
 
 def test_the_time_step_is_named(tmp_path):
     """With recurrence 1e10 * I the state overflows at the fourth step after the first input that is not zero."""
-    with pytest.raises(
-        NonFiniteError, match=r"the state of layer_0 first at time step [3-6] \(sequence \d of the batch\)"
-    ):
+    where = r"the state of layer_0 first at time step [3-6] \(sequence \d of the batch\)"
+    with pytest.raises(NonFiniteError, match=where):
         train.run(explosive(recurrent_scale=1e10), tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -76,10 +77,8 @@ def test_struck_at_any_moment(moment, when, tmp_path, monkeypatch, uninterrupted
 
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, struck)
-            try:
+            with contextlib.suppress(Killed):
                 train.run(small(), workdir)
-            except Killed:
-                pass
     train.run(small(), workdir)
     same_run(uninterrupted, workdir)
 
