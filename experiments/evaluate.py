@@ -62,7 +62,7 @@ def run(
         data = jax.device_put(config.task.load(split))
         model = build_model(config)
         shapes = jax.eval_shape(Trainer(config, plan(config), model).init, 0, numbers_of(config.optimizer))
-        state, _ = Checkpoints(rundir.checkpoints, read_only=True).restore(checkpoint, shapes)
+        state, _ = Checkpoints(rundir.checkpoints, device, read_only=True).restore(checkpoint, shapes)
         metrics = build_evaluator(config, model)(state.params, split, data)
     stored = None
     if rundir.summary.exists():

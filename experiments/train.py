@@ -61,9 +61,11 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
     device = choose_device(config)
     check_memory(config, device)
     splits = load_splits(config)
-    rundir.start(as_dict, describe(config, device))
+    env = describe(config, device)
+    for change in rundir.start(as_dict, env):
+        print(f"going on in another environment, results may differ in their last bits: {change}")
     with precision(config), jax.default_device(device):
-        return Run(config, rundir, splits).train()
+        return Run(config, rundir, splits, device).train()
 
 
 def report(summary: Mapping[str, Any], rundir: RunDir) -> str:

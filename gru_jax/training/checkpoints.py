@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from gru_jax.errors import UsageError
+from gru_jax.training.environment import Device
 from gru_jax.training.step import TrainState
 
 LATEST, BEST = "latest", "best"
@@ -23,13 +24,14 @@ class Checkpoints:
 
     Args:
         directory: of the run's checkpoints.
+        device: where states are restored to.
         keep: latest checkpoints kept.
         read_only: for evaluation.
     """
 
-    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False) -> None:
+    def __init__(self, directory: Path, device: Device, keep: int = 1, *, read_only: bool = False) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
-        self.directory = directory.absolute()
+        self.directory, self.device = directory.absolute(), device
         self._managers = {
             LATEST: self._manager(LATEST, keep, read_only),
             BEST: self._manager(BEST, 1, read_only),
@@ -60,7 +62,7 @@ class Checkpoints:
             raise RuntimeError(f"the checkpoint of step {step} in {self.directory / which} was not saved")
 
     def restore(self, which: str, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint, on the devices and with the types of `like` (values or shapes).
+        """The newest checkpoint, with the shapes and types of `like` (values or shapes).
 
         Raises:
             UsageError: there is none.
@@ -69,7 +71,7 @@ class Checkpoints:
         step = manager.latest_step()
         if step is None:
             raise UsageError(f"{self.directory / which}: holds no checkpoint")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(self.device)
         target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), like._asdict())
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target), host=ocp.args.JsonRestore())
         restored = manager.restore(step, args=items)

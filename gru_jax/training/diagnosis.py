@@ -17,11 +17,11 @@ class NonFiniteError(Exception):
     """A run met an infinite or undefined number and stopped; the message says where."""
 
 
-def explain(trainer: Trainer, params: Any, batch: Batch) -> str:
+def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
     """Which layer, time step and sequence of a batch is first not finite: forwards, else in the backward pass.
 
     The forward pass is looked at first step first, layers bottom to top; the adjoint from its last step, since the
-    backward pass comes from there, layers top to bottom.
+    backward pass comes from there, layers top to bottom. None where all of these are finite.
     """
     config, model = trainer.config, trainer.model
     names = layer_names(config)
@@ -41,4 +41,4 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str:
             time = int(np.flatnonzero(bad.any(axis=0))[-1])
             sequence = int(bad[:, time].argmax())
             return f"the gradient at the state of {name}, going back, from time step {time} (sequence {sequence})"
-    return "all states and their gradients are finite, the parameters' gradient or update is not"
+    return None

@@ -93,13 +93,17 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of this source tree, with a mark if it was changed since; None outside a repository."""
-    here = Path(__file__).parent
+    """The commit of this source tree, with a mark if it was changed since; None where git does not track it."""
+    file = Path(__file__)
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], cwd=file.parent, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else None
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10)
+        if git("ls-files", "--error-unmatch", file.name) is None:  # e.g. installed into somebody else's repository
+            return None
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if commit.returncode:
-        return None
-    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+    return f"{commit}-dirty" if changes else commit

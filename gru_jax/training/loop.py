@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from gru_jax.tasks import SPLITS, split_key
 from gru_jax.training import plots
 from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
 from gru_jax.training.diagnosis import NonFiniteError, explain
-from gru_jax.training.environment import peak_memory
+from gru_jax.training.environment import Device, peak_memory
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
@@ -46,9 +46,11 @@ class Run:
         config: the config.
         rundir: its directory, started.
         splits: the arrays of every split, from `Task.load`.
+        device: where it takes place; JAX's default device must be the same.
     """
 
-    def __init__(self, config: Config, rundir: RunDir, splits: Splits) -> None:
+    def __init__(self, config: Config, rundir: RunDir, splits: Splits, device: Device) -> None:
+        self.device = device
         self.config, self.rundir, self.plan, self.task = config, rundir, plan(config), config.task
         model = build_model(config)
         self.trainer = Trainer(config, self.plan, model)
@@ -57,7 +59,7 @@ class Run:
         self.data = {split: jax.device_put(arrays) for split, arrays in splits.items()}
         self.indices = batch_indices(self.task, config.train.batch_size, config.seed)
         self.numbers = numbers_of(config.optimizer)
-        self.checkpoints = Checkpoints(rundir.checkpoints, config.train.keep)
+        self.checkpoints = Checkpoints(rundir.checkpoints, device, config.train.keep)
         self.standing = Standing()
         self.pending: dict[str, list[np.floating]] = {}
         self.readings: dict[str, list[np.ndarray]] = {}
@@ -158,18 +160,39 @@ class Run:
         clock = {"time": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
         self.rundir.append_metrics([{"step": step, "split": "train", **means, **clock}])
 
-    def _stop_non_finite(self, index: np.ndarray) -> None:
+    def _stop_non_finite(self, index: np.ndarray) -> NoReturn:
+        """Say where the step after this one fails, on the batch with these indices."""
         batch = jax.jit(self.trainer.batch)(self.config.seed, self.data["train"], index)
         where = explain(self.trainer, self.state.params, batch)
+        where = where or "all states and their gradients are finite, the parameters' gradient or update is not"
+        raise NonFiniteError(f"step {self.step + 1} is not finite: {where}; {self._last_good()}")
+
+    def _stop_invalid(self) -> NoReturn:
+        """Say where the network as it is fails on validation data."""
+        size, batch_size = self.task.size("valid") or 0, self.config.train.batch_size
+        batches = jax.jit(lambda index: self.task.batch(self.data["valid"], split_key("valid", 0), index))
+        for first in range(0, size, batch_size):
+            index = np.minimum(np.arange(first, first + batch_size), size - 1).astype(np.int32)
+            where = explain(self.trainer, self.state.params, batches(index))
+            if where is not None:
+                break
+        else:
+            where = "every state is finite, a metric is not"
+        raise NonFiniteError(f"validation at step {self.step} is not finite: {where}; {self._last_good()}")
+
+    def _last_good(self) -> str:
         saved = self.checkpoints.step()
-        kept = f"the last good checkpoint is of step {saved}, in {self.checkpoints.directory}"
-        raise NonFiniteError(f"step {self.step + 1} is not finite: {where}; {kept}")
+        if saved is None:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is of step {saved}, in {self.checkpoints.directory}"
 
     # Looking at it
 
     def _validate(self) -> None:
         """Evaluate, compare with the best, save: in the order that leaves every kill recoverable."""
         metrics = self.evaluate(self.state.params, "valid", self.data["valid"])
+        if not np.isfinite(list(metrics.values())).all():
+            self._stop_invalid()
         name, direction = self.task.goal
         score, best = metrics[name], self.standing.best_score
         better = best is None or (score < best if direction == "min" else score > best)
@@ -231,7 +254,7 @@ class Run:
             "seconds": round(self.standing.seconds, 3),
             "steps_per_second": round(steps / max(self.standing.seconds, 1e-9), 3),
             "parameters": self.parameters,
-            **peak_memory(jax.devices()[0]),
+            **peak_memory(self.device),
         }
 
 

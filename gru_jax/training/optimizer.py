@@ -73,10 +73,10 @@ def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: N
     parts.append(optax.scale_by_schedule(lambda count: -numbers["lr"] * shape(count)))
     chain = optax.chain(*parts)
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         # optax mixes traced numbers with its integer counts, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
-            return chain.update(grads, state, params)
+            return chain.update(updates, state, params)
 
     return optax.GradientTransformation(chain.init, update)
 

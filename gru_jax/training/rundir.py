@@ -13,6 +13,9 @@ import numpy as np
 from gru_jax.config import differences
 from gru_jax.errors import UsageError
 
+ENVIRONMENT = ("packages", "device")
+"""Parts of `env.json` on which the bits of a result may depend."""
+
 WALL_CLOCK = ("time", "steps_per_second")
 """Fields of `metrics.jsonl` that two equal runs need not share."""
 
@@ -59,8 +62,8 @@ class RunDir:
             raise UsageError(f"--workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
         return "done" if self.summary.exists() else "started"
 
-    def start(self, config: Mapping[str, Any], env: Mapping[str, Any]) -> None:
-        """Make the directory and write what the run is.
+    def start(self, config: Mapping[str, Any], env: Mapping[str, Any]) -> list[str]:
+        """Make the directory, write what the run is, and return what changed of versions and device since its start.
 
         Raises:
             UsageError: it cannot be written.
@@ -69,9 +72,12 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config.exists():
                 write_json(self.config, config)  # first: it is what makes this a run directory
+            before = read_json(self.env) if self.env.exists() else env
             write_json(self.env, env)
         except OSError as error:
             raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
+        old, new = ({key: side.get(key, {}) for key in ENVIRONMENT} for side in (before, env))
+        return differences(old, new)
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run."""

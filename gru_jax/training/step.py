@@ -99,7 +99,8 @@ class Trainer:
         (loss, metrics), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, batch, dropout_key)
         updates, opt_state = self._optimizer(numbers).update(grads, state.opt_state, state.params)
         grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        finite &= jnp.stack([jnp.isfinite(update).all() for update in jax.tree.leaves(updates)]).all()
         params: Any = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), {**metrics, "grad_norm": grad_norm}, finite
 

@@ -7,13 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from experiments import cli, evaluate, train
-from gru_jax.training.diagnosis import NonFiniteError
+from gru_jax.config import plan
+from gru_jax.tasks import split_key
+from gru_jax.training.diagnosis import NonFiniteError, explain
+from gru_jax.training.model import build_model
 from gru_jax.training.rundir import RunDir
+from gru_jax.training.step import Trainer
 from tests.training.small import small
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,17 +105,12 @@ def test_precisions_train_and_resume(dtype, tmp_path):
     assert evaluate.run(tmp_path / "run")["metrics"] == summary["best"]["test"]
 
 
-def explosive(**changes):
-    """A linear-ish recurrence that overflows after some steps of the sequence once trained too fast."""
-    model = {"cell": {"name": "elman", "activation": "relu"}, "init": {"recurrent": "identity", **changes}}
-    return small(model=model, task={"length": 40}, optimizer={"lr": 0.0, "clip_norm": None})
-
-
 def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):
-    config = explosive(recurrent_scale=20.0)  # 20^40 overflows float32 squared, 20^31 the state's own loss
+    config = small(optimizer={"lr": 1e30, "name": "sgd", "clip_norm": None})
     with pytest.raises(NonFiniteError) as raised:
         train.run(config, tmp_path / "run")
-    assert "step 1 is not finite" in str(raised.value)
+    assert "step 2 is not finite" in str(raised.value)
+    assert "the last good checkpoint is of step 0" in str(raised.value)
     run = RunDir(tmp_path / "run")
     assert not run.summary.exists()
     assert (run.checkpoints / "latest" / "0").is_dir()
@@ -117,11 +118,39 @@ def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):
     assert train.command(["--config", "x.py", "--workdir", str(tmp_path / "run")]) == 3
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
-    assert errors[0].startswith("error: step 1 is not finite")
+    assert errors[0].startswith("error: step 2 is not finite")
 
 
 def test_the_time_step_is_named(tmp_path):
-    """With recurrence 1e10 * I the state overflows at the fourth step after the first input that is not zero."""
-    where = r"the state of layer_0 first at time step [3-6] \(sequence \d of the batch\)"
+    """With recurrence 1e10 * I the state overflows some four steps after the first that is not zero."""
+    init = {"recurrent": "identity", "recurrent_scale": 1e10}
+    config = small(model={"cell": {"name": "elman", "activation": "relu"}, "init": init}, task={"length": 40})
+    where = r"validation at step 0 is not finite: the state of layer_0 first at time step [3-6] \(sequence \d"
     with pytest.raises(NonFiniteError, match=where):
-        train.run(explosive(recurrent_scale=1e10), tmp_path / "run")
+        train.run(config, tmp_path / "run")
+
+
+def test_a_gradient_that_is_not_finite_is_traced_back():
+    """All states are zero without input and bias, and tanh' is 1 there: six steps back the gradient is 1e42."""
+    init = {"recurrent": "identity", "recurrent_scale": 1e7, "input": "zeros"}
+    config = small(model={"cell": {"name": "mingru"}, "init": {"input": "zeros"}})
+    trainer = Trainer(config, plan(config), build_model(config))
+    batch = config.task.batch({}, split_key("train", 0), jnp.arange(4, dtype=jnp.int32))
+    assert explain(trainer, trainer.model.init(jax.random.key(0)), batch) is None
+    config = small(model={"cell": {"name": "elman"}, "init": init})
+    trainer = Trainer(config, plan(config), build_model(config))
+    params = trainer.model.init(jax.random.key(0))
+    where = explain(trainer, params, batch)
+    assert where.startswith("the gradient at the state of layer_0, going back, from time step 1 ")
+
+
+def test_another_environment_is_told(tmp_path, capsys):
+    train.run(small(), tmp_path / "run")
+    run = RunDir(tmp_path / "run")
+    run.summary.unlink()
+    env = json.loads(run.env.read_text())
+    env["packages"]["jax"] = "0.0.1"
+    run.env.write_text(json.dumps(env))
+    train.run(small(), tmp_path / "run")
+    assert "another environment" in capsys.readouterr().out
+    assert json.loads(run.env.read_text())["packages"]["jax"] != "0.0.1"
