@@ -13,9 +13,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_jax.config import Config, load
+from gru_jax.cells import CELLS
+from gru_jax.config import REGISTRIES, Config, load
 from gru_jax.errors import UsageError, closest, listing
-from gru_jax.settings import Text, flatten
+from gru_jax.settings import Text, describe, flatten
+from gru_jax.tasks import TASKS
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -126,8 +128,19 @@ def describe_configs(folder: Path) -> str:
 
 
 def describe_keys() -> str:
-    """Every key of the config with its default, a line each."""
-    return "\n".join(f"  --config.{key}={value}" for key, value in flatten(Config().to_dict()).items())
+    """Every key of the config with its default and, where it takes a name, the names, a line each."""
+    lines = []
+    for key, (value, allowed) in describe(Config(), REGISTRIES).items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        setting = f"  --config.{key}={shown}"
+        lines.append(f"{setting:<46}  {allowed}".rstrip())
+    lines.append("\nkeys of each task and cell:")
+    for section, options in (("task", TASKS), ("model.cell", CELLS)):
+        for name, cls in options.items():
+            keys = describe(cls(), {}).items()
+            shown = ", ".join(f"{key}={value}" + (f" ({names})" if names else "") for key, (value, names) in keys)
+            lines.append(f"  --config.{section}.name={name}: {shown or 'none'}")
+    return "\n".join(lines)
 
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:

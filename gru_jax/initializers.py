@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.settings import setting
+from gru_jax.settings import check_choices, setting
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], Any], Array]
 Number = float | int | Array  # a Python number or a traced scalar: schemes may be swept inside one compiled program
@@ -140,23 +140,20 @@ class Scheme:
         gates: overrides of any of the above for single gates, e.g. `{"n": {"recurrent": "identity"}}`.
     """
 
-    input: str = "glorot_uniform"
+    input: str = setting("glorot_uniform", choices=tuple(KERNELS))
     input_scale: Number = 1.0
-    recurrent: str = "orthogonal"
+    recurrent: str = setting("orthogonal", choices=tuple(KERNELS))
     recurrent_scale: Number = 1.0
-    bias: str = "zeros"
+    bias: str = setting("zeros", choices=tuple(BIASES))
     bias_scale: Number = 1.0
-    gate_bias: str = INHERIT
+    gate_bias: str = setting(INHERIT, choices=GATE_BIAS_NAMES)
     gate_value: Number = 1.0
     t_min: Number = setting(2.0, low=1)
     t_max: Number | None = setting(None, low=1)
     gates: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("input", self.input, KERNELS)
-        check_choice("recurrent", self.recurrent, KERNELS)
-        check_choice("bias", self.bias, BIASES)
-        check_choice("gate_bias", self.gate_bias, GATE_BIAS_NAMES)
+        check_choices(self)
         names = [f.name for f in dataclasses.fields(self) if f.name != "gates"]
         for gate, changes in self.gates.items():
             for name in changes:

@@ -33,6 +33,13 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
+def check_choices(section: Any) -> None:
+    """Raise `UsageError` where a field of a dataclass is not among the choices of its `setting`."""
+    for field in dataclasses.fields(section):
+        if field.metadata.get("choices") is not None:
+            check_choice(field.name, getattr(section, field.name), field.metadata["choices"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Text:
     """A value as typed on a command line, whose type the section decides."""
@@ -98,6 +105,21 @@ def to_dict(section: Any, registries: Registries) -> Any:
     if isinstance(section, tuple):
         return [to_dict(v, registries) for v in section]
     return section
+
+
+def describe(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
+    """Every key of a section by dotted name: its value, and what is allowed where that is a list of names."""
+    keys: dict[str, tuple[Any, str]] = {}
+    for base, options in registries.items():
+        if isinstance(section, base):
+            keys[f"{prefix}name"] = (to_dict(section, registries)["name"], listing(options))
+    for field in dataclasses.fields(section):
+        value, choices = getattr(section, field.name), field.metadata.get("choices")
+        if dataclasses.is_dataclass(value):
+            keys |= describe(value, registries, f"{prefix}{field.name}.")
+        else:
+            keys[prefix + field.name] = (value, listing(choices or ()))
+    return keys
 
 
 def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.initializers import Scheme
+from gru_jax.settings import check_choices
 
 Params = Mapping[str, Any]
 Carry = Any  # `h [..., H]`, or a tuple of such arrays whose first is h
@@ -57,8 +58,10 @@ class Cell(abc.ABC):
     Products run in the type of `x`; everything pointwise and the carry run in float32, or float64 if `x` is float64.
     """
 
-    activations: ClassVar[tuple[str, ...]] = ("tanh", "relu")
     carry_parts: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     @abc.abstractmethod
@@ -182,10 +185,6 @@ class Cell(abc.ABC):
             UsageError: `x` is not floating, or float32 meets float64.
         """
         return self.step_with_gates(params, carry, x)[0]
-
-    def _check_fields(self, **allowed: tuple[Any, ...]) -> None:
-        for name, options in allowed.items():
-            check_choice(name, getattr(self, name), options)
 
 
 def product(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jaxtyping import Array
 
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates
+from gru_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +22,7 @@ class Elman(Cell):
         activation: f, `"tanh"` or `"relu"`.
     """
 
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        self._check_fields(activation=self.activations)
+    activation: str = setting("tanh", choices=("tanh", "relu"))
 
     @property
     def input_gates(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, Params, mix
+from gru_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +33,10 @@ class GRU(Cell):
         activation: `"tanh"` or `"relu"`.
     """
 
-    reset: str = "after"
-    update: str = "keep"
-    output_gate: bool = False
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        self._check_fields(
-            reset=("after", "before"),
-            update=("keep", "write"),
-            output_gate=(False, True),
-            activation=self.activations,
-        )
+    reset: str = setting("after", choices=("after", "before"))
+    update: str = setting("keep", choices=("keep", "write"))
+    output_gate: bool = setting(False, choices=(False, True))
+    activation: str = setting("tanh", choices=("tanh", "relu"))
 
     @property
     def input_gates(self) -> tuple[str, ...]:

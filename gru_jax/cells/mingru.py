@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
 
 from jax.nn import sigmoid
 from jaxtyping import Array
 
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, mix
+from gru_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,7 @@ class MinGRU(Cell):
             (x + 1/2 above zero, a sigmoid below), or `"tanh"`.
     """
 
-    activations: ClassVar[tuple[str, ...]] = ("identity", "positive", "tanh")
-
-    activation: str = "identity"
-
-    def __post_init__(self) -> None:
-        self._check_fields(activation=self.activations)
+    activation: str = setting("identity", choices=("identity", "positive", "tanh"))
 
     @property
     def input_gates(self) -> tuple[str, ...]:
