@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = ConfigDict()
     config.task = ConfigDict({"name": "mnist", "layout": "pixels"})
-    config.model = ConfigDict({"hidden": (128,), "init": {"gate_bias": "chrono"}})
-    config.optimizer = ConfigDict({"name": "adam", "lr": 2e-3, "schedule": "cosine"})
-    config.train = ConfigDict({"batch_size": 100, "epochs": 4, "eval_epochs": 0.5})
+    config.model = ConfigDict({"hidden": (128,), "init": {"gate_bias": "uniform_gate"}})
+    config.optimizer = ConfigDict({"name": "adam", "lr": 3e-3, "schedule": "cosine"})
+    config.train = ConfigDict({"batch_size": 50, "epochs": 3, "eval_epochs": 0.25})
     return config

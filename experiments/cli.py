@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from gru_jax.cells import CELLS
@@ -95,16 +96,20 @@ def read_config_file(spec: str) -> dict[str, Any]:
     return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
 
 
-def main(command: Callable[[Sequence[str]], int], usage: str) -> None:
+def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> None:
     """Run a command with the arguments of this process, and exit as the design says."""
     argv = sys.argv[1:]
     if any(argument in ("--help", "-h") for argument in argv):
-        print(usage)
+        print(usage())
         sys.exit(0)
     try:
         code = command(argv)
     except UsageError as error:
         code = fail(error, EXIT_USAGE)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        code = fail(f"out of memory; try a smaller train.batch_size or train.eval_batch_size ({error})", EXIT_USAGE)
     except OSError as error:
         code = fail(f"{error.filename or 'input/output'}: {error.strerror or error}", EXIT_USAGE)
     except KeyboardInterrupt:
@@ -122,7 +127,10 @@ def describe_configs(folder: Path) -> str:
     """A line for each config file of a folder: its path and the first line of its docstring."""
     lines = []
     for path in sorted(folder.glob("*.py")):
-        summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+        try:
+            summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+        except SyntaxError as error:
+            summary = f"(not valid Python, line {error.lineno})"
         lines.append(f"  {folder.name}/{path.name:<20} {summary}")
     return "\n".join(lines)
 
@@ -156,10 +164,10 @@ def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[st
         raise UsageError(f"--config.{key}={text}: no such key{hint}")
     where[last] = Text(text)
     # A duration in the other unit that the file gave is replaced, one that the command line gave is a contradiction.
-    for unit, other in (("steps", "epochs"), ("epochs", "steps")):
-        twin = last.removesuffix(unit) + other
-        if last.endswith(unit) and ".".join([*sections, twin]) not in overrides:
-            where.pop(twin, None)
+    twin = last.replace("steps", "epochs") if "steps" in last else last.replace("epochs", "steps")
+    both = {".".join([*sections, name]) for name in (last, twin)}
+    if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
+        where.pop(twin, None)
 
 
 def _flag_list(flags: Sequence[str]) -> str:

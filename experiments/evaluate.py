@@ -96,4 +96,4 @@ def command(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.main(command, __doc__ or "")
+    cli.main(command, lambda: __doc__ or "")

@@ -52,8 +52,7 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         UsageError: the config, the data or the directory is not usable.
         NonFiniteError: a step gave an infinite or undefined number.
     """
-    if not isinstance(config, Config):
-        config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    config = load(config.to_dict() if isinstance(config, Config | ConfigDict) else config)
     rundir, as_dict = RunDir(workdir), config.to_dict()
     if rundir.inspect(as_dict) == "done":
         print(f"{rundir.path}: already done")
@@ -109,4 +108,4 @@ def usage() -> str:
 
 
 if __name__ == "__main__":
-    cli.main(command, usage())
+    cli.main(command, usage)

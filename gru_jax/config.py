@@ -7,7 +7,6 @@ change any key of it. `load` turns that into a `Config`.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -239,7 +238,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _gate_overrides(gate: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
     checked = resolve(Scheme, changes, REGISTRIES, f"model.init.gates.{gate}")
     return {name: getattr(checked, name) for name in changes}
 
@@ -252,8 +251,12 @@ def _check(config: Config) -> None:
     except UsageError as error:
         raise UsageError(f"model.init.{error}") from error
     for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
-        if scheme.gate_bias == "chrono" and not 1.0 <= scheme.t_min < (scheme.t_max or math.inf):
+        if scheme.gate_bias == "chrono" and (scheme.t_max is None or not 1.0 <= scheme.t_min < scheme.t_max):
             raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
+    if model.dropout and len(model.hidden) < 2:
+        raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
+    if config.optimizer.nesterov and config.optimizer.name != "momentum":
+        raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")

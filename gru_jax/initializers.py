@@ -21,7 +21,7 @@ from jax.nn import initializers as jinit
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.settings import check_choices, setting
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], Any], Array]
@@ -98,7 +98,7 @@ def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any
     if scheme.t_max is None:
         raise UsageError("t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
     u = jax.random.uniform(key, shape, dtype)
-    return jnp.log((scheme.t_min - 1.0) + u * (scheme.t_max - scheme.t_min))
+    return jnp.log((scheme.t_min - 1.0) + (1.0 - u) * (scheme.t_max - scheme.t_min))  # 1 - u is never 0
 
 
 def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -115,6 +115,9 @@ GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...], Any], Ar
     "uniform_gate": uniform_gate,
 }
 """How the *retention* logit of a cell is set; the cell says which gate that is and with which sign (`Cell.memory`)."""
+
+MEMORY_SETTINGS = ("gate_bias", "gate_value", "t_min", "t_max")
+"""Settings of a `Scheme` that only the gate that holds a cell's memory reads."""
 
 INHERIT = "same"
 GATE_BIAS_NAMES = (INHERIT, "zeros", *GATE_BIASES)
@@ -150,12 +153,14 @@ class Scheme:
     gate_value: Number = 1.0
     t_min: Number = setting(2.0, low=1)
     t_max: Number | None = setting(None, low=1)
-    gates: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    gates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choices(self)
         names = [f.name for f in dataclasses.fields(self) if f.name != "gates"]
         for gate, changes in self.gates.items():
+            if not isinstance(changes, Mapping):
+                raise UsageError(f"gates.{gate}={changes!r}: a section is needed here, with keys {listing(names)}")
             for name in changes:
                 check_choice(f"gates.{gate}", name, names)
 

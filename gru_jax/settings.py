@@ -186,10 +186,7 @@ def _scalar(path: str, value: Any, kind: type) -> Any:
 def _whole_numbers(path: str, value: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:
     raw = value
     if isinstance(value, Text):
-        try:
-            raw = ast.literal_eval(value.value)
-        except (ValueError, SyntaxError):
-            raw = None
+        raw = _literal(value.value, None)
     if isinstance(raw, int):
         raw = (raw,)
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
@@ -210,12 +207,17 @@ def _free_section(path: str, value: Any) -> dict[str, Any]:
             return {k: plain(v) for k, v in item.items()}
         if not isinstance(item, Text):
             return item
-        try:
-            return ast.literal_eval(item.value)
-        except (ValueError, SyntaxError):
-            return item.value
+        return _literal(item.value, item.value)
 
     return plain(value)
+
+
+def _literal(text: str, otherwise: Any) -> Any:
+    """A Python literal, or `otherwise` if `text` is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return otherwise
 
 
 def _check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:

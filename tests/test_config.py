@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_jax.cells import CELLS, GRU
@@ -29,17 +29,23 @@ def test_round_trip_through_json(task, cell):
     assert differences(plain, config.to_dict()) == []
 
 
+@settings(max_examples=15)
 @given(st.floats(0, 1e3), st.integers(1, 10**6), st.booleans(), st.lists(st.integers(1, 999), min_size=1, max_size=4))
 def test_typed_values_equal_plain_ones(lr, steps, bidirectional, hidden):
     plain = {
-        "optimizer": {"lr": lr, "nesterov": bidirectional, "clip_norm": None},
+        "optimizer": {"name": "momentum", "lr": lr, "nesterov": bidirectional, "clip_norm": None},
         "train": {"steps": steps},
         "model": {"bidirectional": bidirectional, "hidden": tuple(hidden)},
     }
     shapes = (str(tuple(hidden)), str(hidden), ",".join(map(str, hidden)))
     for shape in shapes:
         typed = {
-            "optimizer": {"lr": Text(repr(lr)), "nesterov": Text(str(bidirectional)), "clip_norm": Text("none")},
+            "optimizer": {
+                "name": Text("momentum"),
+                "lr": Text(repr(lr)),
+                "nesterov": Text(str(bidirectional)),
+                "clip_norm": Text("none"),
+            },
             "train": {"steps": Text(str(steps))},
             "model": {"bidirectional": Text(str(bidirectional).lower()), "hidden": Text(shape)},
         }

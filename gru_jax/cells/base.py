@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.initializers import Scheme
+from gru_jax.initializers import MEMORY_SETTINGS, Scheme
 from gru_jax.settings import check_choices
 
 Params = Mapping[str, Any]
@@ -142,13 +142,29 @@ class Cell(abc.ABC):
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise `UsageError` where `scheme` names a gate or a memory rule that this cell lacks."""
         gates = sorted({*self.input_gates, *self.recurrent_gates})
-        for gate in scheme.gates:
+        for gate, changes in scheme.gates.items():
             check_choice("gates", gate, gates)
+            self._check_overrides(gate, changes, scheme)
         if self.memory is None and scheme.gate_bias not in ("same", "zeros"):
             raise UsageError(
                 f"gate_bias={scheme.gate_bias!r}: {type(self).__name__} has no gate that holds its memory; "
                 "allowed are same, zeros"
             )
+
+    def _check_overrides(self, gate: str, changes: Mapping[str, Any], scheme: Scheme) -> None:
+        """Raise `UsageError` for an override that would change nothing."""
+        memory = self.memory
+        tied = memory is not None and gate == memory.write and scheme.ties_write_gate(memory.gate)
+        for name in changes:
+            why = None
+            if name in MEMORY_SETTINGS and (memory is None or gate != memory.gate):
+                why = f"{'no gate' if memory is None else f'gate {memory.gate!r}'} holds the memory of this cell"
+            elif name in ("recurrent", "recurrent_scale") and gate not in self.recurrent_gates:
+                why = "this gate has no recurrent kernel"
+            elif name in ("bias", "bias_scale") and tied:
+                why = "the memory gate's rule sets this bias"
+            if why:
+                raise UsageError(f"gates.{gate}.{name}: without effect on {type(self).__name__}, {why}")
 
     def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: Any = jnp.float32) -> Carry:
         """The zero state, in the carry type that goes with inputs of type `dtype`."""
@@ -197,8 +213,8 @@ def product(
 
 
 def mix(z: Float[Array, "*B H"], a: Float[Array, "*B H"], b: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
-    """z * a + (1 - z) * b in one multiplication."""
-    return b + z * (a - b)
+    """z * a + (1 - z) * b; exactly a where z is 1, which b + z * (a - b) is not."""
+    return z * a + (1.0 - z) * b
 
 
 def check_dtypes(params: Params, x: Array) -> None:

@@ -6,7 +6,6 @@ a zero perturbation of h_t, so that one backward pass gives all of them: see the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 class LagProfile(NamedTuple):
-    """Adjoint norms against the lag from the end of the sequence; NaN at lags that no sequence reaches.
+    """Adjoint norms against the lag from the end of the pass; NaN at lags that no sequence reaches.
 
     Attributes:
         mean: mean over the batch, `[T]`.
@@ -28,10 +27,13 @@ class LagProfile(NamedTuple):
 
 
 def adjoint_norms(adjoint: Float[Array, "B T H"]) -> Float[Array, "B T"]:
-    """Euclidean norm of dL/dh_t over the hidden units, safe from overflow and underflow of the squares."""
+    """Euclidean norm of dL/dh_t over the hidden units; squares neither overflow nor underflow, inf and NaN stay."""
     largest = jnp.abs(adjoint).max(axis=-1, initial=0.0)
-    scale = jnp.where(largest > 0, largest, 1.0)
-    return largest * jnp.sqrt(jnp.square(adjoint / scale[..., None]).sum(axis=-1))
+    # A power of two is exact; the bounds keep it and its reciprocal normal numbers.
+    bound = jnp.finfo(adjoint.dtype).maxexp - 3
+    exponent = jnp.clip(jnp.frexp(largest)[1], -bound, bound)
+    scale = jnp.ldexp(jnp.ones_like(largest), exponent)
+    return scale * jnp.sqrt(jnp.square(adjoint / scale[..., None]).sum(axis=-1))
 
 
 def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None) -> Float[Array, "B T"]:
@@ -44,10 +46,30 @@ def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None)
     return jnp.where(step >= 0, taken, jnp.nan)
 
 
-def lag_profile(norms: Float[Array, "B T"], quantiles: Sequence[float] = QUANTILES) -> LagProfile:
-    """Mean and quantiles over the batch of norms that stand by lag."""
-    levels = jnp.asarray(quantiles, norms.dtype)
-    return LagProfile(jnp.nanmean(norms, axis=0), jnp.nanquantile(norms, levels, axis=0))
+def lag_profile(
+    norms: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None, *, reverse: bool = False
+) -> LagProfile:
+    """Mean and quantiles over the batch of norms against lag from the end of the pass.
+
+    Args:
+        norms: norms by time step, see `adjoint_norms`.
+        lengths: true lengths; all are T if None.
+        reverse: the layer runs backwards, so that its pass ends at the first step.
+
+    A sequence whose adjoint is not finite shows: it makes the mean inf or NaN, and counts as inf in the quantiles.
+    """
+    time = norms.shape[1]
+    reached = jnp.ones(norms.shape, bool)
+    if lengths is not None:
+        reached = jnp.arange(time, dtype=jnp.int32)[None, :] < lengths.astype(jnp.int32)[:, None]
+    # Both directions number lags from 0, so that what is reached is the same.
+    values = norms if reverse else by_lag(norms, lengths)
+    count = reached.sum(axis=0)
+    total = jnp.where(reached, values, 0.0).sum(axis=0)
+    mean = jnp.where(count > 0, total / jnp.maximum(count, 1).astype(norms.dtype), jnp.nan)
+    ordered = jnp.where(reached, jnp.where(jnp.isnan(values), jnp.inf, values), jnp.nan)
+    quantiles = jnp.nanquantile(ordered, jnp.asarray(QUANTILES, norms.dtype), axis=0, method="lower")
+    return LagProfile(mean, quantiles)
 
 
 def horizon(profile: Float[Array, " T"], fraction: float) -> Int[Array, ""]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params
-from gru_jax.unroll import valid_steps
+from gru_jax.unroll import start_carry, valid_steps
 from gru_jax.unroll.reference import Steps, scan_steps
 
 CANDIDATE = "n"  # the one gate name that is no gate: the candidate state
@@ -23,8 +23,7 @@ def gate_values(
 ) -> Gates:
     """Every gate's value at every step, by name, `[B, T, H]`; meaningless in the padding."""
     batch, time = xs.shape[:2]
-    if carry0 is None:
-        carry0 = cell.initial_carry((batch,), params["b"][cell.input_gates[0]].shape[-1], xs.dtype)
+    carry0 = start_carry(cell, params, carry0, batch, xs.dtype)
     steps = Steps(xs.swapaxes(0, 1), valid_steps(lengths, batch, time))
     _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
     return {name: value.swapaxes(0, 1) for name, value in gates.items()}
@@ -38,7 +37,9 @@ def gate_histograms(
     for name, value in gates.items():
         if name == CANDIDATE:
             continue
-        weights = jnp.ones_like(value) if valid is None else jnp.broadcast_to(valid[..., None], value.shape)
-        counts, _ = jnp.histogram(value, bins=bins, range=(0.0, 1.0), weights=weights.astype(value.dtype))
-        histograms[name] = counts / jnp.maximum(counts.sum(), 1.0)
+        index = jnp.clip((value * bins).astype(jnp.int32), 0, bins - 1)
+        if valid is not None:
+            index = jnp.where(valid[..., None], index, bins)  # behind the last bin
+        counts = jnp.bincount(index.ravel(), length=bins + 1)[:bins]
+        histograms[name] = counts.astype(value.dtype) / jnp.maximum(counts.sum(), 1).astype(value.dtype)
     return histograms

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.cells import Cell
+from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import check_choice
 from gru_jax.nn.recurrent import LayerTrace, Stack
 
@@ -70,8 +71,9 @@ class SequenceModel(nnx.Module):
         if self.readout == "every":
             return hs
         if self.readout == "mean":
-            count = jnp.full(hs.shape[0], hs.shape[1]) if lengths is None else lengths
-            return hs.sum(axis=1) / jnp.maximum(count, 1).astype(hs.dtype)[:, None]
+            time, wide = hs.shape[1], carry_dtype(hs.dtype)
+            count = jnp.full(hs.shape[0], time) if lengths is None else jnp.clip(lengths, 0, time)
+            return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
         return self.stack.layers[-1].final_state(top.unrolled)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_jax.tasks import Batch
-from gru_jax.training.instruments import adjoints, layer_names
+from gru_jax.training.instruments import adjoints, directions, layer_names
 from gru_jax.training.step import Trainer, forward
 
 
@@ -26,19 +26,26 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
     config, model = trainer.config, trainer.model
     names = layer_names(config)
     trace, metrics = jax.jit(lambda p, b: forward(config, model, p, b))(params, batch)
-    for name, layer in zip(names, trace.layers, strict=True):
-        bad = np.logical_not(layer.unrolled.finite)
-        if bad.any():
-            time = int(bad.any(axis=0).argmax())
-            return f"the state of {name} first at time step {time} (sequence {int(bad[:, time].argmax())} of the batch)"
+    for layer, trace_of_layer in zip(names, trace.layers, strict=True):
+        # A carry may be infinite where the state is not (an LSTM's c); its flags do not tell directions apart.
+        flags = np.asarray(trace_of_layer.unrolled.finite)
+        for name, part, reverse in directions(config, layer, trace_of_layer.unrolled.hs):
+            bad = np.asarray(~jnp.isfinite(part).all(axis=-1)) if config.model.bidirectional else ~flags
+            if bad.any():
+                return f"the state of {name} first at {_place(bad, last=reverse)}"
     if not bool(jnp.isfinite(metrics["loss"]).all()):
         sequence = int(np.argmin(np.isfinite(np.asarray(metrics["loss"]))))
         return f"all states are finite, the loss of sequence {sequence} of the batch is not"
     backward = jax.jit(lambda p, b: adjoints(config, model, p, b))(params, batch)
-    for name, adjoint in reversed(list(zip(names, backward, strict=True))):
-        bad = np.logical_not(np.isfinite(adjoint)).any(axis=-1)
-        if bad.any():
-            time = int(np.flatnonzero(bad.any(axis=0))[-1])
-            sequence = int(bad[:, time].argmax())
-            return f"the gradient at the state of {name}, going back, from time step {time} (sequence {sequence})"
+    for layer, adjoint in reversed(list(zip(names, backward, strict=True))):
+        for name, part, reverse in directions(config, layer, adjoint):
+            bad = np.logical_not(np.isfinite(part)).any(axis=-1)
+            if bad.any():
+                return f"the gradient at the state of {name}, going back, from {_place(bad, last=not reverse)}"
     return None
+
+
+def _place(bad: Any, last: bool) -> str:
+    """The first or the last time step that is bad in any sequence, and the first sequence that is bad there."""
+    time = int(np.flatnonzero(bad.any(axis=0))[-1 if last else 0])
+    return f"time step {time} (sequence {int(bad[:, time].argmax())} of the batch)"

@@ -31,9 +31,11 @@ def choose_device(config: Config) -> Device:
     """
     try:
         return jax.devices(None if config.platform == AUTO else config.platform)[0]
-    except RuntimeError as error:
-        present = sorted({device.platform for device in jax.devices()})
-        message = f"platform={config.platform!r}: JAX has no such device here; allowed are auto, {', '.join(present)}"
+    except (RuntimeError, AssertionError) as error:  # the latter where JAX_PLATFORMS names what is not installed
+        asked = os.environ.get("JAX_PLATFORMS")
+        beside = f" (JAX_PLATFORMS={asked})" if asked else ""
+        reason = str(error).split("\n")[0] or "no backend"
+        message = f"platform={config.platform!r}{beside}: JAX has no such device here, {reason}; cpu is always there"
         raise UsageError(message) from error
 
 
@@ -64,14 +66,15 @@ def describe(config: Config, device: Device) -> dict[str, Any]:
 def check_memory(config: Config, device: Device) -> None:
     """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
     width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.task.input_size
-    need = config.train.batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
+    batch_size = max(config.train.batch_size, config.train.eval_batch_size or 0)
+    need = batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
     limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
     limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > limit:
         raise UsageError(
-            f"train.batch_size={config.train.batch_size}: the states of one batch ({config.task.time} steps of {width} "
+            f"train.batch_size={batch_size}: the states of one batch ({config.task.time} steps of {width} "
             f"numbers) take {need / 2**30:.1f} GiB and {device.platform} has {limit / 2**30:.1f}; "
-            f"allowed here are up to {limit * config.train.batch_size // need}"
+            f"allowed here are up to {max(1, limit * batch_size // need)}"
         )
 
 

@@ -25,6 +25,14 @@ def layer_names(config: Config) -> list[str]:
     return [f"layer_{i}" for i in range(len(config.model.hidden))]
 
 
+def directions(config: Config, layer: str, states: Array) -> list[tuple[str, Array, bool]]:
+    """The states of a layer, or anything of their shape, by direction: name, part, and whether it runs backwards."""
+    if not config.model.bidirectional:
+        return [(layer, states, False)]
+    there, back = jnp.split(jnp.asarray(states), 2, axis=-1)
+    return [(f"{layer}.{DIRECTIONS[0]}", there, False), (f"{layer}.{DIRECTIONS[1]}", back, True)]
+
+
 def adjoints(config: Config, model: Functional, params: Any, batch: Batch) -> tuple[Array, ...]:
     """dL/dh_t of every example's own loss, for every layer, `[B, T, H]`."""
     width = 2 if config.model.bidirectional else 1
@@ -41,7 +49,7 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[[
     """`measure(params, data) -> readings`, compiled, on the first `flow.batch_size` validation sequences.
 
     Readings are `adjoint/<layer> [T]` and `adjoint_quantiles/<layer> [3, T]`, norms of dL/dh against the lag from the
-    end of the sequence, and `gates/<layer>/<gate> [50]`, histograms.
+    end of the layer's pass, and `gates/<layer>/<gate> [50]`, histograms.
     """
     task = config.task
     size = min(config.flow.batch_size, task.size("valid") or config.flow.batch_size)
@@ -49,10 +57,11 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[[
     def measure(params: Any, data: Data) -> Readings:
         batch = task.batch(data, key, jnp.arange(size, dtype=jnp.int32))
         readings: Readings = {}
-        for name, adjoint in zip(layer_names(config), adjoints(config, model, params, batch), strict=True):
-            profile = flow.lag_profile(flow.by_lag(flow.adjoint_norms(adjoint), batch.lengths))
-            readings[f"adjoint/{name}"] = profile.mean
-            readings[f"adjoint_quantiles/{name}"] = profile.quantiles
+        for layer, adjoint in zip(layer_names(config), adjoints(config, model, params, batch), strict=True):
+            for name, part, reverse in directions(config, layer, adjoint):
+                profile = flow.lag_profile(flow.adjoint_norms(part), batch.lengths, reverse=reverse)
+                readings[f"adjoint/{name}"] = profile.mean
+                readings[f"adjoint_quantiles/{name}"] = profile.quantiles
         trace, _ = forward(config, model, params, batch)
         for name, weights, layer, reverse in _cells(config, params, trace.layers):
             gates = flow.gate_values(config.model.cell, weights, layer.inputs, lengths=batch.lengths, reverse=reverse)

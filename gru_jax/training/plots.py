@@ -87,7 +87,7 @@ def gradient_flow(records: Mapping[str, np.ndarray]) -> Figure:
         ax.plot(horizons, rows, color=ORANGE, lw=1.5, marker="o", ms=3, label=label)
         shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
         ax.set_yticks(shown, [str(s) for s in steps[shown]])
-        ax.set(xlabel="lag from the end of the sequence (steps)", ylabel="training step", title=_title(name))
+        ax.set(xlabel="lag from the end of the pass (steps)", ylabel="training step", title=_title(name))
         ax.legend(loc="upper right", framealpha=0.9)
         figure.colorbar(mesh, ax=ax, label=r"mean $\|\partial L/\partial h_t\|$")
     return figure

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,11 +89,14 @@ class RunDir:
         """All whole lines of `metrics.jsonl`."""
         lines = []
         if self.metrics.exists():
-            for line in self.metrics.read_text().splitlines():
+            for text in self.metrics.read_bytes().splitlines():
                 try:
-                    lines.append(json.loads(line))
+                    line = json.loads(text)
                 except ValueError:  # cut short by a kill
                     break
+                if not isinstance(line, dict) or not {"step", "split"} <= line.keys():
+                    raise UsageError(f"{self.metrics}: damaged, line {len(lines) + 1} is no record of a step")
+                lines.append(line)
         return lines
 
     def rewind(self, step: int) -> None:
@@ -114,15 +119,17 @@ class RunDir:
         """The arrays of `flow.npz`; empty if there is none."""
         if not self.flow.exists():
             return {}
-        with np.load(self.flow, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            with np.load(io.BytesIO(self.flow.read_bytes()), allow_pickle=False) as stored:
+                return dict(stored)
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UsageError(f"{self.flow}: damaged ({error}); remove it to go on without what it recorded") from error
 
     def write_flow(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace `flow.npz`."""
-        part = self.flow.with_name(self.flow.name + ".tmp")
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-        part.replace(self.flow)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        replace(self.flow, content.getvalue())
 
 
 FLOW_AXES = ("lag", "quantiles", "gate_edges")
@@ -136,9 +143,12 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: it is not one.
     """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise UsageError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: damaged, not a JSON object")
+    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.unroll.reference import Steps, is_finite, scan_steps, where
 
 METHODS = ("auto", "reference")
@@ -72,10 +72,10 @@ def unroll(
         UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
     """
     xs = jnp.asarray(xs)
-    batch, time = _check(params, xs, method, chunk, unroll)
+    batch, time = _check(cell, params, xs, method, chunk, unroll)
     hidden_size = params["b"][cell.input_gates[0]].shape[-1]
     dtype = carry_dtype(xs.dtype)
-    carry = _initial(cell, carry0, batch, hidden_size, xs.dtype)
+    carry = start_carry(cell, params, carry0, batch, xs.dtype)
     if perturbation is not None:
         _check_shape("perturbation", perturbation, (batch, time, hidden_size))
         perturbation = jnp.asarray(perturbation).astype(dtype).swapaxes(0, 1)
@@ -105,12 +105,12 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     if lengths is None:
         return None
     _check_shape("lengths", lengths, (batch,))
-    dtype = jnp.result_type(lengths)
+    known = None if isinstance(lengths, Tracer) else np.asarray(lengths)
+    dtype = jnp.result_type(lengths if known is None else known)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise UsageError(f"lengths has dtype {dtype}: allowed are integer types")
-    if batch and not isinstance(lengths, Tracer):
-        known = np.asarray(lengths)  # a concrete array; its jnp.min would be traced inside jit
-        low, high = known.min(), known.max()
+    if batch and known is not None:
+        low, high = known.min(), known.max()  # of NumPy: those of a jax array would be traced inside jit
         if low < 0 or high > time:
             raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
     steps = jnp.arange(time)
@@ -127,7 +127,7 @@ def _time_major_resets(resets: Array | None, batch: int, time: int) -> Array | N
     return resets.swapaxes(0, 1)
 
 
-def _check(params: Params, xs: Array, method: str, chunk: int | None, unroll: int) -> tuple[int, int]:
+def _check(cell: Cell, params: Params, xs: Array, method: str, chunk: int | None, unroll: int) -> tuple[int, int]:
     check_choice("method", method, METHODS)
     if chunk is not None:
         raise UsageError(f"chunk={chunk!r}: the reference method goes step by step; allowed is None")
@@ -137,6 +137,12 @@ def _check(params: Params, xs: Array, method: str, chunk: int | None, unroll: in
         steps_per_iteration = 0
     if steps_per_iteration < 1:
         raise UsageError(f"unroll={unroll!r}: allowed are whole numbers from 1")
+    gates = {"W": cell.input_gates, "b": cell.input_gates, "U": cell.recurrent_gates, "c": cell.recurrent_biases}
+    wanted = {f"{group}/{gate}" for group, names in gates.items() for gate in names}
+    present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
+    if wanted != present:
+        came = f"lack {listing(sorted(wanted - present))}" if wanted - present else "are of another cell"
+        raise UsageError(f"params {came}: {cell} has {listing(sorted(wanted))}")
     if xs.ndim != 3:
         raise UsageError(f"xs has shape {xs.shape}: allowed is [B, T, D]")
     kernel = next(iter(params["W"].values()))
@@ -146,17 +152,23 @@ def _check(params: Params, xs: Array, method: str, chunk: int | None, unroll: in
 
 
 def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if tuple(jnp.shape(array)) != shape:
-        raise UsageError(f"{name} has shape {tuple(jnp.shape(array))}: allowed is {shape}")
+    if np.shape(array) != shape:
+        raise UsageError(f"{name} has shape {np.shape(array)}: allowed is {shape}")
 
 
-def _initial(cell: Cell, carry0: Carry | None, batch: int, hidden_size: int, dtype: Any) -> Carry:
+def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dtype: Any) -> Carry:
+    """The carry before the first step, checked and cast: `carry0`, or zeros if None.
+
+    Raises:
+        UsageError: parts of the wrong number, shape or type.
+    """
+    hidden_size = params["b"][cell.input_gates[0]].shape[-1]
     zero = cell.initial_carry((batch,), hidden_size, dtype)
     if carry0 is None:
         return zero
     if jax.tree.structure(carry0) != jax.tree.structure(zero):
         raise UsageError(
-            f"carry0 has {len(jax.tree.leaves(carry0))} parts: {type(cell).__name__} carries {cell.carry_parts}"
+            f"carry0 is a {jax.tree.structure(carry0)}: {type(cell).__name__} carries a {jax.tree.structure(zero)}"
         )
     carry0 = jax.tree.map(jnp.asarray, carry0)
     for part in jax.tree.leaves(carry0):

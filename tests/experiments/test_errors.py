@@ -90,6 +90,15 @@ BAD = [  # arguments, and what the line must name
     (f"{GOOD} --config.train.batch_size=1000000 --config.task.length=10000000 --config.train.steps=1",
      ["train.batch_size=1000000", "GiB"]),
     (f"{GOOD} --config.seed=-1", ["seed=-1"]),
+    (f"{GOOD} --config.model.hidden={{{{[]:1}}}}", ["model.hidden={[]:1}", "whole numbers"]),
+    (f"{GOOD} --config.model.init.gates.n=5", ["model.init.gates.n=5", "section"]),
+    (f"{GOOD} --config.model.init.gates.r.gate_bias=chrono", ["gates.r.gate_bias", "without effect", "gate 'z'"]),
+    (f"{GOOD} --config.model.cell.name=elman --config.model.init.gate_bias=same --config.model.init.gates.n.t_max=9",
+     ["gates.n.t_max", "without effect"]),
+    (f"{GOOD} --config.model.cell.name=lstm --config.model.init.gates.i.bias=constant", ["gates.i.bias", "sets this"]),
+    (f"{GOOD} --config.model.cell.name=mingru --config.model.init.gates.z.recurrent=zeros", ["gates.z.recurrent"]),
+    (f"{GOOD} --config.model.dropout=0.5", ["model.dropout=0.5", "there is one"]),
+    (f"{GOOD} --config.optimizer.nesterov=true", ["optimizer.nesterov", "momentum"]),
     (f"{GOOD} --config.dtype=float16", ["dtype='float16'", "float32"]),
     (f"{GOOD} --config.platform=tpu", ["platform='tpu'", "cpu"]),
     ("--config configs/mnist_rows.py --config.task.data_dir={tmp}/absent", ["task.data_dir", "no such directory"]),
@@ -138,7 +147,7 @@ def tmp(tmp_path_factory):
 def one_line(main, arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        cli.main(main, "usage")
+        cli.main(main, lambda: "usage")
     errors = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2
     assert len(errors) == 1, errors
@@ -190,3 +199,41 @@ def test_no_data_and_no_network(tmp_path, monkeypatch, capsys):
     line = one_line(train.command, ["--config", "configs/mnist_rows.py"], monkeypatch, capsys)
     for word in ("train-images-idx3-ubyte.gz", "https://", "Network is unreachable", "put the file there"):
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("flow.npz", b"", ["flow.npz", "damaged"]),
+        ("flow.npz", b"PK\x03\x04 cut short", ["flow.npz", "damaged"]),
+        ("metrics.jsonl", b"[]\n", ["metrics.jsonl", "line 1"]),
+        ("config.json", b"[]", ["config.json", "not a JSON object"]),
+        ("env.json", b"\xff\xfe\x00", ["env.json", "damaged"]),
+    ],
+)
+def test_damaged_files_of_a_run(name, content, words, tmp, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "load_config", lambda *_: small())
+    shutil.copytree(tmp / "run", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / name).write_bytes(content)
+    line = one_line(train.command, ["--config", "x.py", "--workdir", str(tmp_path / "run")], monkeypatch, capsys)
+    assert all(word in line for word in words), line
+
+
+def test_out_of_memory_is_one_line(monkeypatch, capsys):
+    import jax
+
+    def exhausted(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 62056027680 bytes.\nMore.")
+
+    line = one_line(exhausted, [], monkeypatch, capsys)
+    assert "62056027680 bytes" in line
+
+
+def test_a_missing_backend_is_one_line():
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, "-m", "experiments.train", *GOOD.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert [line.startswith("error: ") for line in done.stderr.splitlines()] == [True]
+    assert "JAX_PLATFORMS=cuda" in done.stderr

@@ -60,7 +60,7 @@ def test_orthogonal_recurrence_keeps_and_scales_the_norm(x64):
         return gru_jax.unroll(cell, params, jnp.zeros((2, time, 1)), perturbation=perturbation).hs[:, -1, 0].sum()
 
     norms = flow.adjoint_norms(jax.grad(loss)(jnp.zeros((2, time, 8))))
-    profile = flow.lag_profile(flow.by_lag(norms))
+    profile = flow.lag_profile(norms)
     np.testing.assert_allclose(profile.mean, g ** np.arange(time), rtol=1e-12)
     np.testing.assert_allclose(profile.quantiles, np.tile(profile.mean, (3, 1)), rtol=1e-12)
     for fraction in (np.exp(-1), 0.01):
@@ -74,6 +74,9 @@ def test_norms_neither_overflow_nor_vanish():
     np.testing.assert_allclose(flow.adjoint_norms(tiny), 2e-30, rtol=1e-6)
     np.testing.assert_allclose(flow.adjoint_norms(huge), 2e30, rtol=1e-6)
     np.testing.assert_array_equal(flow.adjoint_norms(jnp.zeros((2, 3, 4))), 0)
+    for value in (9e37, 1.5e38, np.inf, np.nan):
+        norm = flow.adjoint_norms(jnp.array([[[value, 0.0]]], jnp.float32))[0, 0]
+        np.testing.assert_allclose(norm, np.float32(value), rtol=1e-6)
 
 
 def test_lag_counts_from_the_last_valid_step():
@@ -81,8 +84,20 @@ def test_lag_counts_from_the_last_valid_step():
     by_lag = flow.by_lag(values, jnp.array([4, 2]))
     np.testing.assert_array_equal(by_lag, [[3, 2, 1, 0], [5, 4, np.nan, np.nan]])
     np.testing.assert_array_equal(flow.by_lag(values), values[:, ::-1])
-    profile = flow.lag_profile(by_lag)
+    profile = flow.lag_profile(values, jnp.array([4, 2]))
     np.testing.assert_array_equal(profile.mean, [4, 3, 1, 0])
+    backwards = flow.lag_profile(values, jnp.array([4, 2]), reverse=True)
+    np.testing.assert_array_equal(backwards.mean, [2, 3, 2, 3])
+    shorter = flow.lag_profile(values, jnp.array([2, 1]))
+    np.testing.assert_array_equal(shorter.mean, [2.5, 0, np.nan, np.nan])
+
+
+def test_an_exploding_sequence_shows():
+    values = jnp.ones((4, 3)).at[1, 0].set(jnp.inf).at[2, 1].set(jnp.nan)
+    profile = flow.lag_profile(values)
+    np.testing.assert_array_equal(profile.mean, [1, np.nan, np.inf])
+    assert np.isinf(profile.quantiles[-1, 1:]).all() or np.isfinite(profile.quantiles).all()
+    assert float(profile.quantiles[1, 1]) == 1
 
 
 def test_horizon_starts_behind_the_peak():

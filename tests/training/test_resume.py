@@ -158,9 +158,9 @@ def kill_until_done(command, workdir, kills, seed, first=1.0):
 
 
 TASKS = {
-    "generated": ["configs/quickstart.py", "--config.task.length=30", "--config.train.steps=400",
+    "generated": ["configs/quickstart.py", "--config.task.length=30", "--config.train.steps=200",
                   "--config.train.eval_steps=20", "--config.task.test_size=64", "--config.task.valid_size=64"],
-    "files": ["configs/mnist_rows.py", "--config.train.steps=60", "--config.train.eval_steps=5",
+    "files": ["configs/mnist_rows.py", "--config.train.steps=40", "--config.train.eval_steps=8",
               "--config.model.hidden=8,8", "--config.train.batch_size=32", "--config.train.eval_batch_size=1000"],
 }  # fmt: skip
 
