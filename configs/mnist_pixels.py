@@ -1,8 +1,9 @@
-"""MNIST, pixels: 784 steps of one value with a GRU of 128 units.
+"""MNIST, pixel by pixel: 784 steps of one value with a GRU of 128 units and uniform-gate biases.
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_pixels.py
 
-MEASURED
+Measured (2 CPU cores, seed 0): 96.9 % in test after 3 epochs in 15 minutes, other work beside it. With chrono biases
+and lr 2e-3 it was at 43 % after 2 epochs of batch 100.
 """
 
 from ml_collections import ConfigDict

@@ -80,15 +80,17 @@ def gradient_flow(records: Mapping[str, np.ndarray]) -> Figure:
         # One row of cells per recording, as high as all others: recordings need not be evenly spaced.
         rows = np.arange(len(steps))
         mesh = ax.pcolormesh(lag, rows, np.maximum(norms, low), norm=norm, cmap="cividis", shading="nearest")
-        horizons = _horizons(norms)
-        beyond = ", beyond the sequence" if np.isnan(horizons).all() else ""
-        ax.plot(horizons, rows, color="white", lw=3, marker="o", ms=5)
-        label = f"horizon ({HORIZON:.0%} of the peak{beyond})"
-        ax.plot(horizons, rows, color=ORANGE, lw=1.5, marker="o", ms=3, label=label)
+        horizons, title = _horizons(norms), _title(name)
+        if np.isnan(horizons).all():
+            title += f" · horizon ({HORIZON:.0%} of the peak) beyond the sequence"
+        else:
+            ax.plot(horizons, rows, color="white", lw=3, marker="o", ms=5)
+            label = f"horizon ({HORIZON:.0%} of the peak)"
+            ax.plot(horizons, rows, color=ORANGE, lw=1.5, marker="o", ms=3, label=label)
+            ax.legend(loc="upper right", framealpha=0.9)
         shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
         ax.set_yticks(shown, [str(s) for s in steps[shown]])
-        ax.set(xlabel="lag from the end of the pass (steps)", ylabel="training step", title=_title(name))
-        ax.legend(loc="upper right", framealpha=0.9)
+        ax.set(xlabel="lag from the end of the pass (steps)", ylabel="training step", title=title)
         figure.colorbar(mesh, ax=ax, label=r"mean $\|\partial L/\partial h_t\|$")
     return figure
 
