@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gru_jax.unroll import valid_steps
+
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -58,11 +60,9 @@ def lag_profile(
 
     A sequence whose adjoint is not finite shows: it makes the mean inf or NaN, and counts as inf in the quantiles.
     """
-    time = norms.shape[1]
-    reached = jnp.ones(norms.shape, bool)
-    if lengths is not None:
-        reached = jnp.arange(time, dtype=jnp.int32)[None, :] < lengths.astype(jnp.int32)[:, None]
-    # Both directions number lags from 0, so that what is reached is the same.
+    # Both directions number lags from 0, so that what is reached is the same, and as many as there are valid steps.
+    valid = valid_steps(lengths, *norms.shape)
+    reached = jnp.ones(norms.shape, bool) if valid is None else valid.swapaxes(0, 1)
     values = norms if reverse else by_lag(norms, lengths)
     count = reached.sum(axis=0)
     total = jnp.where(reached, values, 0.0).sum(axis=0)

@@ -15,6 +15,7 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.nn import Functional, LayerTrace
 from gru_jax.tasks import Batch
 from gru_jax.training.step import Data, forward
+from gru_jax.unroll import valid_steps
 
 Readings = dict[str, Array]
 DIRECTIONS = ("forward", "backward")
@@ -65,9 +66,8 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[[
         trace, _ = forward(config, model, params, batch)
         for name, weights, layer, reverse in _cells(config, params, trace.layers):
             gates = flow.gate_values(config.model.cell, weights, layer.inputs, lengths=batch.lengths, reverse=reverse)
-            valid = None
-            if batch.lengths is not None:
-                valid = jnp.arange(task.time, dtype=batch.lengths.dtype)[None, :] < batch.lengths[:, None]
+            valid = valid_steps(batch.lengths, size, task.time)
+            valid = None if valid is None else valid.swapaxes(0, 1)
             for gate, histogram in flow.gate_histograms(gates, valid).items():
                 readings[f"gates/{name}/{gate}"] = histogram
         return readings
