@@ -15,7 +15,7 @@ from gru_jax.cells import Carry, Cell, Gates, Params
 class Steps(NamedTuple):
     """What a scan reads at each step, time-major; None where a caller has no use for it."""
 
-    xs: Float[Array, "T B D"]
+    xs: Float[Array, "T B D"] | None
     valid: Bool[Array, "T B"] | None = None  # False in padding
     resets: Bool[Array, "T B"] | None = None
     perturbation: Float[Array, "T B H"] | None = None
@@ -38,33 +38,47 @@ def scan_steps(
     """
 
     def body(before: Carry, step: Steps) -> tuple[Carry, Any]:
-        x, carry = step.xs, before
-        if step.valid is not None:
-            x = where(step.valid, x, jnp.zeros_like(x))
-        if step.resets is not None:
-            zero = cell.initial_carry(x.shape[:-1], cell.hidden(carry).shape[-1], x.dtype)
-            carry = select(step.resets, zero, carry)
-        carry, gates = cell.step_with_gates(params, carry, x)
-        if step.perturbation is not None:
-            carry = cell.with_hidden(carry, cell.hidden(carry) + step.perturbation)
-        if step.valid is not None:
-            carry = select(step.valid, carry, before)
+        x = masked(step.xs, step.valid)
+        carry, gates = advance(cell, step, before, lambda carry: cell.step_with_gates(params, carry, x))
         return carry, observe(carry, gates, step.valid)
 
     return jax.lax.scan(body, carry, steps, reverse=reverse, unroll=unroll)
 
 
-def where(mask: Bool[Array, " B"], a: Array, b: Array) -> Array:
-    """`a` where `mask [B]` holds, else `b`, both `[B, ...]`."""
-    return jnp.where(jnp.expand_dims(mask, tuple(range(1, a.ndim))), a, b)
+def advance(
+    cell: Cell, step: Steps, before: Carry, equations: Callable[[Carry], tuple[Carry, Any]]
+) -> tuple[Carry, Any]:
+    """One step of `equations`, with its reset, its perturbation, and no change where it is padding."""
+    carry, gates = equations(entering(cell, before, step.resets))
+    if step.perturbation is not None:
+        carry = cell.with_hidden(carry, cell.hidden(carry) + step.perturbation)
+    return (carry if step.valid is None else select(step.valid, carry, before)), gates
 
 
-def select(mask: Bool[Array, " B"], a: Carry, b: Carry) -> Carry:
+def entering(cell: Cell, before: Carry, resets: Bool[Array, "*T B"] | None) -> Carry:
+    """The carry that a step starts from: `before`, or the initial one where it is reset."""
+    if resets is None:
+        return before
+    h = cell.hidden(before)
+    return select(resets, cell.initial_carry(h.shape[:-1], h.shape[-1], h.dtype), before)
+
+
+def masked(x: Float[Array, "*T B D"], valid: Bool[Array, "*T B"] | None) -> Float[Array, "*T B D"]:
+    """Zeros in place of what stands in the padding, which must not reach a product: it may be NaN."""
+    return x if valid is None else where(valid, x, jnp.zeros_like(x))
+
+
+def where(mask: Bool[Array, "*T B"], a: Array, b: Array) -> Array:
+    """`a` where `mask [..., B]` holds, else `b`, both `[..., B, ...]`."""
+    return jnp.where(jnp.expand_dims(mask, tuple(range(mask.ndim, a.ndim))), a, b)
+
+
+def select(mask: Bool[Array, "*T B"], a: Carry, b: Carry) -> Carry:
     """`where` over every part of a carry."""
     return jax.tree.map(lambda x, y: where(mask, x, y), a, b)
 
 
-def is_finite(carry: Carry) -> Bool[Array, " B"]:
+def is_finite(carry: Carry) -> Bool[Array, "*T B"]:
     """Whether all of a carry is finite, for each sequence."""
     parts = [jnp.isfinite(part).all(axis=-1) for part in jax.tree.leaves(carry)]
     return jnp.stack(parts).all(axis=0)

@@ -1,0 +1,173 @@
+"""What a cell's equations consist of, read off by tracing them.
+
+Between its products a cell is pointwise: a function F from the carry, the input products u and the recurrent products
+v to the next carry and to the vectors q that are multiplied next. Which products share a q, which result depends on
+which argument, and the partial derivatives of F, diagonal as F is pointwise, all follow from `Cell.equations`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal
+from jaxtyping import Array
+
+from gru_jax.cells import Carry, Cell
+from gru_jax.errors import UsageError
+
+Name = tuple[str, int | str]
+"""An argument of F, ("carry", part), ("u", gate) or ("v", call), or a result, ("carry", part) or ("q", query)."""
+Partials = dict[Name, dict[Name, Array]]
+"""The derivative of each result of F with respect to each argument that it depends on, as a diagonal."""
+
+
+class Structure(NamedTuple):
+    """The recurrent products that a cell asks for, in order, and what depends on what.
+
+    Attributes:
+        calls: the gate of each product.
+        query: for each product, the number of its q; equal numbers are the same vector.
+        source: for each q, the part of the carry that it is, or None where it is computed.
+        reads: for each result of F, the arguments that it depends on.
+        sums: for each gate whose u enters F only as the sum of u and one v, the number of that product: the
+            derivatives with respect to both are equal, and `reads` lists v alone.
+    """
+
+    calls: tuple[str, ...]
+    query: tuple[int, ...]
+    source: tuple[int | None, ...]
+    reads: Mapping[Name, tuple[Name, ...]]
+    sums: Mapping[str, int]
+
+    def bundles(self, fused: bool) -> tuple[tuple[int, ...], ...]:
+        """Products that are computed as one: all that share a q if `fused`, else each by itself."""
+        if not fused:
+            return tuple((call,) for call in range(len(self.calls)))
+        sharing: dict[int, list[int]] = {}
+        for call, query in enumerate(self.query):
+            sharing.setdefault(query, []).append(call)
+        return tuple(map(tuple, sharing.values()))
+
+
+def parts(carry: Carry) -> tuple[Array, ...]:
+    """The parts of a carry, h first."""
+    return carry if isinstance(carry, tuple) else (carry,)
+
+
+def whole(cell: Cell, values: Sequence[Any]) -> Carry:
+    """The carry made of `values`, the inverse of `parts`."""
+    return tuple(values) if cell.carry_parts > 1 else values[0]
+
+
+def run(
+    cell: Cell, multiply: Callable[[int, str, Array], Array], carry: Carry, u: Mapping[str, Array]
+) -> tuple[Carry, list[Array]]:
+    """The next carry, and q of every product; the products themselves are `multiply(call, gate, q)`."""
+    queries: list[Array] = []
+
+    def dense(gate: str, q: Array) -> Array:
+        queries.append(q)
+        return multiply(len(queries) - 1, gate, q)
+
+    return cell.equations(dense, carry, u)[0], queries
+
+
+def pointwise(
+    cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array]
+) -> tuple[tuple[Array, ...], list[Array]]:
+    """F: the parts of the next carry and q of every product, from the carry and the products."""
+    after, queries = run(cell, lambda call, gate, q: v[call], carry, u)
+    return parts(after), queries
+
+
+@functools.lru_cache(maxsize=256)
+def structure(cell: Cell) -> Structure:
+    """Trace the equations of `cell`.
+
+    Raises:
+        UsageError: they are not pointwise between the products.
+    """
+    calls: list[str] = []
+    unit = jax.ShapeDtypeStruct((), jnp.float32)  # on scalars, nothing but a pointwise function has a meaning
+    carry, u = whole(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)
+
+    def count(call: int, gate: str, q: Array) -> Array:
+        del call
+        calls.append(gate)
+        return q
+
+    try:
+        jax.eval_shape(lambda carry, u: run(cell, count, carry, u)[0], carry, u)
+        jaxpr = jax.make_jaxpr(functools.partial(pointwise, cell))(carry, u, [unit] * len(calls)).jaxpr
+    except (TypeError, ValueError, IndexError) as error:
+        raise UsageError(
+            f"{cell} is not pointwise between its products, as method='fast' needs "
+            f"({str(error).splitlines()[0]}); method='reference' takes any cell"
+        ) from error
+    names: list[Name] = [("carry", part) for part in range(cell.carry_parts)]
+    names += [("u", gate) for gate in sorted(cell.input_gates)]  # as a dict is flattened
+    names += [("v", call) for call in range(len(calls))]
+    return _read(jaxpr, dict(zip(jaxpr.invars, names, strict=True)), cell.carry_parts, tuple(calls))
+
+
+def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple[str, ...]) -> Structure:
+    uses: dict[Any, list[int]] = {var: [] for var in arguments}
+    depends = {var: frozenset([name]) for var, name in arguments.items()}
+    for i, eqn in enumerate(jaxpr.eqns):
+        inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
+        for var in inputs:
+            if var in uses:
+                uses[var].append(i)
+        reads = frozenset[Name]().union(*(depends[var] for var in inputs if var in depends))
+        depends.update(dict.fromkeys(eqn.outvars, reads))
+
+    sums: dict[str, int] = {}
+    for eqn in jaxpr.eqns:
+        pair = [arguments.get(var) for var in eqn.invars if not isinstance(var, Literal)]
+        if eqn.primitive.name == "add" and None not in pair and {kind for kind, _ in pair} == {"u", "v"}:
+            once = all(len(uses[var]) == 1 and var not in jaxpr.outvars for var in eqn.invars)
+            if once:
+                given = dict(pair)
+                sums[given["u"]] = given["v"]
+
+    after, queries = jaxpr.outvars[:carry_parts], jaxpr.outvars[carry_parts:]
+    distinct = list(dict.fromkeys(queries))
+    known = [arguments.get(var) for var in distinct]
+    source = tuple(name[1] if name is not None and name[0] == "carry" else None for name in known)
+    results: dict[Name, Any] = {("carry", part): var for part, var in enumerate(after)}
+    results |= {("q", i): var for i, var in enumerate(distinct) if source[i] is None}
+    reads = {
+        name: tuple(a for a in arguments.values() if a in depends.get(var, ()) and not (a[0] == "u" and a[1] in sums))
+        for name, var in results.items()
+    }
+    return Structure(calls, tuple(distinct.index(q) for q in queries), source, reads, sums)
+
+
+def partials(cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array]) -> Partials:
+    """The partial derivatives of F at arrays of any shape."""
+    facts = structure(cell)
+
+    def derivatives(result: Name) -> dict[Name, Array]:
+        values: dict[Name, Array] = {("carry", part): value for part, value in enumerate(parts(carry))}
+        values |= {("u", gate): value for gate, value in u.items()}
+        values |= {("v", call): value for call, value in enumerate(v)}
+
+        def of_read(*read: Array) -> Array:
+            now = values | dict(zip(facts.reads[result], read, strict=True))
+            after, queries = pointwise(
+                cell,
+                whole(cell, [now["carry", part] for part in range(cell.carry_parts)]),
+                {gate: now["u", gate] for gate in u},
+                [now["v", call] for call in range(len(v))],
+            )
+            kind, number = result
+            return after[number] if kind == "carry" else queries[facts.query.index(number)]
+
+        value, pull = jax.vjp(of_read, *(values[name] for name in facts.reads[result]))
+        return dict(zip(facts.reads[result], pull(jnp.ones_like(value)), strict=True))
+
+    return {result: derivatives(result) for result in facts.reads}
