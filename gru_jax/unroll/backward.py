@@ -2,21 +2,23 @@
 
 Let a[i, j] be the derivative of result i of F, the pointwise function between the products, with respect to its
 argument j (see `structure`). A block's products are computed again from its states, for all its steps at once, and
-with them every a. Then a short scan runs against time
+with them every a. Then a short scan runs against time, from dcarry' = dL/dcarry_t to dcarry = dL/dcarry_{t-1}:
 
     dv = sum_i a[i, v] dcarry'_i + sum_q a[q, v] dq,    dq = sum_v dv U_v^T,
     dcarry_j = sum_i a[i, j] dcarry'_i + sum_q a[q, j] dq,
 
-and dU = sum_t q_t^T dv_t and dW = sum_t x_t^T du_t are one product each over all rows of the block.
+and dU = sum_t q_t^T dv_t and dW = sum_t x_t^T du_t are one product each over all rows of the block. The scan stores
+no more than the cotangents of F's results; dv and du are formed from them for the whole block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry
 from gru_jax.cells.base import product
@@ -24,7 +26,15 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.unroll.chunks import cut
 from gru_jax.unroll.forward import Kept, Masks, Operands, Program, block_states
 from gru_jax.unroll.kernels import (
-    Kernels, gradient, input_products, joined, kernels, multiplier, transposed, with_biases, zeros,
+    Kernels,
+    gradient,
+    input_products,
+    joined,
+    kernels,
+    multiplier,
+    transposed,
+    with_biases,
+    zeros,
 )
 from gru_jax.unroll.reference import Steps, entering, masked, select, where
 from gru_jax.unroll.structure import Name, Partials, partials, parts, run, structure, whole
@@ -40,8 +50,8 @@ class Cotangents(NamedTuple):
 class Reverse(NamedTuple):
     """One step of the scan against time: what it reads."""
 
-    partials: Partials
-    hs: Float[Array, "B H"] | None
+    slopes: Partials
+    earlier: Int[Array, ""]  # the step processed before this one
     valid: Bool[Array, " B"] | None
     resets: Bool[Array, " B"] | None
 
@@ -53,8 +63,8 @@ def backward(
     cell, time = program.cell, operands.xs.shape[1]
     dtype = carry_dtype(operands.xs.dtype)
     weights, split = jax.vjp(lambda params: kernels(cell, params, program.layout), operands.params)
-    back = transposed(weights.recurrent)
-    to_xs = transposed(weights.inputs)
+    back = transposed(weights.recurrent, operands.xs.dtype)
+    to_xs = transposed(weights.inputs, operands.xs.dtype)
 
     def block(carry: tuple[Carry, Any], start: Any, length: int, before: Carry) -> tuple[Any, Any, None]:
         ct, total = carry
@@ -65,23 +75,36 @@ def backward(
             states = cut(kept.states, start, length)
         carries = entering(cell, _shifted(states, before, program.reverse), steps.resets)
         queries, slopes = _linearise(program, weights, steps, carries)
-        ct, results = _against_time(program, back, steps, slopes, cut(cts.hs, start, length), ct)
+        earlier = start + jnp.arange(length) + (1 if program.reverse else -1)
+        backwards = Reverse(slopes, earlier, steps.valid, steps.resets)
+        arriving = None if cts.hs is None else sent
+        ct, results = _against_time(program, back, backwards, arriving, ct)
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
             per_step["perturbation"] = masked(results["carry", 0], steps.valid)
         dv, into = _of_products(program, slopes, results)
         if "xs" in wanted:
-            terms = [product(a, kernel, None, operands.xs.dtype) for a, kernel in zip(into, to_xs, strict=True)]
+            terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(into, to_xs, strict=True)]
             per_step["xs"] = sum(terms[1:], terms[0]).astype(operands.xs.dtype)
         if "params" in wanted:
             own = _weight_cotangent(program, masked(steps.xs, steps.valid), queries, dv, into, weights)
             total = jax.tree.map(jnp.add, total, own)
         return (ct, total), per_step, None
 
+    def sent(step: Any) -> Array:
+        """What the loss sends to the state after a step; to the one before the first, nothing."""
+        assert cts.hs is not None
+        here = jax.lax.dynamic_index_in_dim(cts.hs, step, axis=1, keepdims=False)
+        return jnp.where((step >= 0) & (step < time), here, jnp.zeros_like(here))
+
     ct = jax.tree.map(
         lambda part, like: jnp.zeros_like(like) if part is None else part,
-        cts.carry, operands.carry0, is_leaf=lambda part: part is None,
+        cts.carry,
+        operands.carry0,
+        is_leaf=lambda part: part is None,
     )
+    if cts.hs is not None:
+        ct = cell.with_hidden(ct, cell.hidden(ct) + sent(0 if program.reverse else time - 1))
     total = zeros(weights, dtype) if "params" in wanted else None
     (ct, total), result, _ = program.chunks(time).scan(block, (ct, total), kept.starts, back=True)
     if "params" in wanted:
@@ -102,9 +125,7 @@ def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
     return jax.tree.map(shift, states, before)
 
 
-def _linearise(
-    program: Program, weights: Kernels, steps: Steps, carries: Carry
-) -> tuple[list[Array], Partials]:
+def _linearise(program: Program, weights: Kernels, steps: Steps, carries: Carry) -> tuple[list[Array], Partials]:
     """q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
     cell, layout = program.cell, program.layout
     u = with_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
@@ -118,36 +139,41 @@ def _linearise(
     _, queries = run(cell, record, carries, u)
     slopes = partials(cell, carries, u, [v[call] for call in range(len(v))])
     if steps.valid is not None:
-        slopes = jax.tree.map(lambda a: where(steps.valid, a, jnp.zeros_like(a)), slopes)
+        slopes = jax.tree.map(lambda a, valid=steps.valid: where(valid, a, jnp.zeros_like(a)), slopes)
     return queries, slopes
 
 
 def _against_time(
-    program: Program, back: list[Array], steps: Steps, slopes: Partials, hs: Array | None, ct: Carry
+    program: Program, back: list[Array], steps: Reverse, sent: Callable[[Any], Array] | None, ct: Carry
 ) -> tuple[Carry, dict[Name, Array]]:
     """Scan a block against the order of processing.
 
+    Args:
+        program: what is fixed.
+        back: the kernels of the backward products.
+        steps: the block.
+        sent: see `backward`.
+        ct: dL/dcarry after the block's last step, what the loss sends to it included.
+
     Returns:
-        The cotangent of the carry before the block, and those of every result of F at each step, `[C, B, H]`.
+        The same for the carry before the block; and the cotangents of every result of F at each step, `[C, B, H]`.
     """
+    cell = program.cell
 
     def body(after: Carry, step: Reverse) -> tuple[Carry, Any]:
-        if step.hs is not None:
-            after = program.cell.with_hidden(after, program.cell.hidden(after) + step.hs)
-        before, results = _pull(program, back, step.partials, after, steps.xs.dtype)
+        before, results = _pull(program, back, step.slopes, after)
         if step.resets is not None:
-            before = jax.tree.map(lambda a: where(step.resets, jnp.zeros_like(a), a), before)
+            before = jax.tree.map(lambda a, reset=step.resets: where(reset, jnp.zeros_like(a), a), before)
         if step.valid is not None:
             before = select(step.valid, before, after)
+        if sent is not None:
+            before = cell.with_hidden(before, cell.hidden(before) + sent(step.earlier))
         return before, results
 
-    items = Reverse(slopes, hs, steps.valid, steps.resets)
-    return jax.lax.scan(body, ct, items, reverse=not program.reverse, unroll=program.unroll)
+    return jax.lax.scan(body, ct, steps, reverse=not program.reverse, unroll=program.unroll)
 
 
-def _pull(
-    program: Program, back: list[Array], slopes: Partials, after: Carry, compute_dtype: Any
-) -> tuple[Carry, dict[Name, Array]]:
+def _pull(program: Program, back: list[Array], slopes: Partials, after: Carry) -> tuple[Carry, dict[Name, Array]]:
     """One step: the cotangent of the carry before it, and of every result of F."""
     cell, facts = program.cell, structure(program.cell)
     results: dict[Name, Array] = {("carry", part): ct for part, ct in enumerate(parts(after))}
@@ -155,7 +181,7 @@ def _pull(
     def of_query(query: int) -> Array:
         asking = [i for i, calls in enumerate(program.layout.recurrent) if facts.query[calls[0]] == query]
         bundles = [_bundle(program.layout.recurrent[i], slopes, results) for i in asking]
-        return _sum([product(ct, back[i], None, compute_dtype) for ct, i in zip(bundles, asking, strict=True)])
+        return _sum([product(ct, back[i], None, back[i].dtype) for ct, i in zip(bundles, asking, strict=True)])
 
     for query in reversed(range(len(facts.source))):  # a q depends on products that were asked for before it alone
         if facts.source[query] is None:

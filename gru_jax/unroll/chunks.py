@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Chunks(NamedTuple):
 
         def advance(state: tuple[Any, Any], start: Any, length: int, given: Any) -> tuple[tuple[Any, Any], Any]:
             carry, steps, own = block(state[0], start, length, given)
-            return (carry, jax.tree.map(lambda all, some: _written(all, some, start), state[1], steps)), own
+            return (carry, jax.tree.map(functools.partial(_written, start), state[1], steps)), own
 
         def blocks(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
             def body(state: tuple[Any, Any], item: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
@@ -54,7 +55,9 @@ class Chunks(NamedTuple):
         def remainder(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
             return advance(state, rest_first, rest, of_rest) if rest else (state, None)
 
-        one = None if of_blocks is None else jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), of_blocks)
+        one = (
+            None if of_blocks is None else jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), of_blocks)
+        )
         like = jax.eval_shape(lambda carry, given: block(carry, 0, self.size, given)[1], carry, one)
         state = (carry, jax.tree.map(lambda a: jnp.zeros((a.shape[1], self.time, *a.shape[2:]), a.dtype), like))
         if back:
@@ -66,8 +69,8 @@ class Chunks(NamedTuple):
         return (*state, (own, own_rest))
 
 
-def _written(all: Any, some: Any, start: Any) -> Any:
-    return jax.lax.dynamic_update_slice_in_dim(all, some.swapaxes(0, 1), start, axis=1)
+def _written(start: Any, buffer: Any, some: Any) -> Any:
+    return jax.lax.dynamic_update_slice_in_dim(buffer, some.swapaxes(0, 1), start, axis=1)
 
 
 def cut(tree: Any, start: Any, length: int) -> Any:

@@ -51,12 +51,18 @@ def _jvp(program: Program, primals: tuple[Operands, Masks], tangents: tuple[Oper
 
     def transpose(residuals: Any, cts: Cotangents) -> dict[str, Any]:
         with jax.default_matmul_precision(program.precision):
-            return backward(program, *residuals, cts, frozenset(moving))
+            operands, masks, kept = residuals
+            return backward(program, operands, masks, kept, cts, frozenset(moving))
 
     like = Cotangents(result.hs, result.carry)
     tangent = linear_map(apply, transpose, (operands, masks, kept), moving, like)
-    nothing = np.zeros(result.finite.shape, jax.dtypes.float0)
+    nothing: Any = np.zeros(result.finite.shape, jax.dtypes.float0)  # the tangent of a mask
     return result, Result(tangent.hs, tangent.carry, nothing)
+
+
+def current_precision() -> str | None:
+    """`jax.default_matmul_precision` as it is now: a transpose is traced later, outside the caller's context."""
+    return getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009 (type checkers do not know it)
 
 
 def _is_zero(tangent: Any) -> bool:

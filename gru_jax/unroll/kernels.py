@@ -85,8 +85,9 @@ def with_biases(where: Layout, weights: Kernels, products: Sequence[Array]) -> d
     """u of every gate. Apart from the products, as it costs nothing where u is used and a pass over memory before."""
     gates = [gate for bundle in where.inputs for gate in bundle]
     biases: list[Array] = []
-    for bundle, (_, bias) in zip(where.inputs, weights.inputs, strict=True):
-        biases += jnp.split(bias, len(bundle))
+    for bundle, affine in zip(where.inputs, weights.inputs, strict=True):
+        assert affine.bias is not None  # every input gate has one
+        biases += jnp.split(affine.bias, len(bundle))
     return {g: a + b.astype(a.dtype) for g, a, b in zip(gates, products, biases, strict=True)}
 
 
@@ -115,9 +116,9 @@ def gradient(x: Float[Array, "C B D"], ct: Float[Array, "C B H"], bias: bool, co
     return Affine(kernel, ct.sum(axis=(0, 1)) if bias else None)
 
 
-def transposed(weights: Sequence[Affine]) -> list[Array]:
-    """Kernels `[k H, D]`, laid out as the backward products read them."""
-    return [kernel.T for kernel, _ in weights]
+def transposed(weights: Sequence[Affine], compute_dtype: Any) -> list[Array]:
+    """Kernels `[k H, D]`, as the backward products read them."""
+    return [kernel.T.astype(compute_dtype) for kernel, _ in weights]
 
 
 def joined(bundle: Sequence[Any], values: Mapping[Any, Array]) -> Array:

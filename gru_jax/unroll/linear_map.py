@@ -142,7 +142,10 @@ def _batch(args: Flat, dims: Flat, *, pair: _Pair, split: int, avals: Flat) -> t
 
 
 def _array(tangent: Any) -> Any:
-    return jnp.zeros(tangent.aval.shape, tangent.aval.dtype) if type(tangent) is ad.Zero else tangent
+    if type(tangent) is not ad.Zero:
+        return tangent
+    aval: Any = tangent.aval
+    return jnp.zeros(aval.shape, aval.dtype)
 
 
 _linear_p.def_impl(_impl)

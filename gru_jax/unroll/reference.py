@@ -13,10 +13,17 @@ from gru_jax.cells import Carry, Cell, Gates, Params
 
 
 class Steps(NamedTuple):
-    """What a scan reads at each step, time-major; None where a caller has no use for it."""
+    """What a scan reads at each step, time-major; None where a caller has no use for it.
 
-    xs: Float[Array, "T B D"] | None
-    valid: Bool[Array, "T B"] | None = None  # False in padding
+    Attributes:
+        xs: inputs, `[T, B, D]`, or None where their products are at hand.
+        valid: False in the padding.
+        resets: True where the carry is set to zeros before the step.
+        perturbation: added to the hidden state.
+    """
+
+    xs: Any
+    valid: Bool[Array, "T B"] | None = None
     resets: Bool[Array, "T B"] | None = None
     perturbation: Float[Array, "T B H"] | None = None
 

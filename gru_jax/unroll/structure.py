@@ -17,9 +17,9 @@ from jax.extend.core import Literal
 from jaxtyping import Array
 
 from gru_jax.cells import Carry, Cell
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, listing
 
-Name = tuple[str, int | str]
+Name = tuple[str, Any]
 """An argument of F, ("carry", part), ("u", gate) or ("v", call), or a result, ("carry", part) or ("q", query)."""
 Partials = dict[Name, dict[Name, Array]]
 """The derivative of each result of F with respect to each argument that it depends on, as a diagonal."""
@@ -84,6 +84,17 @@ def pointwise(
     return parts(after), queries
 
 
+POINTWISE = frozenset({
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
+    "clamp", "convert_element_type", "copy", "cos", "cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc",
+    "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "reduce_precision",
+    "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan",
+    "tanh", "xor",
+})  # fmt: skip
+"""Primitives of JAX that act on each entry by itself. Others may keep the shape and yet mix entries, as `cumsum`."""
+
+
 @functools.lru_cache(maxsize=256)
 def structure(cell: Cell) -> Structure:
     """Trace the equations of `cell`.
@@ -92,7 +103,7 @@ def structure(cell: Cell) -> Structure:
         UsageError: they are not pointwise between the products.
     """
     calls: list[str] = []
-    unit = jax.ShapeDtypeStruct((), jnp.float32)  # on scalars, nothing but a pointwise function has a meaning
+    unit = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     carry, u = whole(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)
 
     def count(call: int, gate: str, q: Array) -> Array:
@@ -100,18 +111,42 @@ def structure(cell: Cell) -> Structure:
         calls.append(gate)
         return q
 
-    try:
-        jax.eval_shape(lambda carry, u: run(cell, count, carry, u)[0], carry, u)
-        jaxpr = jax.make_jaxpr(functools.partial(pointwise, cell))(carry, u, [unit] * len(calls)).jaxpr
-    except (TypeError, ValueError, IndexError) as error:
+    jax.eval_shape(lambda carry, u: run(cell, count, carry, u)[0], carry, u)
+    jaxpr = jax.make_jaxpr(functools.partial(pointwise, cell))(carry, u, [unit] * len(calls)).jaxpr
+    mixing = _mixing(jaxpr)
+    if mixing:
         raise UsageError(
-            f"{cell} is not pointwise between its products, as method='fast' needs "
-            f"({str(error).splitlines()[0]}); method='reference' takes any cell"
-        ) from error
+            f"{cell} is not pointwise between its products, as method='fast' needs: it has {listing(sorted(mixing))}; "
+            "method='reference' takes any cell"
+        )
     names: list[Name] = [("carry", part) for part in range(cell.carry_parts)]
     names += [("u", gate) for gate in sorted(cell.input_gates)]  # as a dict is flattened
     names += [("v", call) for call in range(len(calls))]
     return _read(jaxpr, dict(zip(jaxpr.invars, names, strict=True)), cell.carry_parts, tuple(calls))
+
+
+def _mixing(jaxpr: Any) -> set[str]:
+    """What in a program is not pointwise."""
+    found = {"an array of its own" for var in jaxpr.constvars if var.aval.shape}
+    for eqn in jaxpr.eqns:
+        inner = [getattr(value, "jaxpr", value) for value in eqn.params.values()]
+        inner = [value for value in inner if hasattr(value, "eqns")]
+        if eqn.primitive.name in ("jit", "pjit", "custom_jvp_call", "custom_vjp_call"):
+            found = found.union(*map(_mixing, inner))
+        elif eqn.primitive.name == "broadcast_in_dim":
+            found |= {"broadcast_in_dim"} if eqn.invars[0].aval.shape else set()
+        elif eqn.primitive.name not in POINTWISE:
+            found.add(eqn.primitive.name)
+    return found
+
+
+def is_pointwise(cell: Cell) -> bool:
+    """Whether the equations of `cell` are pointwise between its products."""
+    try:
+        structure(cell)
+    except UsageError:
+        return False
+    return True
 
 
 def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple[str, ...]) -> Structure:
@@ -128,11 +163,10 @@ def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple
     sums: dict[str, int] = {}
     for eqn in jaxpr.eqns:
         pair = [arguments.get(var) for var in eqn.invars if not isinstance(var, Literal)]
-        if eqn.primitive.name == "add" and None not in pair and {kind for kind, _ in pair} == {"u", "v"}:
-            once = all(len(uses[var]) == 1 and var not in jaxpr.outvars for var in eqn.invars)
-            if once:
-                given = dict(pair)
-                sums[given["u"]] = given["v"]
+        given = dict(name for name in pair if name is not None)
+        adds = eqn.primitive.name == "add" and len(pair) == 2 and given.keys() == {"u", "v"}
+        if adds and all(len(uses[var]) == 1 and var not in jaxpr.outvars for var in eqn.invars):
+            sums[given["u"]] = given["v"]
 
     after, queries = jaxpr.outvars[:carry_parts], jaxpr.outvars[carry_parts:]
     distinct = list(dict.fromkeys(queries))

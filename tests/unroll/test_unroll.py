@@ -1,4 +1,4 @@
-"""The reference unroll against a Python loop over `step`, with everything it takes."""
+"""Both ways to unroll against a Python loop over `step`, with everything they take."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gru_jax.cells import GRU, LSTM, Elman, MinGRU
 from gru_jax.errors import UsageError
 from tests.golden.peers import random_problem
 
+METHODS = ["reference", "fast"]
 CELLS = [GRU(), GRU("before", "write", output_gate=True), LSTM(), Elman("relu"), MinGRU()]
 
 
@@ -39,6 +40,7 @@ def by_loop(cell, params, xs, carry0, lengths, resets, reverse):
     return hs, jax.tree.map(lambda *parts: np.stack(parts), *carries)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 @settings(max_examples=12)
 @given(
@@ -47,7 +49,7 @@ def by_loop(cell, params, xs, carry0, lengths, resets, reverse):
     reverse=st.booleans(),
     unroll=st.sampled_from([1, 3, 9]),
 )
-def test_against_a_loop(cell, seed, time, reverse, unroll):
+def test_against_a_loop(method, cell, seed, time, reverse, unroll):
     batch = 3
     params, xs, carry0, _ = as_jax(random_problem(cell, batch, time, 2, 3, "float32", seed))
     rng = np.random.default_rng(seed)
@@ -55,7 +57,9 @@ def test_against_a_loop(cell, seed, time, reverse, unroll):
     resets = jnp.asarray(rng.random((batch, time)) < 0.3)
     padding = np.arange(time)[None, :] >= np.asarray(lengths)[:, None]
     poisoned = jnp.where(padding[..., None], jnp.nan, xs)
-    out = gru_jax.unroll(cell, params, poisoned, carry0, lengths=lengths, resets=resets, reverse=reverse, unroll=unroll)
+    out = gru_jax.unroll(
+        cell, params, poisoned, carry0, lengths=lengths, resets=resets, reverse=reverse, unroll=unroll, method=method
+    )
     hs, carry = by_loop(cell, params, xs, carry0, lengths, resets, reverse)
     np.testing.assert_allclose(out.hs, hs, rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), out.carry, carry)
@@ -64,14 +68,15 @@ def test_against_a_loop(cell, seed, time, reverse, unroll):
     assert out.finite.all()
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_nan_in_the_padding_harms_no_gradient(cell):
+def test_nan_in_the_padding_harms_no_gradient(method, cell):
     params, xs, carry0, weight = as_jax(random_problem(cell, 3, 6, 2, 4, "float32", 0))
     lengths = jnp.array([0, 4, 6])
     padding = np.arange(6)[None, :] >= np.asarray(lengths)[:, None]
 
     def loss(params, xs, carry0):
-        out = gru_jax.unroll(cell, params, xs, carry0, lengths=lengths)
+        out = gru_jax.unroll(cell, params, xs, carry0, lengths=lengths, method=method)
         return (out.hs * weight).sum() + cell.hidden(out.carry).sum()
 
     clean = jax.grad(loss, argnums=(0, 1, 2))(params, xs, carry0)
@@ -80,32 +85,35 @@ def test_nan_in_the_padding_harms_no_gradient(cell):
     assert (np.asarray(clean[1])[padding] == 0).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_reverse_is_flipping(cell):
+def test_reverse_is_flipping(method, cell):
     params, xs, carry0, _ = as_jax(random_problem(cell, 2, 7, 3, 4, "float32", 1))
     resets = jnp.asarray(np.random.default_rng(0).random((2, 7)) < 0.3)
-    there = gru_jax.unroll(cell, params, xs, carry0, resets=resets, reverse=True)
-    back = gru_jax.unroll(cell, params, xs[:, ::-1], carry0, resets=resets[:, ::-1])
+    there = gru_jax.unroll(cell, params, xs, carry0, resets=resets, reverse=True, method=method)
+    back = gru_jax.unroll(cell, params, xs[:, ::-1], carry0, resets=resets[:, ::-1], method=method)
     np.testing.assert_allclose(there.hs, back.hs[:, ::-1], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), there.carry, back.carry)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_packed_sequences_are_separate(cell):
-    params, xs, _, _ = as_jax(random_problem(cell, 1, 9, 3, 4, "float32", 1))
+def test_packed_sequences_are_separate(method, cell, x64):
+    params, xs, _, _ = as_jax(random_problem(cell, 1, 9, 3, 4, "float64", 1))
     resets = jnp.zeros((1, 9), bool).at[0, 4].set(True)
-    packed = gru_jax.unroll(cell, params, xs, resets=resets)
-    second = gru_jax.unroll(cell, params, xs[:, 4:])
+    packed = gru_jax.unroll(cell, params, xs, resets=resets, method=method)
+    second = gru_jax.unroll(cell, params, xs[:, 4:], method=method)
     np.testing.assert_allclose(packed.hs[:, 4:], second.hs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_transformations_agree(cell, x64):
+def test_transformations_agree(method, cell, x64):
     params, xs, carry0, weight = as_jax(random_problem(cell, 2, 5, 2, 3, "float64", 3))
     lengths = jnp.array([3, 5])
 
     def loss(params, xs):
-        return (gru_jax.unroll(cell, params, xs, carry0, lengths=lengths).hs * weight).sum()
+        return (gru_jax.unroll(cell, params, xs, carry0, lengths=lengths, method=method).hs * weight).sum()
 
     loss = jax.jit(loss)
     reverse = jax.grad(loss)(params, xs)
@@ -124,31 +132,36 @@ def test_transformations_agree(cell, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), hvp, pvh)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_half_precision_carries_float32(cell):
+def test_half_precision_carries_float32(method, cell):
     params, xs, carry0, _ = as_jax(random_problem(cell, 2, 5, 3, 8, "float32", 1))
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), carry0)
-    out = gru_jax.unroll(cell, params, xs.astype(jnp.bfloat16), half)
+    out = gru_jax.unroll(cell, params, xs.astype(jnp.bfloat16), half, method=method)
     assert out.hs.dtype == jnp.bfloat16
     assert {part.dtype for part in jax.tree.leaves(out.carry)} == {jnp.dtype(jnp.float32)}
-    np.testing.assert_allclose(out.hs.astype(jnp.float32), gru_jax.unroll(cell, params, xs, carry0).hs, atol=0.1)
+    np.testing.assert_allclose(
+        out.hs.astype(jnp.float32), gru_jax.unroll(cell, params, xs, carry0, method=method).hs, atol=0.1
+    )
 
 
-def test_finite_flags_tell_where():
+@pytest.mark.parametrize("method", METHODS)
+def test_finite_flags_tell_where(method):
     cell = Elman("relu")
     params = cell.init(jax.random.key(0), 1, 2, gru_jax.Scheme(recurrent="identity", recurrent_scale=1e20))
-    out = gru_jax.unroll(cell, params, jnp.ones((2, 5, 1)) * jnp.array([0.0, 1.0])[:, None, None])
+    out = gru_jax.unroll(cell, params, jnp.ones((2, 5, 1)) * jnp.array([0.0, 1.0])[:, None, None], method=method)
     assert out.finite[0].all()
     assert out.finite[1].tolist() == [True, True, False, False, False]
 
 
-def test_perturbation_gives_the_adjoint(x64):
+@pytest.mark.parametrize("method", METHODS)
+def test_perturbation_gives_the_adjoint(method, x64):
     for cell in CELLS:
         params, xs, carry0, weight = as_jax(random_problem(cell, 2, 4, 2, 3, "float64", 5))
 
         @jax.jit
         def loss(perturbation, cell=cell, params=params, xs=xs, carry0=carry0, weight=weight):
-            hs = gru_jax.unroll(cell, params, xs, carry0, perturbation=perturbation).hs
+            hs = gru_jax.unroll(cell, params, xs, carry0, perturbation=perturbation, method=method).hs
             return (jnp.tanh(hs) * weight).sum()
 
         adjoint = jax.grad(loss)(jnp.zeros((2, 4, 3)))
@@ -185,8 +198,14 @@ GOOD = {
         ({"cell": LSTM()}, ("params", "LSTM", "W/f")),
         ({"cell": GRU("before")}, ("params", "another cell")),
         ({"perturbation": jnp.zeros((4, 5, 2))}, ("perturbation", "(4, 5, 3)")),
-        ({"method": "fastest"}, ("method='fastest'", "auto, reference")),
-        ({"chunk": 16}, ("chunk=16",)),
+        ({"method": "fastest"}, ("method='fastest'", "auto, fast, reference", "'fast'")),
+        ({"method": "reference", "chunk": 16}, ("chunk=16", "reference", "None")),
+        ({"method": "reference", "keep": "boundaries"}, ("keep='boundaries'", "reference", "'states'")),
+        ({"method": "reference", "layout": "fused"}, ("layout='fused'", "reference", "'auto'")),
+        ({"keep": "boundary"}, ("keep='boundary'", "states, boundaries", "'boundaries'")),
+        ({"layout": "split"}, ("layout='split'", "auto, separate, fused")),
+        ({"chunk": 0}, ("chunk=0", "from 1")),
+        ({"chunk": 2.5}, ("chunk=2.5", "from 1")),
         ({"unroll": 0}, ("unroll=0", "from 1")),
         ({"unroll": 1.5}, ("unroll=1.5",)),
     ],

@@ -1,0 +1,100 @@
+"""The arguments of `unroll`, checked: one line says what came and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Int
+
+from gru_jax.cells import Carry, Cell, Params
+from gru_jax.cells.base import check_dtypes
+from gru_jax.dtypes import carry_dtype
+from gru_jax.errors import UsageError, listing
+
+
+def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
+    """Raise `UsageError` unless `params` are of `cell` and `xs` is `[B, T, D]` of a fitting size and type."""
+    gates = {"W": cell.input_gates, "b": cell.input_gates, "U": cell.recurrent_gates, "c": cell.recurrent_biases}
+    wanted = {f"{group}/{gate}" for group, names in gates.items() for gate in names}
+    present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
+    if wanted != present:
+        came = f"lack {listing(sorted(wanted - present))}" if wanted - present else "are of another cell"
+        raise UsageError(f"params {came}: {cell} has {listing(sorted(wanted))}")
+    if xs.ndim != 3:
+        raise UsageError(f"xs has shape {xs.shape}: allowed is [B, T, D]")
+    kernel = next(iter(params["W"].values()))
+    if xs.shape[-1] != kernel.shape[0]:
+        raise UsageError(f"xs has {xs.shape[-1]} features: params were made for D={kernel.shape[0]}")
+    check_dtypes(params, xs)
+
+
+def hidden_size(cell: Cell, params: Params) -> int:
+    """H."""
+    return params["b"][cell.input_gates[0]].shape[-1]
+
+
+def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool[Array, "T B"] | None:
+    """Time-major mask of the steps before each sequence's end, or None where all are.
+
+    Raises:
+        UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
+    """
+    if lengths is None:
+        return None
+    check_shape("lengths", lengths, (batch,))
+    known = None if isinstance(lengths, Tracer) else np.asarray(lengths)
+    dtype = jnp.result_type(lengths if known is None else known)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise UsageError(f"lengths has dtype {dtype}: allowed are integer types")
+    if batch and known is not None:
+        low, high = known.min(), known.max()  # of NumPy: those of a jax array would be traced inside jit
+        if low < 0 or high > time:
+            raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
+    steps = jnp.arange(time)
+    return steps[:, None] < jnp.asarray(lengths).astype(steps.dtype)[None, :]
+
+
+def time_major_resets(resets: Array | None, batch: int, time: int) -> Array | None:
+    """The resets `[T, B]`.
+
+    Raises:
+        UsageError: resets of the wrong shape or type.
+    """
+    if resets is None:
+        return None
+    check_shape("resets", resets, (batch, time))
+    resets = jnp.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise UsageError(f"resets has dtype {resets.dtype}: allowed is bool")
+    return resets.swapaxes(0, 1)
+
+
+def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raise `UsageError` unless `array` has this shape."""
+    if np.shape(array) != shape:
+        raise UsageError(f"{name} has shape {np.shape(array)}: allowed is {shape}")
+
+
+def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dtype: Any) -> Carry:
+    """The carry before the first step, checked and cast: `carry0`, or zeros if None.
+
+    Raises:
+        UsageError: parts of the wrong number, shape or type.
+    """
+    zero = cell.initial_carry((batch,), hidden_size(cell, params), dtype)
+    if carry0 is None:
+        return zero
+    if jax.tree.structure(carry0) != jax.tree.structure(zero):
+        raise UsageError(
+            f"carry0 is a {jax.tree.structure(carry0)}: {type(cell).__name__} carries a {jax.tree.structure(zero)}"
+        )
+    carry0 = jax.tree.map(jnp.asarray, carry0)
+    for part in jax.tree.leaves(carry0):
+        check_shape("carry0", part, (batch, hidden_size(cell, params)))
+        if not jnp.issubdtype(part.dtype, jnp.floating):
+            raise UsageError(f"carry0 has dtype {part.dtype}: allowed are floating types")
+    return jax.tree.map(lambda part: part.astype(carry_dtype(dtype)), carry0)
