@@ -208,8 +208,22 @@ def product(
 ) -> Float[Array, "... H"]:
     """x @ kernel + bias: multiplied in `compute_dtype`, accumulated and returned in the carry type."""
     wide = carry_dtype(compute_dtype)
-    y = jnp.matmul(x.astype(compute_dtype), kernel.astype(compute_dtype), preferred_element_type=wide)
+    y = matmul(x.astype(compute_dtype), kernel.astype(compute_dtype))
     return y if bias is None else y + bias.astype(wide)
+
+
+def matmul(a: Float[Array, "... D"], b: Float[Array, "D H"]) -> Float[Array, "... H"]:
+    """a @ b, accumulated and returned in the carry type that goes with theirs."""
+    wide = carry_dtype(a.dtype)
+    if a.dtype == wide:
+        return jnp.matmul(a, b)
+    # A CPU multiplies half precision in float32 anyway; XLA's own way there crashes in short loops (jax 0.7.2).
+    return jax.lax.platform_dependent(
+        a,
+        b,
+        cpu=lambda a, b: jnp.matmul(a.astype(wide), b.astype(wide)),
+        default=lambda a, b: jnp.matmul(a, b, preferred_element_type=wide),
+    )
 
 
 def mix(z: Float[Array, "*B H"], a: Float[Array, "*B H"], b: Float[Array, "*B H"]) -> Float[Array, "*B H"]:

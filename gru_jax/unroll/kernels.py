@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell, Params
-from gru_jax.cells.base import product
-from gru_jax.dtypes import carry_dtype
+from gru_jax.cells.base import matmul, product
 from gru_jax.unroll.structure import structure
 
 
@@ -110,10 +109,8 @@ def multiplier(where: Layout, weights: Kernels, compute_dtype: Any) -> Callable[
 
 def gradient(x: Float[Array, "C B D"], ct: Float[Array, "C B H"], bias: bool, compute_dtype: Any) -> Affine:
     """What a block of steps adds to the gradient of an `Affine`: one product over all of its rows."""
-    wide = carry_dtype(compute_dtype)
     rows = [a.astype(compute_dtype).reshape(-1, a.shape[-1]) for a in (x, ct)]
-    kernel = jnp.matmul(rows[0].T, rows[1], preferred_element_type=wide)
-    return Affine(kernel, ct.sum(axis=(0, 1)) if bias else None)
+    return Affine(matmul(rows[0].T, rows[1]), ct.sum(axis=(0, 1)) if bias else None)
 
 
 def transposed(weights: Sequence[Affine], compute_dtype: Any) -> list[Array]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import export
 
 import gru_jax
 from gru_jax.cells import GRU, LSTM, Elman, MinGRU
@@ -306,7 +307,7 @@ def test_lowers_for_accelerators(platform, layout, keep):
         out = gru_jax.unroll(LSTM(), params, xs, carry0, lengths=jnp.array([50, 3, 7, 0]), layout=layout, keep=keep)
         return (out.hs**2).sum() + out.carry[1].sum()
 
-    exported = jax.export.export(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), platforms=[platform])(params, xs)
+    exported = export.export(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), platforms=[platform])(params, xs)
     assert exported.platforms == (platform,)
     assert "stablehlo.while" in exported.mlir_module()
 

@@ -1,0 +1,286 @@
+"""Measure the unroll against other libraries' GRUs, on equal work in one run.
+
+usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:...] [--loss all|last]
+                                           [--peers linen,haiku,...] [--repeats 9] [--out DIR]
+       python -m experiments.bench scaling [--peers ...] [--repeats 5] [--out DIR]
+       python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
+
+  unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
+           alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
+           memory, compile time, and the share of the rate that this machine reaches on a product of 2048^2 matrices;
+           every peer's hidden states are checked against ours
+  scaling  the same against T, B and H, each by itself, on log axes
+  long     a step over very long sequences, B=1, H=64, last-state loss: time per step and peak memory of the process
+
+Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
+Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
+
+exit codes: 0 done, 2 wrong use (one line says what)
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gru_jax
+from experiments import bench_plots, cli, measure
+from experiments.measure import Compiled, Shape
+from experiments.peers import PEERS, Weights, quietly, torch_step
+from gru_jax.cells import GRU
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.training.environment import peak_memory
+
+OURS, BOUNDARIES, MATMUL = "gru_jax", "gru_jax boundaries", "matmul"
+TABLE = (Shape(1024, 32, 64, 128), Shape(784, 100, 1, 128), Shape(4096, 16, 32, 64), Shape(256, 64, 256, 512))
+BASE = Shape(1024, 16, 32, 64)
+SWEEPS = {
+    "time": [BASE._replace(time=n) for n in (64, 256, 1024, 4096, 16384)],
+    "batch": [BASE._replace(batch=n) for n in (1, 4, 16, 64, 256)],
+    "hidden": [BASE._replace(hidden=n) for n in (8, 32, 64, 128, 256, 512)],
+}
+AGREEMENT = 1e-4  # greatest difference of hidden states, which lie between -1 and 1
+LOSSES = ("all", "last")
+
+
+def grid(count: int = 40) -> list[Shape]:
+    """Shapes between T 50-4096, B 1-256, D 1-256, H 8-512, evenly in the logarithm, of at most 30 GFLOP a step."""
+    rng = np.random.default_rng(0)
+    shapes: list[Shape] = []
+    while len(shapes) < count:
+        draw = [rng.uniform(np.log(low), np.log(high)) for low, high in ((50, 4096), (1, 256), (1, 256), (8, 512))]
+        shape = Shape(*(round(float(np.exp(a))) for a in draw))
+        if shape.flops <= 30e9:
+            shapes.append(shape)
+    return sorted(shapes, key=lambda shape: shape.flops)
+
+
+def loss_of(hs: jax.Array, last: bool, time_major: bool = False) -> jax.Array:
+    """mean(hs^2), or of the last state alone."""
+    if last:
+        hs = hs[-1] if time_major else hs[:, -1]
+    return (hs**2).mean()
+
+
+def ours(weights: Weights, xs: Any, last: bool, keep: str = "states") -> Compiled:
+    """A step of ours. The last state is the carry, so that `hs` need not be kept for it."""
+
+    def loss(params: Any, xs: Any) -> jax.Array:
+        out = gru_jax.unroll(GRU(), params, xs, keep=keep)
+        return loss_of(out.carry[:, None] if last else out.hs, last)
+
+    return measure.compile_step(jax.value_and_grad(loss), jax.tree.map(jnp.asarray, weights), xs)
+
+
+def theirs(name: str, weights: Weights, xs: Any, last: bool) -> Compiled:
+    """A peer's step.
+
+    Raises:
+        UsageError: its hidden states are not ours.
+    """
+    peer = PEERS[name]
+    weights = peer.weights_of(weights)
+    if peer.build is None:
+        run, hs = torch_step(weights, np.asarray(xs), last)
+        step = Compiled(run)
+    else:
+        params, apply = peer.build(weights)
+        params = jax.tree.map(jnp.asarray, params)
+        inputs = xs.swapaxes(0, 1) if peer.time_major else xs
+
+        def loss(params: Any, inputs: Any) -> jax.Array:
+            return loss_of(apply(params, inputs), last, peer.time_major)
+
+        step = measure.compile_step(jax.value_and_grad(loss), params, inputs)
+        hs = jax.jit(apply)(params, inputs)
+        hs = np.asarray(hs.swapaxes(0, 1) if peer.time_major else hs)
+    own = jax.jit(functools.partial(gru_jax.unroll, peer.cell))(jax.tree.map(jnp.asarray, weights), xs).hs
+    difference = float(np.abs(np.asarray(own) - hs).max(initial=0.0))
+    if not difference <= AGREEMENT:
+        raise UsageError(f"--peers={name}: its hidden states differ from ours by {difference:.1e}; no equal work")
+    return step
+
+
+def measure_shape(shape: Shape, peers: Sequence[str], repeats: int, last: bool) -> dict[str, Any]:
+    """Times and memory of all contenders on one shape."""
+    rng = np.random.default_rng(0)
+    params = GRU().init(jax.random.key(0), shape.features, shape.hidden, gru_jax.Scheme(bias="normal", bias_scale=0.1))
+    weights = jax.tree.map(np.asarray, params)
+    xs = jnp.asarray(rng.standard_normal((shape.batch, shape.time, shape.features)), jnp.float32)
+    steps = {OURS: ours(weights, xs, last)}
+    if last:
+        steps[BOUNDARIES] = ours(weights, xs, last, "boundaries")
+    for name in peers:
+        steps[name] = quietly(theirs, name, weights, xs, last)
+    steps[MATMUL] = measure.matmul_step()
+    seconds = measure.interleaved(steps, repeats)
+    rate = measure.matmul_rate(seconds.pop(MATMUL))
+    middle = {name: float(np.median(times)) for name, times in seconds.items()}
+    contenders = {
+        name: {
+            "median_ms": 1e3 * middle[name],
+            "min_ms": 1e3 * min(seconds[name]),
+            "ratio": middle[name] / middle[OURS],
+            "temp_bytes": steps[name].temp_bytes,
+            "compile_seconds": steps[name].compile_seconds,
+            "matmul_share": shape.flops / middle[name] / rate,
+        }
+        for name in seconds
+    }
+    return {"shape": shape._asdict(), "matmul_flops_per_second": rate, "contenders": contenders}
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """A row as lines of the printed table."""
+    lines = [f"\nT,B,D,H = {Shape(**row['shape'])}   (matmul {row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s)"]
+    lines.append(f"  {'':20}{'median':>11}{'over ours':>11}{'temp':>11}{'compile':>9}{'of matmul':>11}")
+    for name, of in row["contenders"].items():
+        temp = "-" if of["temp_bytes"] is None else f"{of['temp_bytes'] / 1e6:.1f} MB"
+        compiling = "-" if of["compile_seconds"] is None else f"{of['compile_seconds']:.1f} s"
+        lines.append(
+            f"  {name:20}{of['median_ms']:8.1f} ms{of['ratio']:10.2f}x{temp:>11}{compiling:>9}"
+            f"{of['matmul_share']:11.0%}"
+        )
+    return "\n".join(lines)
+
+
+def best_peers(row: Mapping[str, Any]) -> str:
+    """How we stand against the best JAX peer in time and in memory."""
+    jax_peers = [name for name in row["contenders"] if name in PEERS and PEERS[name].build is not None]
+    if not jax_peers:
+        return ""
+    of = row["contenders"]
+    fastest = min(jax_peers, key=lambda name: of[name]["median_ms"])
+    leanest = min(jax_peers, key=lambda name: of[name]["temp_bytes"])
+    memory = of[OURS]["temp_bytes"] / max(of[leanest]["temp_bytes"], 1)
+    return f"  best JAX peer: {of[fastest]['ratio']:.2f}x our time ({fastest}); our memory {memory:.2f}x {leanest}'s"
+
+
+def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The peers that can be measured, and the names of those that are not installed."""
+    for name in names:
+        check_choice("--peers", name, PEERS)
+    there = [name for name in names if PEERS[name].version is not None]
+    return there, [name for name in names if name not in there]
+
+
+def parse_shapes(text: str) -> list[Shape]:
+    """`table`, `grid`, or shapes `T,B,D,H` separated by colons.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text in ("table", "grid"):
+        return list(TABLE) if text == "table" else grid()
+    try:
+        shapes = [Shape(*(int(n) for n in part.split(","))) for part in text.split(":")]
+    except (TypeError, ValueError):
+        shapes = []
+    if not shapes or any(n < 1 for shape in shapes for n in shape):
+        raise UsageError(f"--shapes={text}: allowed are table, grid, or whole numbers T,B,D,H, several joined by ':'")
+    return shapes
+
+
+def whole(flags: Mapping[str, str], name: str, default: int) -> int:
+    """A flag's value as a positive whole number."""
+    text = flags.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--{name}={text}: allowed are whole numbers from 1")
+    return int(text)
+
+
+def surroundings(skipped: Sequence[str]) -> dict[str, Any]:
+    """What a reader needs to compare the figures with others."""
+    device = jax.devices()[0]
+    versions = {peer.package: peer.version for peer in PEERS.values() if peer.version}
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "cpu_count": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "versions": {"gru_jax": gru_jax.__version__, "jax": jax.__version__, **versions},
+        "skipped": list(skipped),
+    }
+
+
+def compare(shapes: Sequence[Shape], peers: Sequence[str], repeats: int, last: bool = False) -> list[dict[str, Any]]:
+    """Measure all shapes, printing each row as it comes; for notebooks."""
+    rows = []
+    for shape in shapes:
+        rows.append(measure_shape(shape, peers, repeats, last))
+        print(describe(rows[-1]), best_peers(rows[-1]), sep="\n", flush=True)
+    return rows
+
+
+def long_sequences(steps: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """A step with B=1, D=1, H=64 and a last-state loss at each length."""
+    rows = []
+    params = GRU().init(jax.random.key(0), 1, 64)
+    for time in steps:
+        xs = jax.random.normal(jax.random.key(1), (1, time, 1))
+
+        def loss(params: Any, xs: Any) -> jax.Array:
+            return (gru_jax.unroll(GRU(), params, xs).carry ** 2).mean()
+
+        step = measure.compile_step(jax.value_and_grad(loss), params, xs)
+        seconds = float(np.median(measure.interleaved({OURS: step}, repeats)[OURS]))
+        rows.append({
+            "time": time, "seconds": seconds, "microseconds_per_step": 1e6 * seconds / time,
+            "temp_bytes": step.temp_bytes, **peak_memory(jax.devices()[0]),
+        })  # fmt: skip
+        print(
+            f"T={time:<9} {seconds:8.3f} s  {1e6 * seconds / time:6.2f} us a step  temp {(step.temp_bytes or 0) / 1e6:.1f} MB"
+            f"  peak of the process {rows[-1]['host_peak_bytes'] / 1e6:7.1f} MB",
+            flush=True,
+        )
+    return rows
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command line."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "unroll": ("shapes", "loss", "peers", "repeats", "out"),
+        "scaling": ("peers", "repeats", "out"),
+        "long": ("steps", "repeats", "out"),
+    }
+    if not argv:
+        raise UsageError(f"a command is missing; allowed are {', '.join(kinds)}")
+    kind = argv[0]
+    check_choice("command", kind, kinds)
+    flags, _ = cli.parse(argv[1:], kinds[kind])
+    peers, skipped = installed(flags["peers"].split(",") if "peers" in flags else list(PEERS))
+    if skipped and kind != "long":
+        print(f"skipped, not installed: {', '.join(skipped)}")
+    loss = flags.get("loss", "all")
+    check_choice("--loss", loss, LOSSES)
+    out = Path(flags.get("out") or Path("runs") / f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    draw: Callable[..., Any]
+    if kind == "unroll":
+        shapes, repeats = parse_shapes(flags.get("shapes", "table")), whole(flags, "repeats", 9)
+        rows, draw = compare(shapes, peers, repeats, loss == "last"), bench_plots.ratios
+    elif kind == "scaling":
+        shapes = list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep))
+        rows, draw = compare(shapes, peers, whole(flags, "repeats", 5)), bench_plots.scaling
+    else:
+        lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", "10000,1000000").split(",")]
+        rows, draw = long_sequences(lengths, whole(flags, "repeats", 3)), bench_plots.long
+    out.mkdir(parents=True, exist_ok=True)
+    result = {"command": kind, **surroundings(skipped), "rows": rows}
+    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(rows, out / "bench.png")
+    print(f"\nresults: {out / 'bench.json'}, {out / 'bench.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.main(command, lambda: __doc__ or "")

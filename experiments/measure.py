@@ -1,0 +1,77 @@
+"""Times, memory and rates of compiled steps, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Shape(NamedTuple):
+    """The size of an unroll: steps, batch, input features, hidden units."""
+
+    time: int
+    batch: int
+    features: int
+    hidden: int
+
+    def __str__(self) -> str:
+        """`T,B,D,H`, as on the command line."""
+        return ",".join(map(str, self))
+
+    @property
+    def flops(self) -> int:
+        """Of the products in a GRU's value and parameter gradients, without recomputation: 2 F_x + 3 F_h."""
+        per_gate = 2 * self.time * self.batch * self.hidden
+        return 3 * per_gate * (2 * self.features + 3 * self.hidden)
+
+
+class Compiled(NamedTuple):
+    """A step that is ready to run.
+
+    Attributes:
+        run: does it once, to the end.
+        temp_bytes: temporary memory, where the compiler tells.
+        compile_seconds: tracing and compiling, where there is such a thing.
+    """
+
+    run: Callable[[], Any]
+    temp_bytes: int | None = None
+    compile_seconds: float | None = None
+
+
+def compile_step(function: Callable[..., Any], *args: Any) -> Compiled:
+    """Compile a JAX function for these arguments."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    analysis = program.memory_analysis()
+    temp = None if analysis is None else analysis.temp_size_in_bytes
+    return Compiled(lambda: jax.block_until_ready(program(*args)), temp, seconds)
+
+
+def interleaved(steps: Mapping[str, Compiled], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each step, `repeats` times in turn after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step.run()
+            if i:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def matmul_step(size: int = 2048) -> Compiled:
+    """A float32 product of two square matrices: what this machine can do at best."""
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
+    return compile_step(lambda a: a @ a, a)
+
+
+def matmul_rate(seconds: list[float], size: int = 2048) -> float:
+    """Floating-point operations per second of `matmul_step`."""
+    return 2 * size**3 / float(np.median(seconds))
