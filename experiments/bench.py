@@ -238,11 +238,9 @@ def long_sequences(steps: Sequence[int], repeats: int) -> list[dict[str, Any]]:
             "time": time, "seconds": seconds, "microseconds_per_step": 1e6 * seconds / time,
             "temp_bytes": step.temp_bytes, **peak_memory(jax.devices()[0]),
         })  # fmt: skip
-        print(
-            f"T={time:<9} {seconds:8.3f} s  {1e6 * seconds / time:6.2f} us a step  temp {(step.temp_bytes or 0) / 1e6:.1f} MB"
-            f"  peak of the process {rows[-1]['host_peak_bytes'] / 1e6:7.1f} MB",
-            flush=True,
-        )
+        pace, temp, peak = (rows[-1][key] for key in ("microseconds_per_step", "temp_bytes", "host_peak_bytes"))
+        print(f"T={time}: {seconds:.3f} s, {pace:.2f} us a step, temp {(temp or 0) / 1e6:.1f} MB, "
+              f"peak of the process {peak / 1e6:.1f} MB", flush=True)  # fmt: skip
     return rows
 
 

@@ -78,12 +78,13 @@ def unroll(
     """
     chosen = chosen_method(cell, method)
     check_choice("keep", keep, KEEPS)
-    fused, at_once = chosen_layout(layout), at_least_one("unroll", unroll)
+    at_once = at_least_one("unroll", unroll)
     if chosen == "reference":
         _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
     operands = _operands(cell, params, xs, carry0, perturbation)
     batch, time, _ = operands.xs.shape
-    size = chosen_chunk(chunk, time, batch, hidden_size(cell, params))
+    units = hidden_size(cell, params)
+    size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
     valid, resets = valid_steps(lengths, batch, time), time_major_resets(resets, batch, time)
     if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
         program = Program(cell, reverse, size, fused, at_once, keep, current_precision())

@@ -122,7 +122,8 @@ def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
         pieces = (after[1:], first[None]) if reverse else (first[None], after[:-1])
         return jnp.concatenate(pieces)
 
-    return jax.tree.map(shift, states, before)
+    # Without the barrier XLA makes a copy for each use.
+    return jax.lax.optimization_barrier(jax.tree.map(shift, states, before))
 
 
 def _linearise(program: Program, weights: Kernels, steps: Steps, carries: Carry) -> tuple[list[Array], Partials]:

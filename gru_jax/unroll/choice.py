@@ -21,7 +21,7 @@ transformation. `"auto"` is `"fast"` for all cells that are pointwise between th
 KEEPS = ("states", "boundaries")
 """What the fast method keeps for the backward pass: every state, or only those between blocks."""
 LAYOUTS = ("auto", "separate", "fused")
-"""Each gate's product by itself, or all that can be one as one. `"auto"` is separate on a CPU, else fused."""
+"""Each gate's product by itself, or all that can be one as one; see `chosen_layout` for `"auto"`."""
 
 BLOCK = {"cpu": 2**18}
 """Numbers in one array of a block, C * B * H, by platform: on a CPU a block's arrays should stay in cache."""
@@ -58,14 +58,22 @@ def chosen_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> 
     return min(divisors, key=lambda c: abs(c - size), default=size)
 
 
-def chosen_layout(layout: str) -> bool:
+def chosen_layout(layout: str, batch: int, hidden_size: int) -> bool:
     """Whether products are fused.
+
+    An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
+    is worth it where a step is so small that the number of its products is what it costs, or where a single gate does
+    not fill vector registers.
 
     Raises:
         UsageError: not one of `LAYOUTS`.
     """
     check_choice("layout", layout, LAYOUTS)
-    return layout == "fused" if layout != "auto" else jax.default_backend() != "cpu"
+    if layout != "auto":
+        return layout == "fused"
+    if jax.default_backend() != "cpu":
+        return True
+    return (batch * hidden_size < 512 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
 
 
 def at_least_one(name: str, value: Any) -> int:
