@@ -187,7 +187,9 @@ def parse_shapes(text: str) -> list[Shape]:
     except (TypeError, ValueError):
         shapes = []
     if not shapes or any(n < 1 for shape in shapes for n in shape):
-        raise UsageError(f"--shapes={text}: allowed are table, grid, or whole numbers T,B,D,H, several joined by ':'")
+        raise UsageError(
+            f"--shapes={text}: allowed are table, grid, or whole numbers from 1, T,B,D,H, several joined by ':'"
+        )
     return shapes
 
 

@@ -16,7 +16,7 @@ from gru_jax.initializers import Scheme
 from gru_jax.nn import READOUTS
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.tasks import TASKS, Adding, Task
-from gru_jax.unroll import METHODS
+from gru_jax.unroll import KEEPS, METHODS
 
 REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
@@ -35,7 +35,7 @@ class ModelConfig:
         bidirectional: whether each layer runs in both directions.
         dropout: probability of dropping a unit between layers.
         readout: what the head sees: last, mean or every state; auto is what the task needs.
-        method: how to unroll; see `gru_jax.unroll`.
+        method, chunk, keep: how to unroll; see `gru_jax.unroll`.
         init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
     """
 
@@ -45,6 +45,8 @@ class ModelConfig:
     dropout: float = setting(0.0, low=0.0, high=0.99)
     readout: str = setting(AUTO, choices=(AUTO, *READOUTS))
     method: str = setting(AUTO, choices=METHODS)
+    chunk: int | None = setting(None, low=1)
+    keep: str = setting(KEEPS[0], choices=KEEPS)
     init: Scheme = dataclasses.field(default_factory=Scheme)
 
 

@@ -41,6 +41,13 @@ def x64():
 
 
 @pytest.fixture
+def jax_as_users_have_it():
+    """Without strict promotion, for other libraries that count on the default."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
 def unchecked_types():
     """No run-time type checks, as for a user: our own messages must tell."""
     jaxtyping.config.update("jaxtyping_disable", True)

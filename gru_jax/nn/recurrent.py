@@ -33,7 +33,7 @@ class Recurrent(nnx.Module):
         hidden_size: H.
         scheme: initialisation; `Scheme()` if None.
         reverse: run from the last step to the first.
-        method: how to unroll, one of `gru_jax.unroll.METHODS`.
+        method, chunk, keep: how to unroll; see `gru_jax.unroll`.
         param_dtype: type of the parameters.
         rngs: the stream `params` is drawn from.
     """
@@ -47,13 +47,15 @@ class Recurrent(nnx.Module):
         scheme: Scheme | None = None,
         reverse: bool = False,
         method: str = "auto",
+        chunk: int | None = None,
+        keep: str = "states",
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         self.cell = cell
         self.hidden_size = hidden_size
         self.reverse = reverse
-        self.method = method
+        self.method, self.chunk, self.keep = method, chunk, keep
         self.weights = _Group(cell.init(rngs.params(), input_size, hidden_size, scheme, param_dtype))
 
     @property
@@ -87,6 +89,8 @@ class Recurrent(nnx.Module):
             resets=resets,
             reverse=self.reverse,
             method=self.method,
+            chunk=self.chunk,
+            keep=self.keep,
             perturbation=perturbation,
         )
 
@@ -140,7 +144,7 @@ class Stack(nnx.Module):
         hidden_sizes: H of each layer, bottom to top, e.g. `(128, 64)`.
         bidirectional: whether each layer runs in both directions (and is 2H wide to the next).
         dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
-        scheme, method, param_dtype: as in `Recurrent`.
+        scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
         rngs: the stream `params` is drawn from.
     """
 

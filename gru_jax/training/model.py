@@ -24,6 +24,8 @@ def build_model(config: Config) -> Functional:
             dropout=model.dropout,
             scheme=model.init,
             method=model.method,
+            chunk=model.chunk,
+            keep=model.keep,
             param_dtype=carry_dtype(config.dtype),
             rngs=rngs,
         )

@@ -1,0 +1,185 @@
+"""The parts of the fast method, each by itself."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gru_jax.cells import GRU, LSTM, Elman
+from gru_jax.unroll import choice
+from gru_jax.unroll.chunks import Chunks, cut
+from gru_jax.unroll.kernels import kernels, layout
+from gru_jax.unroll.linear_map import linear_map
+from gru_jax.unroll.structure import partials, structure
+from tests.golden.peers import random_problem
+from tests.unroll.toys import Toy
+
+
+def test_structure_of_known_cells():
+    after = structure(GRU())
+    assert after.calls == ("r", "z", "n")
+    assert after.query == (0, 0, 0)
+    assert after.source == (0,)
+    assert after.sums == {"r": 0, "z": 1}  # of the candidate, the recurrent product is behind the reset gate
+    assert after.bundles(fused=True) == ((0, 1, 2),)
+    assert after.bundles(fused=False) == ((0,), (1,), (2,))
+    before = structure(GRU("before"))
+    assert before.query == (0, 0, 1)
+    assert before.source == (0, None)
+    assert before.sums == {"r": 0, "z": 1, "n": 2}
+    assert before.reads["q", 1] == (("carry", 0), ("v", 0))
+    lstm = structure(LSTM())
+    assert set(lstm.sums) == {"i", "f", "n", "o"}
+    assert ("carry", 0) not in lstm.reads["carry", 1]
+
+
+def test_structure_of_a_cell_nobody_knows():
+    toy = structure(Toy())
+    assert toy.calls == ("a", "b", "b", "a", "d", "d")
+    assert toy.query == (0, 1, 2, 1, 3, 0)
+    assert toy.source == (0, 2, None, None)
+    assert toy.sums == {"a": 0, "d": 4}
+    assert toy.bundles(fused=True) == ((0, 5), (1, 3), (2,), (4,))
+
+
+@pytest.mark.parametrize("cell", [GRU(), GRU("before"), LSTM(), Elman("relu"), Toy()], ids=str)
+def test_partial_derivatives_are_diagonals_of_jacobians(cell, x64):
+    """At scalars, where F is a function of scalars and every Jacobian a number."""
+    rng = np.random.default_rng(0)
+    facts = structure(cell)
+    carry = tuple(jnp.asarray(rng.standard_normal((1, 1))) for _ in range(cell.carry_parts))
+    carry = carry if cell.carry_parts > 1 else carry[0]
+    u = {gate: jnp.asarray(rng.standard_normal((1, 1))) for gate in cell.input_gates}
+    v = [jnp.asarray(rng.standard_normal((1, 1))) for _ in facts.calls]
+    slopes = partials(cell, carry, u, v)
+
+    def results(carry, u, v):
+        queries = []
+
+        def dense(gate, q):
+            queries.append(q)
+            return v[len(queries) - 1]
+
+        after = cell.equations(dense, carry, u)[0]
+        after = after if isinstance(after, tuple) else (after,)
+        named = {("carry", i): part for i, part in enumerate(after)}
+        return named | {("q", n): queries[facts.query.index(n)] for n, of in enumerate(facts.source) if of is None}
+
+    jacobians = jax.jacrev(results, argnums=(0, 1, 2))(carry, u, v)
+    assert slopes.keys() == jacobians.keys()
+    for result, of in slopes.items():
+        by_carry, by_u, by_v = jacobians[result]
+        parts = by_carry if cell.carry_parts > 1 else (by_carry,)
+        dense = {("carry", i): a for i, a in enumerate(parts)}
+        dense |= {("u", gate): a for gate, a in by_u.items() if gate not in facts.sums}
+        dense |= {("v", call): a for call, a in enumerate(by_v)}
+        for argument, jacobian in dense.items():
+            np.testing.assert_allclose(of.get(argument, 0.0), jacobian.reshape(1, 1), rtol=1e-12, atol=1e-14)
+
+
+@given(
+    time=st.integers(1, 12), size=st.integers(1, 12), reverse=st.booleans(), back=st.booleans(), fill=st.integers(1, 3)
+)
+def test_chunks_visit_every_step_once_and_in_order(time, size, reverse, back, fill):
+    xs = jnp.arange(2 * time, dtype=jnp.float32).reshape(2, time)
+    chunks = Chunks(time, min(size, time), reverse)
+    seen = []
+
+    def block(carry, start, length, given):
+        steps = cut(xs, start, length)
+        assert steps.shape == (length, 2)
+        seen.append(length)
+        return (carry[0] + 1, start), steps * fill, (start, *carry)
+
+    last, per_step, starts = chunks.scan(block, (jnp.int32(0), jnp.int32(-1)), back=back)
+    np.testing.assert_array_equal(per_step, xs * fill)
+    count, rest = divmod(time, chunks.size)
+    assert set(seen) == {length for length in (chunks.size if count else 0, rest) if length}
+    assert last[0] == count + (rest > 0)
+    blocks = [np.atleast_1d(np.asarray(a)) for a in starts[0]]
+    rows = list(zip(*blocks, strict=True)) + ([tuple(map(int, starts[1]))] if rest else [])
+    assert len(rows) == count + (rest > 0)
+    in_order = sorted(rows, key=lambda row: row[1])
+    assert [row[0] for row in in_order] == sorted((row[0] for row in rows), reverse=reverse != back)
+    assert [row[2] for row in in_order] == [-1, *(row[0] for row in in_order[:-1])]
+
+    def given_back(carry, start, length, given):
+        return carry, cut(xs, start, length), (given[0], start)
+
+    _, _, ((given, where), rest_of) = chunks.scan(given_back, jnp.float32(0), starts, back=not back)
+    np.testing.assert_array_equal(given, where)
+    if rest:
+        assert rest_of[0] == rest_of[1]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("cell", [GRU(), LSTM(), Toy()], ids=str)
+def test_layouts_hold_the_parameters_and_split_gradients(cell, fused):
+    params = jax.tree.map(jnp.asarray, random_problem(cell, 1, 1, 2, 3, "float32", 0)[0])
+    where = layout(cell, fused)
+    laid_out, split = jax.vjp(lambda params: kernels(cell, params, where), params)
+    again = split(laid_out)[0]
+    # A kernel that two products use has two places in the layout, and its gradient is the sum of both.
+    uses = {gate: structure(cell).calls.count(gate) for gate in cell.recurrent_gates}
+    for group, times in (("W", {}), ("b", {}), ("U", uses), ("c", uses)):
+        for gate, array in params.get(group, {}).items():
+            np.testing.assert_allclose(again[group][gate], times.get(gate, 1) * array, rtol=1e-6)
+
+
+def test_linear_map_uses_its_own_transpose():
+    """Forward mode applies the one, reverse mode the other; both under vmap, and differentiated again."""
+
+    def doubled(residual, tangent):
+        return {"y": residual * tangent["x"]}
+
+    def tripled(residual, ct):
+        return {"x": 3.0 * residual * ct["y"]}  # not the transpose, to see who was asked
+
+    @jax.custom_jvp
+    def f(a, x):
+        return {"y": a * x}
+
+    @f.defjvp
+    def _(primals, tangents):
+        a, x = primals
+        out = f(a, x)
+        return out, linear_map(doubled, tripled, a, {"x": tangents[1]}, out)
+
+    a, x = jnp.array([2.0, 5.0]), jnp.array([1.0, 4.0])
+    ones = jnp.ones(2)
+    np.testing.assert_array_equal(jax.jvp(lambda x: f(a, x)["y"], (x,), (ones,))[1], a)
+    np.testing.assert_array_equal(jax.grad(lambda x: f(a, x)["y"].sum())(x), 3 * a)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(lambda a, x: f(a, x)["y"], argnums=1))(a, x), 3 * a)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.grad(lambda x: f(a, x)["y"].sum())))(x[None])[0], 3 * a)
+    over = jax.jvp(lambda a: jax.grad(lambda x: f(a, x)["y"].sum())(x), (a,), (ones,))[1]
+    np.testing.assert_array_equal(over, 3 * ones)
+    back_and_forth = jax.linear_transpose(lambda t: jax.vjp(lambda x: f(a, x)["y"], x)[1](t)[0], ones)
+    np.testing.assert_array_equal(back_and_forth(ones)[0], a)  # the transpose of the transpose is the map
+
+
+def test_linear_map_says_what_came_out():
+    with pytest.raises(TypeError, match="a linear map returned"):
+        linear_map(lambda residual, t: [t, t], lambda residual, ct: ct, jnp.ones(2), jnp.ones(2), jnp.ones(2))
+
+
+def test_block_length_by_rule():
+    assert choice.chosen_chunk(None, 1024, 32, 128) == 64
+    assert choice.chosen_chunk(None, 784, 100, 128) == 16  # divides 784, and is near 2**18 / 12800
+    assert choice.chosen_chunk(None, 4096, 1, 64) == choice.LONGEST
+    assert choice.chosen_chunk(None, 4096, 256, 512) == choice.SHORTEST
+    assert choice.chosen_chunk(None, 5, 1, 1) == 5
+    assert choice.chosen_chunk(None, 1009, 32, 128) == 64  # a prime: a shorter last block
+    assert choice.chosen_chunk(10**6, 100, 1, 1) == 100
+    assert choice.chosen_chunk(None, 0, 0, 4) == 1
+
+
+def test_layout_by_rule():
+    assert not choice.chosen_layout("auto", 32, 128)
+    assert choice.chosen_layout("auto", 1, 64)
+    assert choice.chosen_layout("auto", 100, 10)
+    assert choice.chosen_layout("fused", 32, 128)
+    assert not choice.chosen_layout("separate", 1, 8)
