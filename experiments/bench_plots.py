@@ -19,6 +19,8 @@ COLOURS = {
     "gru_jax": "#000000", "gru_jax boundaries": "#777777", "torch": "#D55E00", "linen": "#0072B2", "nnx": "#56B4E9",
     "haiku": "#009E73", "keras": "#CC79A7", "equinox": "#E69F00",
 }  # fmt: skip
+PLAIN = FormatStrFormatter("%g")  # powers as exponents need fonts that not every machine has
+TICKS = (0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 AXES = {"time": "steps T", "batch": "batch B", "hidden": "hidden units H"}
 
 
@@ -39,10 +41,12 @@ def ratios(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.invert_yaxis()
         axes.set_xlabel("time of a training step over ours")
         axes.set_ylabel("T,B,D,H")
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.xaxis.set_minor_formatter(FormatStrFormatter("%g"))
-        axes.tick_params(axis="x", which="minor", labelsize=7)
-        axes.grid(axis="x", which="both", color="#EEEEEE")
+        axes.margins(y=0.5 / max(len(rows), 2))
+        low, high = axes.get_xlim()
+        axes.set_xticks([tick for tick in TICKS if low <= tick <= high])
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.grid(axis="x", color="#EEEEEE")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
         figure.savefig(path, facecolor="white", bbox_inches="tight")
 
@@ -66,8 +70,13 @@ def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                         ax.plot(*zip(*points, strict=True), marker="o", ms=3, color=COLOURS[name], label=name)
                 ax.set_xscale("log", base=2)
                 ax.set_yscale("log")
+                ax.set_xticks([row["shape"][field] for row in here])
+                ax.xaxis.set_major_formatter(PLAIN)
+                ax.yaxis.set_major_formatter(PLAIN)
                 ax.set_xlabel(label)
-            rest = ", ".join(f"{f[0].upper()}={n}" for f, n in base._asdict().items() if f != field)
+            rest = ", ".join(
+                f"{letter}={n}" for letter, f, n in zip("TBDH", base._fields, base, strict=True) if f != field
+            )
             grid[0, column].set_title(rest)
         grid[0, 0].set_ylabel("training step, ms")
         grid[1, 0].set_ylabel("temporary memory, MB")
@@ -84,6 +93,8 @@ def long(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         for ax, (key, unit, label) in zip(figure.subplots(1, 2), columns, strict=True):
             ax.plot(lengths, [row[key] / unit for row in rows], marker="o", color=COLOURS["gru_jax"])
             ax.set_xscale("log")
+            ax.set_xticks(lengths)
+            ax.xaxis.set_major_formatter(PLAIN)
             ax.set_ylim(bottom=0)
             ax.set_xlabel("steps T")
             ax.set_ylabel(label)

@@ -55,14 +55,18 @@ def compile_step(function: Callable[..., Any], *args: Any) -> Compiled:
 
 
 def interleaved(steps: Mapping[str, Compiled], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, `repeats` times in turn after one round that does not count."""
+    """Seconds of each step, `repeats` times in turn.
+
+    Each turn runs the step twice and times the second, as in a training loop: threads of the one before (PyTorch's
+    spin for a while after their work) and its data in the caches would slow down the first.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(repeats + 1):
+    for _ in range(repeats):
         for name, step in steps.items():
+            step.run()
             start = time.perf_counter()
             step.run()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

@@ -110,7 +110,7 @@ def check(case, dtype, tolerance):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_gradients_are_the_references_in_double(cell, data):
     with precision(Config(dtype="float64")):
@@ -118,7 +118,7 @@ def test_gradients_are_the_references_in_double(cell, data):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_gradients_are_the_references_in_single(cell, data):
     check(data.draw(cases(cell=st.just(cell))), "float32", 2e-5)
@@ -148,7 +148,7 @@ HOWS = [{"chunk": 3}, {"chunk": 3, "keep": "boundaries", "layout": "fused"}]
 
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
-@pytest.mark.parametrize("cell", [GRU(), LSTM(), Toy()], ids=str)
+@pytest.mark.parametrize("cell", [GRU("before"), LSTM()], ids=str)
 def test_second_derivatives(cell, how, x64):
     loss, params, xs = problem(cell, **how)
     slow, *_ = problem(cell, method="reference")

@@ -42,7 +42,7 @@ def by_loop(cell, params, xs, carry0, lengths, resets, reverse):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 2**16),
     time=st.sampled_from([0, 1, 2, 5, 7]),
