@@ -74,9 +74,8 @@ def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 ax.xaxis.set_major_formatter(PLAIN)
                 ax.yaxis.set_major_formatter(PLAIN)
                 ax.set_xlabel(label)
-            rest = ", ".join(
-                f"{letter}={n}" for letter, f, n in zip("TBDH", base._fields, base, strict=True) if f != field
-            )
+            sizes = zip("TBDH", base._fields, base, strict=True)
+            rest = ", ".join(f"{letter}={n}" for letter, name, n in sizes if name != field)
             grid[0, column].set_title(rest)
         grid[0, 0].set_ylabel("training step, ms")
         grid[1, 0].set_ylabel("temporary memory, MB")
