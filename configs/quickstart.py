@@ -2,7 +2,7 @@
 
     python -m experiments.train --config configs/quickstart.py
 
-Measured (2 CPU cores, seed 0): test error 0.00084 after 1,100 steps in 23 s; always answering 1 gives 0.167.
+Measured (2 CPU cores, seed 0): test error 0.00062 after 1,150 steps in 22 s; always answering 1 gives 0.167.
 """
 
 from ml_collections import ConfigDict
