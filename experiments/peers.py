@@ -93,7 +93,7 @@ def _nnx(weights: Weights) -> tuple[Any, Callable]:
 
 
 def _haiku(weights: Weights) -> tuple[Any, Callable]:
-    import haiku as hk
+    import haiku as hk  # pyright: ignore[reportMissingImports]
 
     _, hidden_size = weights["W"]["n"].shape
 
@@ -109,7 +109,7 @@ def _haiku(weights: Weights) -> tuple[Any, Callable]:
 
 def _keras(weights: Weights) -> tuple[Any, Callable]:
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
 
     input_size, hidden_size = weights["W"]["n"].shape
     layer = keras.layers.GRU(hidden_size, return_sequences=True, reset_after=True)
@@ -122,7 +122,7 @@ def _keras(weights: Weights) -> tuple[Any, Callable]:
 
 
 def _equinox(weights: Weights) -> tuple[Any, Callable]:
-    import equinox as eqx
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     input_size, hidden_size = weights["W"]["n"].shape
     cell = eqx.nn.GRUCell(input_size, hidden_size, key=jax.random.key(0))
@@ -155,7 +155,7 @@ PEERS: dict[str, Peer] = {
 
 def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[], Any], np.ndarray]:
     """A training step of `torch.nn.GRU`, and its hidden states."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     module = torch.nn.GRU(xs.shape[-1], weights["b"]["r"].shape[0], batch_first=True)
     outer = np.concatenate([weights["c"].get(g, np.zeros_like(weights["b"][g])) for g in "rzn"])

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.unroll.arguments import check_inputs, check_shape, hidden_size, start_carry, time_major_resets, valid_steps
+from gru_jax.unroll.arguments import check_inputs, check_shape, checked_resets, hidden_size, start_carry, valid_steps
 from gru_jax.unroll.choice import KEEPS, LAYOUTS, METHODS, at_least_one, chosen_chunk, chosen_layout, chosen_method
 from gru_jax.unroll.fast import current_precision, fast_unroll
 from gru_jax.unroll.forward import Masks, Operands, Program
-from gru_jax.unroll.reference import Steps, is_finite, scan_steps, where
+from gru_jax.unroll.reference import Steps, is_finite, masked, scan_steps
 
 __all__ = ["KEEPS", "LAYOUTS", "METHODS", "Unrolled", "start_carry", "unroll", "valid_steps"]
 
@@ -85,11 +86,12 @@ def unroll(
     batch, time, _ = operands.xs.shape
     units = hidden_size(cell, params)
     size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
-    valid, resets = valid_steps(lengths, batch, time), time_major_resets(resets, batch, time)
+    valid = valid_steps(lengths, batch, time)
+    masks = Masks(None if valid is None else valid.T, checked_resets(resets, batch, time))
     if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
         program = Program(cell, reverse, size, fused, at_once, keep, current_precision())
-        return _in_blocks(program, operands, valid, resets)
-    return _step_by_step(cell, operands, valid, resets, reverse, at_once)
+        return _in_blocks(program, operands, masks)
+    return _step_by_step(cell, operands, masks, reverse, at_once)
 
 
 def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, perturbation: Array | None) -> Operands:
@@ -103,25 +105,18 @@ def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, pertu
     return Operands(params, xs, carry, perturbation)
 
 
-def _in_blocks(program: Program, operands: Operands, valid: Array | None, resets: Array | None) -> Unrolled:
-    masks = Masks(*(None if mask is None else mask.swapaxes(0, 1) for mask in (valid, resets)))
+def _in_blocks(program: Program, operands: Operands, masks: Masks) -> Unrolled:
     hs, carry, finite = fast_unroll(program, operands, masks)
-    hs = hs if masks.valid is None else where(masks.valid, hs, jnp.zeros_like(hs))
-    return Unrolled(hs.astype(operands.xs.dtype), carry, finite)
+    return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 
-def _step_by_step(
-    cell: Cell, operands: Operands, valid: Array | None, resets: Array | None, reverse: bool, at_once: int
-) -> Unrolled:
+def _step_by_step(cell: Cell, operands: Operands, masks: Masks, reverse: bool, at_once: int) -> Unrolled:
     def observe(carry: Carry, gates: Gates, valid: Array | None) -> tuple[Array, Array]:
         del gates
-        h = cell.hidden(carry)
-        h = h if valid is None else where(valid, h, jnp.zeros_like(h))
-        return h.astype(operands.xs.dtype), is_finite(carry)
+        return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
 
     params, xs, carry, perturbation = operands
-    perturbation = None if perturbation is None else perturbation.swapaxes(0, 1)
-    steps = Steps(xs.swapaxes(0, 1), valid, resets, perturbation)
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), Steps(xs, *masks, perturbation))
     carry, (hs, finite) = scan_steps(cell, params, steps, carry, observe, reverse=reverse, unroll=at_once)
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
 

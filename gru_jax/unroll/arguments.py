@@ -58,8 +58,8 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     return steps[:, None] < jnp.asarray(lengths).astype(steps.dtype)[None, :]
 
 
-def time_major_resets(resets: Array | None, batch: int, time: int) -> Array | None:
-    """The resets `[T, B]`.
+def checked_resets(resets: Array | None, batch: int, time: int) -> Array | None:
+    """The resets `[B, T]`.
 
     Raises:
         UsageError: resets of the wrong shape or type.
@@ -70,7 +70,7 @@ def time_major_resets(resets: Array | None, batch: int, time: int) -> Array | No
     resets = jnp.asarray(resets)
     if resets.dtype != jnp.bool_:
         raise UsageError(f"resets has dtype {resets.dtype}: allowed is bool")
-    return resets.swapaxes(0, 1)
+    return resets
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

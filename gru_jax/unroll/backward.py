@@ -85,7 +85,7 @@ def backward(
         dv, into = _of_products(program, slopes, results)
         if "xs" in wanted:
             terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(into, to_xs, strict=True)]
-            per_step["xs"] = sum(terms[1:], terms[0]).astype(operands.xs.dtype)
+            per_step["xs"] = _sum(terms).astype(operands.xs.dtype)
         if "params" in wanted:
             own = _weight_cotangent(program, masked(steps.xs, steps.valid), queries, dv, into, weights)
             total = jax.tree.map(jnp.add, total, own)
