@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter
 
 from experiments.measure import Shape
 from gru_jax.training.plots import STYLE
@@ -19,7 +18,7 @@ COLOURS = {
     "gru_jax": "#000000", "gru_jax boundaries": "#777777", "torch": "#D55E00", "linen": "#0072B2", "nnx": "#56B4E9",
     "haiku": "#009E73", "keras": "#CC79A7", "equinox": "#E69F00",
 }  # fmt: skip
-PLAIN = FormatStrFormatter("%g")  # powers as exponents need fonts that not every machine has
+PLAIN = "{x:g}"  # powers as exponents need fonts that not every machine has
 TICKS = (0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 AXES = {"time": "steps T", "batch": "batch B", "hidden": "hidden units H"}
 

@@ -62,7 +62,7 @@ def lag_profile(
     """
     # Both directions number lags from 0, so that what is reached is the same, and as many as there are valid steps.
     valid = valid_steps(lengths, *norms.shape)
-    reached = jnp.ones(norms.shape, bool) if valid is None else valid.swapaxes(0, 1)
+    reached = jnp.ones(norms.shape, bool) if valid is None else valid
     values = norms if reverse else by_lag(norms, lengths)
     count = reached.sum(axis=0)
     total = jnp.where(reached, values, 0.0).sum(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -24,7 +25,7 @@ def gate_values(
     """Every gate's value at every step, by name, `[B, T, H]`; meaningless in the padding."""
     batch, time = xs.shape[:2]
     carry0 = start_carry(cell, params, carry0, batch, xs.dtype)
-    steps = Steps(xs.swapaxes(0, 1), valid_steps(lengths, batch, time))
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), Steps(xs, valid_steps(lengths, batch, time)))
     _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
     return {name: value.swapaxes(0, 1) for name, value in gates.items()}
 

@@ -67,7 +67,6 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[[
         for name, weights, layer, reverse in _cells(config, params, trace.layers):
             gates = flow.gate_values(config.model.cell, weights, layer.inputs, lengths=batch.lengths, reverse=reverse)
             valid = valid_steps(batch.lengths, size, task.time)
-            valid = None if valid is None else valid.swapaxes(0, 1)
             for gate, histogram in flow.gate_histograms(gates, valid).items():
                 readings[f"gates/{name}/{gate}"] = histogram
         return readings

@@ -86,8 +86,7 @@ def unroll(
     batch, time, _ = operands.xs.shape
     units = hidden_size(cell, params)
     size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
-    valid = valid_steps(lengths, batch, time)
-    masks = Masks(None if valid is None else valid.T, checked_resets(resets, batch, time))
+    masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
     if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
         program = Program(cell, reverse, size, fused, at_once, keep, current_precision())
         return _in_blocks(program, operands, masks)

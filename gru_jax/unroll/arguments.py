@@ -37,8 +37,8 @@ def hidden_size(cell: Cell, params: Params) -> int:
     return params["b"][cell.input_gates[0]].shape[-1]
 
 
-def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool[Array, "T B"] | None:
-    """Time-major mask of the steps before each sequence's end, or None where all are.
+def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool[Array, "B T"] | None:
+    """Mask of the steps before each sequence's end, or None where all are.
 
     Raises:
         UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
@@ -55,7 +55,7 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
         if low < 0 or high > time:
             raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
     steps = jnp.arange(time)
-    return steps[:, None] < jnp.asarray(lengths).astype(steps.dtype)[None, :]
+    return steps[None, :] < jnp.asarray(lengths).astype(steps.dtype)[:, None]
 
 
 def checked_resets(resets: Array | None, batch: int, time: int) -> Array | None:

@@ -148,7 +148,11 @@ HOWS = [{"chunk": 3}, {"chunk": 3, "keep": "boundaries", "layout": "fused"}]
 
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
-@pytest.mark.parametrize("cell", [GRU("before"), LSTM()], ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [GRU("before"), LSTM(), *(pytest.param(cell, marks=pytest.mark.slow) for cell in (GRU(), Toy()))],
+    ids=str,
+)
 def test_second_derivatives(cell, how, x64):
     loss, params, xs = problem(cell, **how)
     slow, *_ = problem(cell, method="reference")
