@@ -30,12 +30,15 @@ Dense = Callable[[str, Array], Array]
 class Memory(NamedTuple):
     """Which gate holds a cell's memory: it keeps the fraction sigmoid(sign * logit) of its state at each step.
 
-    `write` names the gate that scales what is written, where the cell has a separate one.
+    `write` names the gate that scales what is written, where the cell has a separate one, and `refine` the one that
+    moves this gate, where there is one. `kept` names the value that is the kept fraction, if not the gate's own.
     """
 
     gate: str
     sign: int
     write: str | None = None
+    refine: str | None = None
+    kept: str | None = None
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -59,6 +62,8 @@ class Cell(abc.ABC):
     """
 
     carry_parts: ClassVar[int] = 1
+    affine: ClassVar[bool] = True
+    """Whether `input_products` and `dense` are the affine maps of this class, which block-wise methods count on."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -77,6 +82,13 @@ class Cell(abc.ABC):
     def recurrent_biases(self) -> tuple[str, ...]:
         """Gates whose recurrent product has a bias `c` of its own."""
         return ()
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The gates of each group of parameters."""
+        return {
+            "W": self.input_gates, "b": self.input_gates, "U": self.recurrent_gates, "c": self.recurrent_biases,
+        }  # fmt: skip
 
     @property
     def memory(self) -> Memory | None:
@@ -131,12 +143,14 @@ class Cell(abc.ABC):
             "c": {g: scheme.bias_vector(key, "c", g, hidden_size, dtype) for g in self.recurrent_biases},
         }
         if self.memory is not None:
-            gate, sign, write = self.memory
+            gate, sign, write, refine, _ = self.memory
             retention = scheme.retention_logit(key, gate, hidden_size, dtype)
             if retention is not None:
                 params["b"][gate] = sign * retention
                 if write is not None and scheme.ties_write_gate(gate):
                     params["b"][write] = -retention
+                if refine is not None and scheme.ties_refine_gate(gate):
+                    params["b"][refine] = -retention
         return {group: gates for group, gates in params.items() if gates}
 
     def check_scheme(self, scheme: Scheme) -> None:
@@ -154,7 +168,10 @@ class Cell(abc.ABC):
     def _check_overrides(self, gate: str, changes: Mapping[str, Any], scheme: Scheme) -> None:
         """Raise `UsageError` for an override that would change nothing."""
         memory = self.memory
-        tied = memory is not None and gate == memory.write and scheme.ties_write_gate(memory.gate)
+        tied = memory is not None and (
+            (gate == memory.write and scheme.ties_write_gate(memory.gate))
+            or (gate == memory.refine and scheme.ties_refine_gate(memory.gate))
+        )
         for name in changes:
             why = None
             if name in MEMORY_SETTINGS and (memory is None or gate != memory.gate):

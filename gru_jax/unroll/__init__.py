@@ -11,13 +11,22 @@ from jaxtyping import Array, Bool, Float, Int
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.unroll.arguments import check_inputs, check_shape, checked_resets, hidden_size, start_carry, valid_steps
+from gru_jax.unroll.arguments import (
+    check_inputs,
+    check_intervention,
+    check_perturbation,
+    checked_resets,
+    hidden_size,
+    start_carry,
+    valid_steps,
+)
 from gru_jax.unroll.choice import KEEPS, LAYOUTS, METHODS, at_least_one, chosen_chunk, chosen_layout, chosen_method
 from gru_jax.unroll.fast import current_precision, fast_unroll
 from gru_jax.unroll.forward import Masks, Operands, Program
+from gru_jax.unroll.interventions import NONE, Intervention
 from gru_jax.unroll.reference import Steps, is_finite, masked, scan_steps
 
-__all__ = ["KEEPS", "LAYOUTS", "METHODS", "Unrolled", "start_carry", "unroll", "valid_steps"]
+__all__ = ["KEEPS", "LAYOUTS", "METHODS", "Intervention", "Unrolled", "start_carry", "unroll", "valid_steps"]
 
 
 class Unrolled(NamedTuple):
@@ -48,7 +57,8 @@ def unroll(
     keep: str = "states",
     layout: str = "auto",
     unroll: int = 1,
-    perturbation: Float[Array, "B T H"] | None = None,
+    perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
+    intervention: Intervention = NONE,
 ) -> Unrolled:
     """Run a cell over sequences.
 
@@ -61,8 +71,8 @@ def unroll(
         lengths: true length of each sequence, between 0 and T. Outputs past the end are zero, the last carry is the
             one at the true length, and what stands in the padding has no influence, even if it is NaN. Inside `jit`
             the values cannot be checked: lengths beyond T act as T, negative ones as 0.
-        resets: where True, the carry is set to zeros before that step, in the order of processing: with `reverse`,
-            mark the last step of each packed sequence rather than the first.
+        resets: where True, the carry is zero before that step, in the order of processing: with `reverse`, mark the
+            last step of each packed sequence rather than the first.
         reverse: process from the last step to the first; outputs stay at their own time step.
         method: one of `METHODS`.
         chunk: steps that the fast method handles as one block, any number from 1; by a measured rule if None.
@@ -70,37 +80,39 @@ def unroll(
             second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
             carry alone, as every state that the loss reads is kept anyway.
         layout: one of `LAYOUTS`, for the fast method.
-        unroll: steps per iteration of the compiled loop, at least 1: longer compilation, fewer iterations.
-        perturbation: added to the hidden state after every step. The gradient of a loss with respect to a zero
-            perturbation is the adjoint dL/dh_t of every step, in one backward pass.
+        unroll: steps per iteration of the compiled loop, at least 1.
+        perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
+            a zero perturbation is the adjoint dL/dh_t of every step.
+        intervention: what is done to the gradient on its way back, by the reference method.
 
     Raises:
         UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
     """
-    chosen = chosen_method(cell, method)
+    unroll = at_least_one("unroll", unroll)
+    chosen = chosen_method(cell, method, intervenes=not intervention.idle)
     check_choice("keep", keep, KEEPS)
-    at_once = at_least_one("unroll", unroll)
     if chosen == "reference":
+        check_intervention(intervention, xs)
         _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
     operands = _operands(cell, params, xs, carry0, perturbation)
     batch, time, _ = operands.xs.shape
-    units = hidden_size(cell, params)
-    size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
     masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
     if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
-        program = Program(cell, reverse, size, fused, at_once, keep, current_precision())
+        units = hidden_size(cell, params)
+        size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
+        program = Program(cell, reverse, size, fused, unroll, keep, current_precision())
         return _in_blocks(program, operands, masks)
-    return _step_by_step(cell, operands, masks, reverse, at_once)
+    return _step_by_step(cell, operands, masks, reverse, unroll, intervention)
 
 
-def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, perturbation: Array | None) -> Operands:
+def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, perturbation: Any) -> Operands:
     xs = jnp.asarray(xs)
     check_inputs(cell, params, xs)
     batch, time, _ = xs.shape
     carry = start_carry(cell, params, carry0, batch, xs.dtype)
     if perturbation is not None:
-        check_shape("perturbation", perturbation, (batch, time, hidden_size(cell, params)))
-        perturbation = jnp.asarray(perturbation).astype(carry_dtype(xs.dtype))
+        check_perturbation(cell, perturbation, (batch, time, hidden_size(cell, params)))
+        perturbation = jax.tree.map(lambda a: jnp.asarray(a).astype(carry_dtype(xs.dtype)), perturbation)
     return Operands(params, xs, carry, perturbation)
 
 
@@ -109,14 +121,18 @@ def _in_blocks(program: Program, operands: Operands, masks: Masks) -> Unrolled:
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 
-def _step_by_step(cell: Cell, operands: Operands, masks: Masks, reverse: bool, at_once: int) -> Unrolled:
+def _step_by_step(
+    cell: Cell, operands: Operands, masks: Masks, reverse: bool, at_once: int, intervention: Intervention
+) -> Unrolled:
     def observe(carry: Carry, gates: Gates, valid: Array | None) -> tuple[Array, Array]:
         del gates
         return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
 
     params, xs, carry, perturbation = operands
     steps = jax.tree.map(lambda a: a.swapaxes(0, 1), Steps(xs, *masks, perturbation))
-    carry, (hs, finite) = scan_steps(cell, params, steps, carry, observe, reverse=reverse, unroll=at_once)
+    carry, (hs, finite) = scan_steps(
+        cell, params, steps, carry, observe, reverse=reverse, unroll=at_once, intervention=intervention
+    )
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
 
 
@@ -124,5 +140,5 @@ def _refuse_blocks(cell: Cell, method: str, **given: tuple[Any, Any]) -> None:
     """Raise `UsageError` where an argument that only the fast method heeds is not at its default."""
     for name, (value, default) in given.items():
         if value != default:
-            who = "the reference method" if method == "reference" else f"{cell} is not pointwise between products and"
+            who = "the reference method" if method == "reference" else f"{cell} is not pointwise, or intervened in, and"
             raise UsageError(f"{name}={value!r}: {who} goes step by step; allowed is {default!r}")

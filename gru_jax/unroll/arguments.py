@@ -14,12 +14,13 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.cells.base import check_dtypes
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, listing
+from gru_jax.unroll.choice import at_least_one
+from gru_jax.unroll.interventions import Intervention
 
 
 def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
     """Raise `UsageError` unless `params` are of `cell` and `xs` is `[B, T, D]` of a fitting size and type."""
-    gates = {"W": cell.input_gates, "b": cell.input_gates, "U": cell.recurrent_gates, "c": cell.recurrent_biases}
-    wanted = {f"{group}/{gate}" for group, names in gates.items() for gate in names}
+    wanted = {f"{group}/{gate}" for group, names in cell.groups.items() for gate in names}
     present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
     if wanted != present:
         came = f"lack {listing(sorted(wanted - present))}" if wanted - present else "are of another cell"
@@ -71,6 +72,27 @@ def checked_resets(resets: Array | None, batch: int, time: int) -> Array | None:
     if resets.dtype != jnp.bool_:
         raise UsageError(f"resets has dtype {resets.dtype}: allowed is bool")
     return resets
+
+
+def check_perturbation(cell: Cell, perturbation: Any, shape: tuple[int, ...]) -> None:
+    """Raise `UsageError` unless a perturbation is an array of `shape`, or a tuple of one for each carry part."""
+    if isinstance(perturbation, tuple) and len(perturbation) != cell.carry_parts:
+        raise UsageError(f"perturbation has {len(perturbation)} parts: {cell} carries {cell.carry_parts}")
+    for part in perturbation if isinstance(perturbation, tuple) else (perturbation,):
+        check_shape("perturbation", part, shape)
+
+
+def check_intervention(intervention: Intervention, xs: Array) -> None:
+    """Raise `UsageError` where an intervention's settings are out of range or its mask does not fit."""
+    clip, detach, truncate = intervention
+    if clip is not None and not isinstance(clip, Tracer) and not float(clip) > 0:
+        raise UsageError(f"clip={clip}: allowed are numbers above 0")
+    if truncate is not None and not isinstance(truncate, Tracer):
+        at_least_one("truncate", truncate)
+    if detach is not None:
+        check_shape("detach", detach, xs.shape[:2])
+        if detach.dtype != jnp.bool_:
+            raise UsageError(f"detach has dtype {detach.dtype}: allowed is bool")
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

@@ -81,7 +81,9 @@ def backward(
         ct, results = _against_time(program, back, backwards, arriving, ct)
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
-            per_step["perturbation"] = masked(results["carry", 0], steps.valid)
+            moved = range(len(parts(operands.perturbation)))
+            own = tuple(masked(results["carry", part], steps.valid) for part in moved)
+            per_step["perturbation"] = own if isinstance(operands.perturbation, tuple) else own[0]
         dv, into = _of_products(program, slopes, results)
         if "xs" in wanted:
             terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(into, to_xs, strict=True)]

@@ -29,16 +29,18 @@ BLOCK_ELSEWHERE = 2**22
 SHORTEST, LONGEST = 16, 256
 
 
-def chosen_method(cell: Cell, method: str) -> str:
-    """`"fast"` or `"reference"`.
+def chosen_method(cell: Cell, method: str, *, intervenes: bool = False) -> str:
+    """`"fast"` or `"reference"`; the latter for what intervenes in the gradient.
 
     Raises:
-        UsageError: not one of `METHODS`.
+        UsageError: not one of `METHODS`, or fast where there are interventions.
     """
     check_choice("method", method, METHODS)
+    if intervenes and method == "fast":
+        raise UsageError("method='fast': it knows no interventions in the gradient; allowed are auto, reference")
     if method != "auto":
         return method
-    return "fast" if is_pointwise(cell) else "reference"
+    return "fast" if is_pointwise(cell) and not intervenes else "reference"
 
 
 def chosen_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> int:

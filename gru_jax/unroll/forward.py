@@ -57,7 +57,7 @@ class Operands(NamedTuple):
     params: Params
     xs: Float[Array, "B T D"]
     carry0: Carry
-    perturbation: Float[Array, "B T H"] | None
+    perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None
 
 
 class Masks(NamedTuple):

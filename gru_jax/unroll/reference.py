@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell, Gates, Params
+from gru_jax.unroll.interventions import NONE, Intervention, Stops, intervened, stops_of
+from gru_jax.unroll.structure import parts, whole
 
 
 class Steps(NamedTuple):
@@ -19,13 +21,13 @@ class Steps(NamedTuple):
         xs: inputs, `[T, B, D]`, or None where their products are at hand.
         valid: False in the padding.
         resets: True where the carry is set to zeros before the step.
-        perturbation: added to the hidden state.
+        perturbation: added to the hidden state or, as a tuple of `[T, B, H]`, to every part of the carry.
     """
 
     xs: Any
     valid: Bool[Array, "T B"] | None = None
     resets: Bool[Array, "T B"] | None = None
-    perturbation: Float[Array, "T B H"] | None = None
+    perturbation: Any = None
 
 
 def scan_steps(
@@ -37,6 +39,7 @@ def scan_steps(
     *,
     reverse: bool = False,
     unroll: int = 1,
+    intervention: Intervention = NONE,
 ) -> tuple[Carry, Any]:
     """Scan the cell over time; what `observe(carry, gates, valid)` returns at each step comes back stacked.
 
@@ -44,12 +47,18 @@ def scan_steps(
     reaches a value or a gradient.
     """
 
-    def body(before: Carry, step: Steps) -> tuple[Carry, Any]:
+    def body(before: Carry, item: tuple[Steps, Stops]) -> tuple[Carry, Any]:
+        step, stops = item
         x = masked(step.xs, step.valid)
-        carry, gates = advance(cell, step, before, lambda carry: cell.step_with_gates(params, carry, x))
+
+        def equations(carry: Carry) -> tuple[Carry, Gates]:
+            return cell.step_with_gates(params, intervened(cell, carry, stops, intervention.clip), x)
+
+        carry, gates = advance(cell, step, before, equations)
         return carry, observe(carry, gates, step.valid)
 
-    return jax.lax.scan(body, carry, steps, reverse=reverse, unroll=unroll)
+    items = (steps, stops_of(intervention, steps.xs.shape[0], steps.valid, reverse))
+    return jax.lax.scan(body, carry, items, reverse=reverse, unroll=unroll)
 
 
 def advance(
@@ -58,7 +67,9 @@ def advance(
     """One step of `equations`, with its reset, its perturbation, and no change where it is padding."""
     carry, gates = equations(entering(cell, before, step.resets))
     if step.perturbation is not None:
-        carry = cell.with_hidden(carry, cell.hidden(carry) + step.perturbation)
+        deltas = parts(step.perturbation)
+        moved = [part + delta for part, delta in zip(parts(carry), deltas, strict=False)]
+        carry = whole(cell, [*moved, *parts(carry)[len(deltas) :]])
     return (carry if step.valid is None else select(step.valid, carry, before)), gates
 
 

@@ -102,6 +102,10 @@ def structure(cell: Cell) -> Structure:
     Raises:
         UsageError: they are not pointwise between the products.
     """
+    if not cell.affine:
+        raise UsageError(
+            f"{cell} has products that are not affine, as method='fast' needs; method='reference' takes any cell"
+        )
     calls: list[str] = []
     unit = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     carry, u = whole(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)

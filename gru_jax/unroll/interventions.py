@@ -1,0 +1,90 @@
+"""What may be done to the gradient on its way back through time. The forward pass never changes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.cells import Carry, Cell
+from gru_jax.unroll.structure import parts, whole
+
+
+class Intervention(NamedTuple):
+    """Changes of the backward recursion; with any of them gradients are no longer those of the loss.
+
+    Forward-mode differentiation is not available under clipping, which is not the derivative of anything.
+
+    Attributes:
+        clip: greatest norm of what a step sends back to the state before it, J_t^T dL/ds_t, for each sequence: what is
+            longer is scaled down, so that one steep place cannot blow up all that lies before it. What the loss itself
+            sends to a state comes on top. None for no clipping. At single steps of backpropagation as Graves 2013,
+            arXiv:1308.0850, p. 11; by the norm as Pascanu et al. 2013, arXiv:1211.5063, section 3.2.
+        detach: `[B, T]`, True where no gradient passes from step t to the hidden state before it. An LSTM's cell state
+            stays connected: h-detach, Kanuparthi et al. 2019, arXiv:1810.03023, draws the mask at random.
+        truncate: K: no gradient passes to the carry before the steps K, 2 K, ..., in the order of processing, while
+            the carry goes on: truncated backpropagation through time, Williams and Peng 1990, Neural Computation 2(4).
+            None for no truncation.
+    """
+
+    clip: Any = None
+    detach: Bool[Array, "B T"] | None = None
+    truncate: int | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it changes nothing."""
+        return self.clip is None and self.detach is None and self.truncate is None
+
+
+NONE = Intervention()
+
+
+class Stops(NamedTuple):
+    """Where gradients stop, time-major: into the hidden state, into the whole carry."""
+
+    hidden: Bool[Array, "T B"] | None
+    carry: Bool[Array, " T *B"] | None
+
+
+def stops_of(intervention: Intervention, time: int, valid: Bool[Array, "T B"] | None, reverse: bool) -> Stops:
+    """The steps before which gradients stop; the padding has no number."""
+    hidden = None if intervention.detach is None else intervention.detach.swapaxes(0, 1)
+    if intervention.truncate is None:
+        return Stops(hidden, None)
+    counted = jnp.ones(time, jnp.int32) if valid is None else valid.astype(jnp.int32)
+    number = jax.lax.cumsum(counted, axis=0, reverse=reverse) - 1
+    return Stops(hidden, (number % intervention.truncate == 0) & (number > 0))
+
+
+def intervened(cell: Cell, before: Carry, stops: Stops, clip: Any) -> Carry:
+    """The carry itself, whose gradient is stopped or clipped on its way back."""
+    if stops.carry is not None:
+        stop = stops.carry[..., None]
+        before = jax.tree.map(lambda a: jnp.where(stop, jax.lax.stop_gradient(a), a), before)
+    if stops.hidden is not None:
+        h = cell.hidden(before)
+        before = cell.with_hidden(before, jnp.where(stops.hidden[..., None], jax.lax.stop_gradient(h), h))
+    if clip is None:
+        return before
+    return whole(cell, _clipped(jnp.asarray(clip, cell.hidden(before).dtype), parts(before)))
+
+
+@jax.custom_vjp
+def _clipped(clip: Any, pieces: tuple[Array, ...]) -> tuple[Array, ...]:
+    del clip
+    return pieces
+
+
+def _clip(clip: Any, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Any, tuple[Array, ...]]:
+    largest = functools.reduce(jnp.maximum, [jnp.abs(ct).max(axis=-1) for ct in cts])
+    safe = jnp.where(largest > 0, largest, 1.0)
+    norm = safe * jnp.sqrt(sum(jnp.square(ct / safe[..., None]).sum(axis=-1) for ct in cts))
+    factor = jnp.where(norm > clip, clip / jnp.where(norm > 0, norm, 1.0), 1.0)
+    return jnp.zeros_like(clip), tuple(ct * factor[..., None] for ct in cts)
+
+
+_clipped.defvjp(lambda clip, pieces: (pieces, clip), _clip)
