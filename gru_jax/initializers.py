@@ -196,6 +196,10 @@ class Scheme:
         """Whether the rule for gate `gate` also sets the cell's separate write gate, to minus the retention logit."""
         return self.gate(gate).gate_bias in TIED_GATE_BIASES
 
+    def ties_refine_gate(self, gate: str) -> bool:
+        """Whether the rule for gate `gate` also sets the gate that refines it, to minus the retention logit."""
+        return self.gate(gate).gate_bias == "uniform_gate"
+
 
 def _named(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)

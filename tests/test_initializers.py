@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_jax.cells import GRU, LSTM, Elman, MinGRU
+from gru_jax.cells import GRU, LSTM, Elman, MinGRU, RefineGRU
 from gru_jax.errors import UsageError
 from gru_jax.initializers import KERNELS, Scheme
 
 D, H = 96, 64
 KEY = jax.random.key(0)
-CELLS = [GRU(), GRU(update="write"), GRU(output_gate=True), LSTM(), Elman(), MinGRU()]
+CELLS = [GRU(), GRU(update="write"), GRU(output_gate=True), RefineGRU(), LSTM(), Elman(), MinGRU()]
 
 
 def kernels(name, scale=1.0):
@@ -73,7 +73,7 @@ def time_scales(cell, params):
     """Steps in which an idle cell forgets: 1 / (1 - retention), the retention computed by the cell itself."""
     h = jnp.ones(H)
     _, gates = cell.step_with_gates(params, cell.with_hidden(cell.initial_carry((), H), h * 0), jnp.zeros(D))
-    gate, sign, _ = cell.memory
+    gate, sign, *_ = cell.memory
     retention = gates[gate] if sign > 0 else 1 - gates[gate]
     return 1 / (1 - np.asarray(retention, np.float64))
 
@@ -104,6 +104,9 @@ def test_signs_and_tied_write_gates():
     assert (keep["z"] >= 0).all()
     np.testing.assert_array_equal(lstm["f"], -lstm["i"])
     np.testing.assert_array_equal(gated["z"], -gated["o"])
+    refined = [RefineGRU().init(KEY, D, H, Scheme(gate_bias=b, t_max=100.0))["b"] for b in ("uniform_gate", "chrono")]
+    np.testing.assert_array_equal(refined[0]["z"], -refined[0]["s"])
+    assert (refined[1]["s"] == 0).all()
     constant = LSTM().init(KEY, D, H, Scheme(gate_bias="constant", gate_value=2.0))["b"]
     assert (constant["f"] == 2).all()
     assert (constant["i"] == 0).all()

@@ -19,10 +19,10 @@ class Elman(Cell):
     arXiv:1504.00941.
 
     Attributes:
-        activation: f, `"tanh"` or `"relu"`.
+        activation: f, `"tanh"`, `"relu"`, or `"identity"` for a linear recurrence.
     """
 
-    activation: str = setting("tanh", choices=("tanh", "relu"))
+    activation: str = setting("tanh", choices=("tanh", "relu", "identity"))
 
     @property
     def input_gates(self) -> tuple[str, ...]:

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 import gru_jax
-from gru_jax.cells import CELLS, GRU, LSTM, Elman, MinGRU
+from gru_jax.cells import CELLS, GRU, LSTM, Elman, LayerNormGRU, MinGRU, RefineGRU
 from gru_jax.errors import UsageError
 from tests.golden.peers import random_problem
 
 ALL = [
     *(GRU(reset, update, gate, act) for reset in ("after", "before") for update in ("keep", "write")
       for gate in (False, True) for act in ("tanh", "relu")),
-    LSTM(), Elman(), Elman("relu"), MinGRU(), MinGRU("positive"), MinGRU("tanh"),
+    LSTM(), Elman(), Elman("relu"), Elman("identity"), MinGRU(), MinGRU("positive"), MinGRU("tanh"),
+    RefineGRU(), LayerNormGRU(), LayerNormGRU("before", "write", True),
 ]  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def lstm_by_hand(cell, p, carry, x):
 
 
 def elman_by_hand(cell, p, h, x):
-    f = {"tanh": np.tanh, "relu": relu}[cell.activation]
+    f = {"tanh": np.tanh, "relu": relu, "identity": lambda v: v}[cell.activation]
     return f(x @ p["W"]["n"] + p["b"]["n"] + h @ p["U"]["n"])
 
 
@@ -65,7 +66,35 @@ def mingru_by_hand(cell, p, h, x):
     return (1 - z) * h + z * f(x @ p["W"]["n"] + p["b"]["n"])
 
 
-BY_HAND = {GRU: gru_by_hand, LSTM: lstm_by_hand, Elman: elman_by_hand, MinGRU: mingru_by_hand}
+def refine_by_hand(cell, p, h, x):
+    r, z, s = (sigmoid(x @ p["W"][g] + p["b"][g] + h @ p["U"][g]) for g in "rzs")
+    n = np.tanh(x @ p["W"]["n"] + p["b"]["n"] + r * (h @ p["U"]["n"] + p["c"]["n"]))
+    low, high = z**2, 2 * z - z**2  # the band in which the refine gate moves the update gate
+    g = low + s * (high - low)
+    return g * h + (1 - g) * n
+
+
+def layer_norm_by_hand(cell, p, h, x):
+    def norm(v):
+        return (v - v.mean(-1, keepdims=True)) / np.sqrt(v.var(-1, keepdims=True) + 1e-5)
+
+    def read(g):
+        return p["p"][g] * norm(x @ p["W"][g]) + p["b"][g]
+
+    def recur(g, q):
+        return p["s"][g] * norm(q @ p["U"][g])
+
+    r, z = (sigmoid(read(g) + recur(g, h)) for g in "rz")
+    before = cell.reset == "before"
+    n = np.tanh(read("n") + (recur("n", r * h) if before else r * (recur("n", h) + p["c"]["n"])))
+    keep = z if cell.update == "keep" else 1 - z
+    return keep * h + (sigmoid(read("o") + recur("o", h)) if cell.output_gate else 1 - keep) * n
+
+
+BY_HAND = {
+    GRU: gru_by_hand, LSTM: lstm_by_hand, Elman: elman_by_hand, MinGRU: mingru_by_hand, RefineGRU: refine_by_hand,
+    LayerNormGRU: layer_norm_by_hand,
+}  # fmt: skip
 
 
 def as_jax(tree):

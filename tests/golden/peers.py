@@ -25,11 +25,9 @@ def random_problem(cell, batch, time, input_size, hidden_size, dtype, seed):
     def draw(*shape):
         return (0.5 * rng.standard_normal(shape)).astype(dtype)
 
+    rows = {"W": (input_size,), "U": (hidden_size,)}
     params = {
-        "W": {g: draw(input_size, hidden_size) for g in cell.input_gates},
-        "b": {g: draw(hidden_size) for g in cell.input_gates},
-        "U": {g: draw(hidden_size, hidden_size) for g in cell.recurrent_gates},
-        "c": {g: draw(hidden_size) for g in cell.recurrent_biases},
+        group: {g: draw(*rows.get(group, ()), hidden_size) for g in gates} for group, gates in cell.groups.items()
     }
     params = {group: gates for group, gates in params.items() if gates}
     carry = tuple(draw(batch, hidden_size) for _ in range(cell.carry_parts))
