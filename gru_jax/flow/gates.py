@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from gru_jax.cells import Carry, Cell, Gates, Params
-from gru_jax.unroll import start_carry, valid_steps
-from gru_jax.unroll.reference import Steps, scan_steps
+from gru_jax.cells import Cell, Gates, Params
+from gru_jax.flow.trajectory import Along, walk
+from gru_jax.unroll.reference import scan_steps
 
 CANDIDATE = "n"  # the one gate name that is no gate: the candidate state
 
 
-def gate_values(
-    cell: Cell,
-    params: Params,
-    xs: Float[Array, "B T D"],
-    carry0: Carry | None = None,
-    *,
-    lengths: Int[Array, " B"] | None = None,
-    reverse: bool = False,
-) -> Gates:
-    """Every gate's value at every step, by name, `[B, T, H]`; meaningless in the padding."""
-    batch, time = xs.shape[:2]
-    carry0 = start_carry(cell, params, carry0, batch, xs.dtype)
-    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), Steps(xs, valid_steps(lengths, batch, time)))
-    _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
+def gate_values(cell: Cell, params: Params, along: Along) -> Gates:
+    """Every gate's value at every step of a trajectory, by name, `[B, T, H]`; meaningless in the padding.
+
+    Cost: a pass by the reference unroll.
+    """
+    of = walk(cell, params, along)
+    _, gates = scan_steps(cell, params, of.steps, of.carry0, lambda carry, gates, valid: gates, reverse=of.reverse)
     return {name: value.swapaxes(0, 1) for name, value in gates.items()}
 
 
 def gate_histograms(
     gates: Gates, valid: Bool[Array, "B T"] | None = None, bins: int = 50
 ) -> dict[str, Float[Array, " bins"]]:
-    """Fraction of (sequence, step, unit) in each of `bins` equal bins of [0, 1], for every sigmoid gate."""
+    """Fraction of (sequence, step, unit) in each of `bins` equal bins of [0, 1], for every sigmoid gate.
+
+    As in Gu et al. 2020, arXiv:1910.09890. Cost: one count over `B T H` values a gate.
+    """
     histograms = {}
     for name, value in gates.items():
         if name == CANDIDATE:
             continue
+        counted = ~jnp.isnan(value) if valid is None else valid[..., None] & ~jnp.isnan(value)
         index = jnp.clip((value * bins).astype(jnp.int32), 0, bins - 1)
-        if valid is not None:
-            index = jnp.where(valid[..., None], index, bins)  # behind the last bin
+        index = jnp.where(counted, index, bins)  # behind the last bin
         counts = jnp.bincount(index.ravel(), length=bins + 1)[:bins]
         histograms[name] = counts.astype(value.dtype) / jnp.maximum(counts.sum(), 1).astype(value.dtype)
     return histograms
+
+
+def saturation(
+    gates: Gates, valid: Bool[Array, "B T"] | None = None, edge: float = 0.05
+) -> dict[str, Float[Array, "2"]]:
+    """Fractions of (sequence, step, unit) at which a gate is below `edge` and above `1 - edge`.
+
+    The candidate, which lies between -1 and 1, is brought to [0, 1] first: below is near -1. A saturated gate passes
+    no gradient to what drives it. As the diagrams of Karpathy et al. 2015, arXiv:1506.02078, section 4.2. Cost: two
+    means over `B T H` values a gate.
+    """
+    fractions = {}
+    for name, value in gates.items():
+        unit = 0.5 * (value + 1.0) if name == CANDIDATE else value
+        ends = jnp.stack([unit < edge, unit > 1.0 - edge]).astype(value.dtype)
+        fractions[name] = _mean(ends, valid, axis=(1, 2, 3))
+    return fractions
+
+
+def time_scales(cell: Cell, gates: Gates, valid: Bool[Array, "B T"] | None = None) -> Float[Array, " H"] | None:
+    """Each unit's time scale in steps, -1 / <ln z>: in this time its gate alone lets its content decay to 1/e.
+
+    z is the fraction that the cell's memory gate keeps, whatever its convention: z of a GRU with `update="keep"`, 1 - z
+    with `update="write"`, f of an LSTM, the refined gate of a `RefineGRU`; <> is the mean over batch and time, since
+    what is left after n steps is the product of n values. inf for a gate that never moves from 1. None for a cell
+    without such a gate. Tallec and Ollivier 2018, arXiv:1804.11188. Cost: a logarithm of `B T H` values.
+    """
+    if cell.memory is None:
+        return None
+    gate = gates[cell.memory.kept or cell.memory.gate]
+    kept = gate if cell.memory.sign > 0 else 1.0 - gate
+    return 1.0 / jnp.abs(_mean(jnp.log(kept), valid, axis=(0, 1)))
+
+
+def _mean(values: Array, valid: Bool[Array, "B T"] | None, axis: tuple[int, ...]) -> Array:
+    """The mean over `axis` of the valid entries of `[..., B, T, H]`."""
+    if valid is None:
+        return values.mean(axis=axis)
+    where = jnp.broadcast_to(valid[..., None], values.shape)
+    return jnp.where(where, values, 0.0).sum(axis=axis) / where.sum(axis=axis).astype(values.dtype)

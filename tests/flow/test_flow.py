@@ -9,10 +9,10 @@ import pytest
 
 import gru_jax
 from gru_jax import flow
-from gru_jax.cells import GRU, LSTM, Elman, MinGRU
+from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU, MinGRU, RefineGRU
 from tests.golden.peers import random_problem
 
-CELLS = [GRU(), GRU("before", output_gate=True), LSTM(), Elman(), MinGRU()]
+CELLS = [GRU(), GRU("before", output_gate=True), RefineGRU(), LayerNormGRU(), LSTM(), Elman(), MinGRU()]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
@@ -95,7 +95,7 @@ def test_lag_counts_from_the_last_valid_step():
 def test_an_exploding_sequence_shows():
     values = jnp.ones((4, 3)).at[1, 0].set(jnp.inf).at[2, 1].set(jnp.nan)
     profile = flow.lag_profile(values)
-    np.testing.assert_array_equal(profile.mean, [1, np.nan, np.inf])
+    np.testing.assert_array_equal(profile.mean, [1, np.inf, np.inf])
     np.testing.assert_array_equal(profile.quantiles[1], 1)
     most = flow.lag_profile(jnp.full((4, 3), jnp.nan).at[0].set(1.0))
     np.testing.assert_array_equal(most.quantiles, [[1] * 3, [np.inf] * 3, [np.inf] * 3])
@@ -106,13 +106,32 @@ def test_horizon_starts_behind_the_peak():
     assert int(flow.horizon(profile, 0.01)) == 4
 
 
+def test_horizons_of_profiles_that_are_not_finite():
+    exploding = jnp.array([1.0, 2.0, jnp.inf, jnp.inf])
+    assert int(flow.horizon(exploding, 0.01)) == 4
+    assert int(flow.explosion(exploding)) == 2
+    fading = jnp.array([1.0, 1e-3, jnp.inf])
+    assert int(flow.horizon(fading, 0.01)) == 1
+    late = jnp.array([jnp.nan, 0.0, 1.0, 1.0, 101.0])  # a loss that does not read the last states
+    assert int(flow.explosion(late)) == 4
+    unknown = jnp.full(3, jnp.nan)
+    assert int(flow.horizon(unknown, 0.01)) == int(flow.explosion(unknown)) == 3
+    assert int(flow.horizon(jnp.zeros(0), 0.01)) == int(flow.explosion(jnp.zeros(0))) == 0
+
+
+def test_lengths_beyond_the_end_mean_the_end():
+    norms = jnp.arange(1.0, 7.0).reshape(2, 3)
+    profile = jax.jit(flow.lag_profile)(norms, jnp.array([9, 3]))
+    np.testing.assert_array_equal(profile.mean, [4.5, 3.5, 2.5])
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gates_are_those_of_the_steps(cell, reverse):
     params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, 5, 2, 3, "float32", 0))
     lengths = jnp.array([3, 5])
-    gates = flow.gate_values(cell, params, xs, carry, lengths=lengths, reverse=reverse)
-    assert set(gates) == {*cell.input_gates}
+    gates = flow.gate_values(cell, params, flow.Trajectory(xs, carry, lengths, reverse=reverse))
+    assert set(gates) >= {*cell.input_gates}
     for b in range(2):
         state = jax.tree.map(lambda a, b=b: a[b], carry)
         for t in sorted(range(int(lengths[b])), reverse=reverse):

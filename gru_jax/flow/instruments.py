@@ -1,0 +1,164 @@
+"""The instruments by name, each a function of one pass of a cell: a new instrument is one function here.
+
+An instrument returns arrays by name, `(kind,)` or `(kind, gate)`; a run records them as `kind/<layer>/<gate>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.cells import Carry, Cell, Params
+from gru_jax.flow.adjoint import adjoint_norms, lag_profile
+from gru_jax.flow.gates import CANDIDATE, gate_histograms, gate_values, saturation, time_scales
+from gru_jax.flow.jacobian import dense_jacobians, singular_values, spectral_radius
+from gru_jax.flow.lyapunov import lyapunov_spectrum
+from gru_jax.flow.parameters import parameter_profile
+from gru_jax.flow.signal import state_profile
+from gru_jax.flow.trajectory import Trajectory, to_vector
+from gru_jax.unroll import unroll, valid_steps
+
+Readings = dict[tuple[str, ...], Array]
+
+
+class Pass(NamedTuple):
+    """A cell's pass over a batch, and what the loss sent back through it.
+
+    Attributes:
+        cell: the cell.
+        params: its parameters.
+        along: its trajectory.
+        adjoint: dL/ds_t of each sequence's own loss, every part of the carry `[B, T, H]`.
+    """
+
+    cell: Cell
+    params: Params
+    along: Trajectory
+    adjoint: Carry
+
+    @property
+    def valid(self) -> Bool[Array, "B T"] | None:
+        """False in the padding."""
+        return valid_steps(self.along.lengths, *self.along.xs.shape[:2])
+
+    def first(self, sequences: int) -> Pass:
+        """The first few sequences alone."""
+        along, adjoint = jax.tree.map(lambda a: a[:sequences], (self.along, self.adjoint))
+        return self._replace(along=along, adjoint=adjoint)
+
+
+class Options(NamedTuple):
+    """What the costlier instruments look at.
+
+    Attributes:
+        sequences: how many of the batch are followed with Jacobians.
+        exponents: Lyapunov exponents, largest first; at most as many as a state has numbers.
+        interval: steps between QR decompositions.
+        matrices: time steps at which Jacobians are formed, evenly over the sequence.
+    """
+
+    sequences: int = 4
+    exponents: int = 10
+    interval: int = 1
+    matrices: int = 8
+
+    def times(self, time: int) -> list[int]:
+        """The time steps at which Jacobians are formed."""
+        count = min(self.matrices, time)
+        return [(2 * i + 1) * time // (2 * count) for i in range(count)]
+
+
+def adjoint(of: Pass, options: Options) -> Readings:
+    """||dL/dh_t|| against the lag from the end of the pass: mean `[T]` and quantiles `[3, T]` over the batch."""
+    del options
+    norms = adjoint_norms(of.cell.hidden(of.adjoint))
+    profile = lag_profile(norms, of.along.lengths, reverse=of.along.reverse)
+    return {("adjoint",): profile.mean, ("adjoint_quantiles",): profile.quantiles}
+
+
+def parameters(of: Pass, options: Options) -> Readings:
+    """Each gate's share of its gradient's norm by time step, `[T]`; see `parameter_profile`."""
+    del options
+    profile = parameter_profile(of.cell, of.params, of.along, of.adjoint)
+    readings: Readings = {("gradient_share", gate): share for gate, share in profile.shares.items()}
+    return readings | {("gradient_norm", gate): norms.mean(axis=0) for gate, norms in profile.norms.items()}
+
+
+def gates(of: Pass, options: Options) -> Readings:
+    """Histograms of every gate `[50]`, fractions of saturated values `[2]`, and each unit's time scale `[H]`."""
+    del options
+    values = gate_values(of.cell, of.params, of.along)
+    readings: Readings = {("gates", name): value for name, value in gate_histograms(values, of.valid).items()}
+    bounded = {name: value for name, value in values.items() if name != CANDIDATE or _bounded(of.cell)}
+    readings |= {("saturation", name): value for name, value in saturation(bounded, of.valid).items()}
+    scales = time_scales(of.cell, values, of.valid)
+    return readings if scales is None else readings | {("time_scales",): scales}
+
+
+def states(of: Pass, options: Options) -> Readings:
+    """Norm and variance of the states by time step, `[T]`."""
+    del options
+    along = of.along
+    hs = unroll(
+        of.cell, of.params, along.xs, along.carry0,
+        lengths=along.lengths, resets=along.resets, reverse=along.reverse,
+    ).hs  # fmt: skip
+    profile = state_profile(hs.astype(of.cell.hidden(of.adjoint).dtype), of.valid)
+    return {("state_norm",): profile.norm, ("state_variance",): profile.variance}
+
+
+def jacobian(of: Pass, options: Options) -> Readings:
+    """Singular values `[N, S]` and spectral radius `[N]` of J_t at N time steps, means over the sequences.
+
+    NaN at a time step that none of the sequences reaches.
+    """
+    some = of.first(options.sequences)
+    times = jnp.asarray(options.times(of.along.xs.shape[1]), jnp.int32)
+    matrices = dense_jacobians(some.cell, some.params, some.along, at=times)
+    counted = jnp.ones(matrices.shape[:2], bool) if some.valid is None else some.valid[:, times]
+    return {
+        ("singular_values",): _mean(singular_values(matrices), counted),
+        ("spectral_radius",): _mean(spectral_radius(matrices), counted),
+    }
+
+
+def lyapunov(of: Pass, options: Options) -> Readings:
+    """The largest Lyapunov exponents, mean and standard deviation over the sequences, `[k]`, nats per step.
+
+    Sequences of no steps have none and do not count.
+    """
+    some = of.first(options.sequences)
+    k = min(options.exponents, to_vector(some.adjoint).shape[-1])
+    spectrum = lyapunov_spectrum(some.cell, some.params, some.along, k=k, every=options.interval)
+    counted = spectrum.steps.sum(axis=1) > 0
+    mean = _mean(spectrum.exponents, counted)
+    return {
+        ("lyapunov",): mean,
+        ("lyapunov_deviation",): jnp.sqrt(_mean(jnp.square(spectrum.exponents - mean), counted)),
+    }
+
+
+def _mean(values: Float[Array, " B *N"], counted: Bool[Array, "..."]) -> Float[Array, " *N"]:
+    """The mean over the sequences that are counted, a mask of the first axis or the first two; NaN of none."""
+    mask = jnp.broadcast_to(jnp.expand_dims(counted, tuple(range(counted.ndim, values.ndim))), values.shape)
+    count = mask.sum(axis=0).astype(values.dtype)
+    return jnp.where(mask, values, 0.0).sum(axis=0) / jnp.where(count > 0, count, jnp.nan)
+
+
+def _bounded(cell: Cell) -> bool:
+    """Whether the candidate is a tanh."""
+    return getattr(cell, "activation", "tanh") == "tanh"
+
+
+INSTRUMENTS: dict[str, Callable[[Pass, Options], Readings]] = {
+    "adjoint": adjoint,
+    "parameters": parameters,
+    "gates": gates,
+    "states": states,
+    "jacobian": jacobian,
+    "lyapunov": lyapunov,
+}

@@ -1,0 +1,261 @@
+"""Jacobians of a cell's step along a trajectory, J_t = ds_t/ds_{t-1}, and products of them.
+
+Between its products a cell is pointwise, so that a Jacobian consists of diagonals and of the recurrent kernels: with
+phi the cell's step as a function of the state s and of the products v_i = U_i^T q_i,
+
+    J = diag(dphi/ds) + sum_i diag(dphi/dv_i) U_i^T dq_i/ds,
+
+where dq_i/ds is the identity for a product of the state itself, and again of this form for one of a function of it,
+as r * h with the reset gate before the product. See `gru_jax.unroll.structure`, from which the fast unroll comes too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gru_jax.cells import Carry, Cell, Params
+from gru_jax.cells.base import product
+from gru_jax.flow.adjoint import normalised
+from gru_jax.flow.trajectory import (
+    Along,
+    carries_before,
+    linearised,
+    per_sequence,
+    to_carry,
+    to_vector,
+    transition,
+    walk,
+)
+from gru_jax.unroll.reference import Steps, entering, masked
+from gru_jax.unroll.structure import Name, Partials, partials, parts, run, structure
+
+SQUARINGS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Jacobians:
+    """J_t of every step in structured form: `O(S)` numbers a step beside the kernels.
+
+    Attributes:
+        cell: the cell.
+        slopes: derivatives of the step's pointwise function, `[B, T, H]` each; see `gru_jax.unroll.structure`.
+        kernels: `U [H, H]` by gate.
+        valid: False in the padding, where J is the identity; None where there is none.
+        resets: True where the state is reset before the step, so that J is zero; None where it never is.
+    """
+
+    cell: Cell
+    slopes: Partials
+    kernels: Mapping[str, Array]
+    valid: Bool[Array, "B T"] | None
+    resets: Bool[Array, "B T"] | None
+
+    def apply(self, vectors: Float[Array, "*K B T S"]) -> Float[Array, "*K B T S"]:
+        """J_t v for a vector at every step. Cost: one product per kernel."""
+        after = self._through(to_carry(self.cell, vectors))
+        result = to_vector(after)
+        if self.resets is not None:
+            result = _blend(self.resets, jnp.zeros_like(result), result)
+        return result if self.valid is None else _blend(self.valid, result, vectors)
+
+    def transpose(self, vectors: Float[Array, "*K B T S"]) -> Float[Array, "*K B T S"]:
+        """J_t^T v for a vector at every step: what a backward pass does. Cost as of `apply`."""
+        return jax.linear_transpose(self.apply, vectors)(vectors)[0]
+
+    def dense(self) -> Float[Array, "B T S S"]:
+        """The matrices themselves. Cost: S times that of `apply`, and `S^2` numbers a step."""
+        batch, time, units = jax.tree.leaves(self.slopes)[0].shape
+        size = self.cell.carry_parts * units
+        eye = jnp.eye(size, dtype=jax.tree.leaves(self.slopes)[0].dtype)
+        columns = self.apply(jnp.broadcast_to(eye[:, None, None], (size, batch, time, size)))
+        return columns.transpose(1, 2, 3, 0)
+
+    def _through(self, tangent: Carry) -> Carry:
+        facts = structure(self.cell)
+        moved: dict[Name, Array] = {("carry", part): t for part, t in enumerate(parts(tangent))}
+
+        def result(name: Name) -> Array:
+            slopes = self.slopes[name]
+            terms = [slope * moved[argument] for argument, slope in slopes.items() if argument in moved]
+            return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(moved["carry", 0])
+
+        for call, gate in enumerate(facts.calls):
+            query = facts.query[call]
+            source = facts.source[query]
+            q = result(("q", query)) if source is None else moved["carry", source]
+            moved["v", call] = product(q, self.kernels[gate], None, q.dtype)
+        after = [result(("carry", part)) for part in range(self.cell.carry_parts)]
+        return tuple(after) if self.cell.carry_parts > 1 else after[0]
+
+
+jax.tree_util.register_dataclass(Jacobians, data_fields=["slopes", "kernels", "valid", "resets"], meta_fields=["cell"])
+
+
+def jacobians(cell: Cell, params: Params, along: Along) -> Jacobians:
+    """The Jacobian J_t = ds_t/ds_{t-1} of every step of a trajectory, in structured form.
+
+    Pascanu et al. 2013, arXiv:1211.5063, eq. 5, for the simple network; for gated ones Can et al. 2020,
+    arXiv:2002.00025.
+
+    Cost: a pass, and one product per kernel for all steps at once.
+
+    Raises:
+        UsageError: an argument with the wrong size or type, or a cell that is not pointwise between its products
+            (`dense_jacobians` takes any cell).
+    """
+    structure(cell)
+    of = walk(cell, params, along)
+    steps, before = of.steps, entering(cell, carries_before(cell, params, of), of.steps.resets)
+    multiply, v = cell.dense(params, steps.xs.dtype), []
+
+    def record(call: int, gate: str, q: Array) -> Array:
+        del call
+        v.append(multiply(gate, q))
+        return v[-1]
+
+    u = cell.input_products(params, masked(steps.xs, steps.valid))
+    run(cell, record, before, u)
+    slopes = {
+        result: {argument: slope for argument, slope in of.items() if argument[0] != "u"}
+        for result, of in partials(cell, before, u, v).items()
+    }
+    slopes, valid, resets = jax.tree.map(lambda a: a.swapaxes(0, 1), (slopes, steps.valid, steps.resets))
+    return Jacobians(cell, slopes, params.get("U", {}), valid, resets)
+
+
+def dense_jacobians(
+    cell: Cell, params: Params, along: Along, *, at: Int[Array, " N"] | None = None
+) -> Float[Array, "B N S S"]:
+    """J_t as matrices, by forward-mode differentiation of the step; of any cell.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        along: the trajectory.
+        at: the time steps whose Jacobians are wanted, each from 0 to T - 1; all T if None.
+
+    Cost: a pass and S tangents of each step that is wanted; `S^2` numbers for each.
+    """
+    of = walk(cell, params, along)
+    steps, before = of.steps, carries_before(cell, params, of)
+    if at is not None:
+        steps, before = jax.tree.map(lambda a: a[at], (steps, before))
+
+    def of_step(step: Steps, before: Carry) -> Array:
+        def advanced(vector: Array) -> Array:
+            return to_vector(transition(cell, params, step)(to_carry(cell, vector)))
+
+        _, push = jax.linearize(advanced, to_vector(before))
+        batch, size = to_vector(before).shape
+        eye = jnp.eye(size, dtype=to_vector(before).dtype)
+        return jax.vmap(push)(jnp.broadcast_to(eye[:, None], (size, batch, size))).transpose(1, 2, 0)
+
+    return jax.vmap(of_step)(steps, before).swapaxes(0, 1)
+
+
+def singular_values(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B S"]:
+    """Singular values, largest first: by how much a step stretches and shrinks the gradient at most.
+
+    sqrt(eig(M^T M)), all 1 in dynamical isometry: Saxe et al. 2014, arXiv:1312.6120; for gated networks Chen et al.
+    2018, arXiv:1806.05394. Cost: `O(S^3)` a matrix.
+    """
+    return jnp.linalg.svd(matrices, compute_uv=False)
+
+
+def spectral_radius(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B"]:
+    """The largest absolute eigenvalue, as the limit ||M^n||^(1/n) (Gelfand 1941) at n = 2^20.
+
+    Repeated squaring needs products alone, which every device has; eigenvalues of general matrices JAX has for CPUs.
+    Cost: 20 products. The relative error is that of the products' rounding plus ln(c) / 2^20, c the condition number
+    of the eigenvectors.
+    """
+
+    def square(i: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        power, log = state
+        largest = jnp.abs(power).max(axis=(-2, -1))
+        scale = jnp.where(largest > 0, largest, 1.0)
+        power = power / scale[..., None, None]
+        log = log + jnp.log(jnp.where(largest > 0, largest, 0.0)) / 2.0**i
+        return power @ power, log
+
+    start = (matrices, jnp.zeros(matrices.shape[:-2], matrices.dtype))
+    power, log = jax.lax.fori_loop(0, SQUARINGS, square, start)
+    return jnp.exp(log + jnp.log(jnp.linalg.norm(power, axis=(-2, -1))) / 2.0**SQUARINGS)
+
+
+class Stretched(NamedTuple):
+    """Vectors after many Jacobians, as unit vectors and the logarithms of their norms.
+
+    The norms may leave the range of floating numbers by any factor.
+
+    Attributes:
+        vectors: `[B, K, S]`, of norm 1 (0 where a reset or a dead unit took everything).
+        log_norm: `[B, K]`, natural logarithms.
+        log_norms: the same after each step, `[B, K, T]`, at the place of the step in time.
+    """
+
+    vectors: Float[Array, "B K S"]
+    log_norm: Float[Array, "B K"]
+    log_norms: Float[Array, "B K T"]
+
+
+def push(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] | Float[Array, "B K S"]) -> Stretched:
+    """J_T ... J_2 J_1 v: where a change of the state before the first step leads.
+
+    Vectors are scaled to norm 1 at every step, so that 10^5 steps and more are safe (Benettin et al. 1980, Meccanica
+    15). Cost: a pass and K tangents of it; the product of the Jacobians is never formed.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        along: the trajectory.
+        vectors: the same K vectors for all sequences, `[K, S]`, or `[B, K, S]`.
+    """
+    of = walk(cell, params, along)
+
+    def body(state: tuple[Carry, Array], step: Steps) -> tuple[Any, Array]:
+        carry, unit = state
+        carry, jacobian = linearised(cell, params, step, carry)
+        unit, grown = normalised(jacobian(unit))
+        return (carry, unit), grown
+
+    unit, log = normalised(per_sequence(vectors, of.carry0))
+    (_, unit), grown = jax.lax.scan(body, (of.carry0, unit), of.steps, reverse=of.reverse)
+    return _stretched(unit, log, grown, of.reverse)
+
+
+def pull(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] | Float[Array, "B K S"]) -> Stretched:
+    """J_1^T J_2^T ... J_T^T v: what the gradient of a loss of the last state has become at the first.
+
+    `log_norms` at step t is ln ||dL/ds_{t-1}|| for dL/ds_T = v, whatever its size: the adjoint profile where plain
+    backpropagation underflows. Pascanu et al. 2013, arXiv:1211.5063, eq. 5. Arguments and cost as of `push`, plus
+    memory for the states.
+    """
+    of = walk(cell, params, along)
+
+    def body(unit: Array, item: tuple[Steps, Carry]) -> tuple[Array, Array]:
+        step, before = item
+        _, jacobian = jax.vjp(transition(cell, params, step), before)
+        return normalised(to_vector(jax.vmap(jacobian)(to_carry(cell, unit))[0]))
+
+    unit, log = normalised(per_sequence(vectors, of.carry0))
+    items = (of.steps, carries_before(cell, params, of))
+    unit, grown = jax.lax.scan(body, unit, items, reverse=not of.reverse)
+    return _stretched(unit, log, grown, not of.reverse)
+
+
+def _stretched(unit: Float[Array, "K B S"], log: Array, grown: Float[Array, "T K B"], reverse: bool) -> Stretched:
+    # Summed as a tree: one by one, many equal terms would drift by their rounding errors.
+    logs = log + jax.lax.cumsum(grown, axis=0, reverse=reverse)
+    last = log if not len(logs) else logs[0 if reverse else -1]
+    return Stretched(unit.swapaxes(0, 1), last.T, logs.transpose(2, 1, 0))
+
+
+def _blend(mask: Bool[Array, "B T"], a: Array, b: Array) -> Array:
+    return jnp.where(mask[..., None], a, b)

@@ -1,0 +1,119 @@
+"""Which time steps the gradient of the parameters comes from.
+
+The gradient of a loss L in the parameters theta of a gate is a sum over steps, g = sum_t g_t, where g_t is what the
+use of theta in step t adds: with a_t = dL/ds_t the adjoint, and dv_t, du_t what the step makes of it at the gate's
+recurrent and input product,
+
+    g_t = (q_t dv_t^T, x_t du_t^T, dv_t, du_t)    in (U, W, c, b).
+
+Werbos 1990, Proceedings of the IEEE 78(10); as a profile over time Pascanu et al. 2013, arXiv:1211.5063, eq. 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gru_jax.cells import Carry, Cell, Params
+from gru_jax.errors import UsageError
+from gru_jax.flow.adjoint import magnitude
+from gru_jax.flow.trajectory import Along, carries_before, to_vector, walk
+from gru_jax.unroll.reference import entering, masked
+
+
+class ParameterProfile(NamedTuple):
+    """For each gate, over all its parameters.
+
+    Attributes:
+        norms: ||g_t|| for each sequence's own loss, `[B, T]`.
+        shares: <g_t, g> / ||g|| of the batch's summed loss, `[T]`: how much of ||g|| step t contributes. The shares of
+            all steps sum to ||g||; a negative one works against the others.
+    """
+
+    norms: dict[str, Float[Array, "B T"]]
+    shares: dict[str, Float[Array, " T"]]
+
+
+def parameter_profile(cell: Cell, params: Params, along: Along, adjoint: Carry) -> ParameterProfile:
+    """How much of each gate's gradient comes from each step.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        along: the trajectory.
+        adjoint: dL/ds_t of each sequence's own loss, every part of the carry `[B, T, H]`: the gradient with respect to
+            the argument `perturbation` of `gru_jax.unroll`.
+
+    Cost: a pass, and about the products of a backward pass, for all steps at once.
+
+    Raises:
+        UsageError: an argument with the wrong size or type, or a cell whose products are not affine.
+    """
+    if not cell.affine:
+        raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")
+    of = walk(cell, params, along)
+    before = entering(cell, carries_before(cell, params, of), of.steps.resets)
+    x = masked(of.steps.xs, of.steps.valid)
+    u, multiply = cell.input_products(params, x), cell.dense(params, x.dtype)
+
+    def equations(dv: Sequence[Array], du: dict[str, Array]) -> tuple[Carry, list[tuple[str, Array]]]:
+        asked: list[tuple[str, Array]] = []
+
+        def dense(gate: str, q: Array) -> Array:
+            asked.append((gate, q))
+            return multiply(gate, q) + dv[len(asked) - 1]
+
+        return cell.equations(dense, before, {gate: u[gate] + du[gate] for gate in u})[0], asked
+
+    like = jnp.zeros_like(cell.hidden(before))
+    calls = _count_calls(cell, before, u)
+    _, back, asked = jax.vjp(equations, [like] * calls, dict.fromkeys(u, like), has_aux=True)
+    arriving = jax.tree.map(lambda a: a.swapaxes(0, 1), adjoint)
+    # What arrives may be as small as numbers get: its squares would be zero.
+    scale = magnitude(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))
+    dv, du = back(jax.tree.map(lambda a: a / scale[..., None], arriving))
+    ones = jnp.ones((*like.shape[:2], 1), like.dtype)
+    norms, shares = {}, {}
+    for gate in sorted({*cell.input_gates, *cell.recurrent_gates}):
+        calls_of = [i for i, (name, _) in enumerate(asked) if name == gate]
+        pairs = [[(asked[i][1], dv[i]) for i in calls_of]]
+        if gate in cell.recurrent_biases:
+            pairs.append([(ones, dv[i]) for i in calls_of])
+        if gate in cell.input_gates:
+            pairs += [[(x.astype(like.dtype), du[gate])], [(ones, du[gate])]]
+        norms[gate], shares[gate] = _profile([terms for terms in pairs if terms], scale)
+    return ParameterProfile({gate: norm.swapaxes(0, 1) for gate, norm in norms.items()}, shares)
+
+
+def _count_calls(cell: Cell, carry: Carry, u: Any) -> int:
+    calls: list[str] = []
+
+    def dense(gate: str, q: Array) -> Array:
+        calls.append(gate)
+        return q
+
+    jax.eval_shape(lambda carry, u: cell.equations(dense, carry, u)[0], carry, u)
+    return len(calls)
+
+
+def _profile(
+    groups: list[list[tuple[Array, Array]]], scale: Float[Array, "T B"]
+) -> tuple[Float[Array, "T B"], Float[Array, " T"]]:
+    """Norms and shares of sums of outer products scale a b^T, each group one parameter, factors `[T, B, ...]`."""
+    largest = scale.max(initial=0.0)
+    weight = (scale / jnp.where(largest > 0, largest, 1.0))[..., None]
+    squares, shares, total = [], [], []
+    for terms in groups:
+        squares += [(a * c).sum(axis=-1) * (b * d).sum(axis=-1) for a, b in terms for c, d in terms]
+        weighted = [(a, b * weight) for a, b in terms]
+        outer = [jnp.einsum("tbi,tbj->ij", a, b) for a, b in weighted]
+        gradient = sum(outer[1:], outer[0])
+        shares += [jnp.einsum("tbj,tbj->t", a @ gradient, b) for a, b in weighted]
+        total.append(jnp.square(gradient).sum())
+    norm = jnp.sqrt(sum(total[1:], total[0]))
+    share = largest * (sum(shares[1:], shares[0]) / jnp.where(norm > 0, norm, 1.0))
+    return scale * jnp.sqrt(jnp.maximum(sum(squares[1:], squares[0]), 0.0)), share

@@ -1,0 +1,68 @@
+"""How large states, gradients and updates are, and how much of a gradient is noise."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.flow.adjoint import adjoint_norms, magnitude
+from gru_jax.unroll.reference import where
+
+
+class StateProfile(NamedTuple):
+    """The forward signal over time; NaN where no sequence has a valid step.
+
+    Attributes:
+        norm: ||h_t||, mean over the batch, `[T]`.
+        variance: of h_t over batch and units, `[T]`.
+    """
+
+    norm: Float[Array, " T"]
+    variance: Float[Array, " T"]
+
+
+def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = None) -> StateProfile:
+    """Norm and variance of the states at each step. Cost: three readings of the states.
+
+    Glorot and Bengio 2010, AISTATS, section 4, over time instead of layers.
+    """
+    valid = jnp.ones(hs.shape[:2], bool) if valid is None else valid
+    hs = where(valid, hs, jnp.zeros_like(hs))
+    count = valid.sum(axis=0).astype(hs.dtype)
+    safe = jnp.where(count > 0, count, jnp.nan)
+    mean = hs.sum(axis=(0, 2)) / (safe * hs.shape[-1])
+    spread = where(valid, jnp.square(hs - mean[None, :, None]), jnp.zeros_like(hs))
+    return StateProfile(adjoint_norms(hs).sum(axis=0) / safe, spread.sum(axis=(0, 2)) / (safe * hs.shape[-1]))
+
+
+def signal_to_noise(gradients: Any) -> Any:
+    """Of each parameter, ||G|| / sqrt(tr Sigma) from the examples' own gradients `[B, ...]`, B at least 2.
+
+    G is their expectation and Sigma their covariance, both estimated without bias: with the sample's mean g and its
+    variance s^2 = sum ||g_i - g||^2 / (B - 1), ||G||^2 is ||g||^2 - s^2 / B. 0 where nothing but noise is seen. The
+    gradient of a batch of B examples is off by 1 / (ratio sqrt(B)) of its length: below 1 / sqrt(B) it says little.
+    McCandlish et al. 2018, arXiv:1812.06162, appendix A; the simple noise scale is the inverse square. Cost: three
+    readings of the gradients; to have them apart takes a backward pass of every example.
+    """
+
+    def ratio(g: Array) -> Array:
+        size = g.shape[0]
+        g = g / magnitude(jnp.abs(g).max(initial=0.0))
+        mean = g.mean(axis=0)
+        noise = jnp.square(g - mean).sum() / max(size - 1, 1)
+        signal = jnp.maximum(jnp.square(mean).sum() - noise / size, 0.0)
+        return jnp.sqrt(signal / jnp.where((noise > 0) & (size > 1), noise, jnp.nan))
+
+    return jax.tree.map(ratio, gradients)
+
+
+def update_ratios(before: Any, after: Any) -> Any:
+    """||change|| / ||value|| of each parameter; inf where the value was zero, NaN where nothing changed from zero.
+
+    About 1e-3 is the usual rule of thumb for a healthy learning rate; You et al. 2017, arXiv:1708.03888, hold
+    the inverse fixed. Cost: three readings of the parameters.
+    """
+    return jax.tree.map(lambda old, new: adjoint_norms((new - old).ravel()) / adjoint_norms(old.ravel()), before, after)

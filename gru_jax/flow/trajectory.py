@@ -1,0 +1,126 @@
+"""What the instruments share: a pass through time, and the state of a cell as one vector.
+
+The state vector s is the carry's parts side by side, S numbers: H for most cells, h and c (2 H) for the LSTM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gru_jax.cells import Carry, Cell, Params
+from gru_jax.errors import UsageError
+from gru_jax.unroll import start_carry, valid_steps
+from gru_jax.unroll.arguments import check_inputs, checked_resets
+from gru_jax.unroll.reference import Steps, advance, masked, scan_steps
+from gru_jax.unroll.structure import parts, whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """A pass through time, by what determines it: the arguments of `gru_jax.unroll` of the same names.
+
+    A pytree, but for its direction. Where a trajectory is asked for, the inputs alone will do.
+
+    Attributes:
+        xs: inputs, `[B, T, D]`.
+        carry0: the carry before the first step; zeros if None.
+        lengths: true length of each sequence; T if None.
+        resets: True where the carry is zero before a step, `[B, T]`; nowhere if None.
+        reverse: whether it begins at the last step.
+    """
+
+    xs: Float[Array, "B T D"]
+    carry0: Carry | None = None
+    lengths: Int[Array, " B"] | None = None
+    resets: Bool[Array, "B T"] | None = None
+    reverse: bool = False
+
+
+jax.tree_util.register_dataclass(Trajectory, data_fields=["xs", "carry0", "lengths", "resets"], meta_fields=["reverse"])
+
+Along = Trajectory | Float[Array, "B T D"]
+
+
+class Walk(NamedTuple):
+    """A trajectory made ready.
+
+    Attributes:
+        steps: what is read at each step, time-major.
+        carry0: the carry before the first.
+        reverse: whether it begins at the last step.
+    """
+
+    steps: Steps
+    carry0: Carry
+    reverse: bool
+
+
+def walk(cell: Cell, params: Params, along: Along) -> Walk:
+    """Check a trajectory and make it ready.
+
+    Raises:
+        UsageError: something in it with the wrong rank, size or type.
+    """
+    of = along if isinstance(along, Trajectory) else Trajectory(along)
+    check_inputs(cell, params, of.xs)
+    batch, time = of.xs.shape[:2]
+    steps = Steps(of.xs, valid_steps(of.lengths, batch, time), checked_resets(of.resets, batch, time))
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
+    return Walk(steps, start_carry(cell, params, of.carry0, batch, of.xs.dtype), of.reverse)
+
+
+def carries_before(cell: Cell, params: Params, of: Walk) -> Carry:
+    """The carry before every step, resets not yet made, each part `[T, B, H]`; in the padding it stands still."""
+    _, after = scan_steps(cell, params, of.steps, of.carry0, lambda carry, gates, valid: carry, reverse=of.reverse)
+
+    def shift(after: Array, first: Array) -> Array:
+        if of.reverse:
+            return jnp.concatenate([after, first[None]])[1:]
+        return jnp.concatenate([first[None], after])[:-1]
+
+    return jax.tree.map(shift, after, of.carry0)
+
+
+def transition(cell: Cell, params: Params, step: Steps) -> Callable[[Carry], Carry]:
+    """One step as a function of the carry before it; the identity in the padding."""
+    x = masked(step.xs, step.valid)
+    return lambda carry: advance(cell, step, carry, lambda before: cell.step_with_gates(params, before, x))[0]
+
+
+def linearised(cell: Cell, params: Params, step: Steps, carry: Carry) -> tuple[Carry, Callable[[Array], Array]]:
+    """The carry after a step, and its Jacobian as a map of vectors `[K, B, S] -> [K, B, S]`."""
+    after, push = jax.linearize(transition(cell, params, step), carry)
+    return after, lambda vectors: to_vector(jax.vmap(push)(to_carry(cell, vectors)))
+
+
+def to_vector(carry: Carry) -> Float[Array, "*B S"]:
+    """The parts of a carry side by side."""
+    pieces = parts(carry)
+    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, axis=-1)
+
+
+def to_carry(cell: Cell, vector: Float[Array, "*B S"]) -> Carry:
+    """The inverse of `to_vector`."""
+    return whole(cell, jnp.split(vector, cell.carry_parts, axis=-1))
+
+
+def per_sequence(vectors: Float[Array, "..."], carry: Carry) -> Float[Array, "K B S"]:
+    """Vectors `[K, S]`, the same for all sequences, or `[B, K, S]`, as `[K, B, S]`, in the type of the carry.
+
+    Raises:
+        UsageError: another shape.
+    """
+    state = to_vector(carry)
+    batch, size = state.shape
+    vectors = jnp.asarray(vectors, state.dtype)
+    if vectors.ndim == 2 and vectors.shape[1] == size:
+        return jnp.broadcast_to(vectors[:, None], (vectors.shape[0], batch, size))
+    if vectors.ndim == 3 and vectors.shape[::2] == (batch, size):
+        return vectors.swapaxes(0, 1)
+    raise UsageError(f"vectors has shape {vectors.shape}: allowed are [K, {size}] and [{batch}, K, {size}]")
