@@ -12,17 +12,21 @@ from typing import Any
 
 from gru_jax.cells import CELLS, GRU, Cell
 from gru_jax.errors import UsageError
+from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
 from gru_jax.nn import READOUTS
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll import KEEPS, METHODS
+from gru_jax.unroll.choice import chosen_method
 
 REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
 SCHEDULES = ("constant", "cosine", "exponential")
 MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 AUTO = "auto"
+NOISE = "noise"
+FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,8 @@ class OptimizerConfig:
         momentum, nesterov: of momentum.
         b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
         decay: of rmsprop's mean square.
+        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
+            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
     """
 
     name: str = setting("adam", choices=OPTIMIZERS)
@@ -87,6 +93,8 @@ class OptimizerConfig:
     b2: float = setting(0.999, low=0.0, high=1.0)
     eps: float = setting(1e-8, low=0.0)
     decay: float = setting(0.9, low=0.0, high=1.0)
+    noise: float = setting(0.0, low=0.0)
+    noise_decay: float = setting(0.55, low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +132,53 @@ class FlowConfig:
     """What the gradient-flow instruments record.
 
     Attributes:
-        every: steps between recordings, 0 for none; by default one at the start and at each validation.
+        every: steps between recordings, 0 for none; by default one at the start, the middle and the end.
+        instruments: which, see `gru_jax.flow.instruments`; and noise, the gradient's signal-to-noise ratio.
         batch_size: held-out validation sequences that the instruments see.
+        sequences, exponents, interval, matrices: see `gru_jax.flow.instruments.Options`.
+        live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
+            own backward pass, on its own batch; 0 for none.
     """
 
     every: int | None = setting(None, low=0, high=10**9)
+    instruments: tuple[str, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS)
     batch_size: int = setting(32, low=1, high=10**5)
+    sequences: int = setting(Options().sequences, low=1, high=10**5)
+    exponents: int = setting(Options().exponents, low=1, high=10**5)
+    interval: int = setting(Options().interval, low=1, high=10**6)
+    matrices: int = setting(Options().matrices, low=1, high=10**6)
+    live: int = setting(0, low=0, high=10**9)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientConfig:
+    """What is done to gradients on their way back through time, and penalties on how they flow.
+
+    Attributes:
+        adjoint_clip: greatest norm of what a step sends back to the state before it, for each sequence's own loss, in
+            every layer; see `gru_jax.unroll.Intervention`.
+        truncate: steps after which gradients stop there.
+        detach: probability with which each step's gradient to the hidden state before it is stopped.
+        omega: factor of Pascanu's regulariser, see `gru_jax.flow.vanishing_penalty`.
+        floss: Lyapunov exponents that gradient flossing drives to zero, see `gru_jax.flow.flossing_penalty`.
+        floss_before: steps of Adam on that penalty before the training, at learning rate `floss_lr`, on Gaussian
+            inputs.
+        floss_every: steps of the training between those that add `floss_weight` times the penalty's gradient; None
+            for no flossing during the training.
+        floss_time, floss_sequences: steps and number of the sequences that flossing follows.
+    """
+
+    adjoint_clip: float | None = setting(None, low=1e-30)
+    truncate: int | None = setting(None, low=1, high=10**9)
+    detach: float = setting(0.0, low=0.0, high=1.0)
+    omega: float = setting(0.0, low=0.0)
+    floss: int = setting(0, low=0, high=10**5)
+    floss_before: int = setting(0, low=0, high=10**6)
+    floss_every: int | None = setting(None, low=1, high=10**9)
+    floss_weight: float = setting(1.0, low=0.0)
+    floss_lr: float = setting(1e-3, low=0.0)
+    floss_time: int = setting(100, low=2, high=10**6)
+    floss_sequences: int = setting(4, low=1, high=10**5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +200,7 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,7 +274,7 @@ def plan(config: Config) -> Plan:
             f"{MAX_EXAMPLES // train.batch_size}"
         )
     log_every = train.log_steps or -(-eval_every // 10)
-    flow_every = eval_every if config.flow.every is None else config.flow.every
+    flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
     return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
 
 
@@ -262,8 +312,32 @@ def _check(config: Config) -> None:
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
+    _check_gradient(config)
     if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
         raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
     size = task.size("train")
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_gradient(config: Config) -> None:
+    gradient, model = config.gradient, config.model
+    if "parameters" in config.flow.instruments and not model.cell.affine:
+        raise UsageError("flow.instruments='parameters': this cell's products are not affine; leave it out")
+    state = min(model.hidden) * model.cell.carry_parts
+    if gradient.floss > state:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: allowed are up to {state}, the numbers in the smallest state"
+        )
+    flosses = gradient.floss_before > 0 or gradient.floss_every is not None
+    if flosses and not gradient.floss:
+        raise UsageError("gradient.floss=0: no exponents to drive to zero; allowed are whole numbers from 1")
+    if gradient.floss and not flosses:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
+        )
+    intervenes = gradient.adjoint_clip is not None or gradient.truncate is not None or gradient.detach > 0
+    try:
+        chosen_method(model.cell, model.method, intervenes=intervenes)
+    except UsageError as error:
+        raise UsageError(f"model.{error}") from error

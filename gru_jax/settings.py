@@ -151,7 +151,7 @@ def _value(path: str, value: Any, hint: Any, metadata: Mapping[str, Any], regist
         return resolve(typing.cast(type, kind), value, registries, path)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
-        return _whole_numbers(path, value, metadata)
+        return _several(path, value, typing.get_args(kind)[0], metadata)
     if issubclass(origin, Mapping):
         return _free_section(path, value)
     result = _scalar(path, value, kind)
@@ -183,15 +183,16 @@ def _scalar(path: str, value: Any, kind: type) -> Any:
     raise UsageError(f"{path}={_show(value)}: {name} is needed here")
 
 
-def _whole_numbers(path: str, value: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:
+def _several(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
     raw = value
     if isinstance(value, Text):
-        raw = _literal(value.value, None)
-    if isinstance(raw, int):
+        raw = tuple(value.value.split(",")) if kind is str else _literal(value.value, None)
+    if isinstance(raw, kind):
         raw = (raw,)
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
-        raise UsageError(f"{path}={_show(value)}: whole numbers are needed here, e.g. 128 or 128,64")
-    items = tuple(_scalar(path, item, int) for item in raw)
+        wanted = "names are needed here, e.g. a or a,b" if kind is str else "whole numbers are needed here, e.g. 128,64"
+        raise UsageError(f"{path}={_show(value)}: {wanted}")
+    items = tuple(_scalar(path, item, kind) for item in raw)
     for item in items:
         _check_range(path, item, metadata)
     return items

@@ -67,7 +67,7 @@ def test_durations():
     assert (durations.steps_per_epoch, durations.steps) == (429, 4290)
     assert (durations.eval_every, durations.warmup) == (214, 429)
     defaults = plan(load({"train": {"steps": 1000}}))
-    assert (defaults.eval_every, defaults.log_every, defaults.flow_every, defaults.warmup) == (50, 5, 50, 0)
+    assert (defaults.eval_every, defaults.log_every, defaults.flow_every, defaults.warmup) == (50, 5, 500, 0)
     assert plan(load({"train": {"steps": 1000}, "flow": {"every": 0}})).flow_every == 0
     assert plan(load({"train": {"steps": 1}})).eval_every == 1
 

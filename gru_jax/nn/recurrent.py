@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from gru_jax.cells import Carry, Cell
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
-from gru_jax.unroll import Unrolled, unroll
+from gru_jax.unroll import Intervention, Unrolled, unroll
+from gru_jax.unroll.interventions import NONE
 
 
 class _Group(nnx.Module):
@@ -74,7 +75,8 @@ class Recurrent(nnx.Module):
         *,
         lengths: Int[Array, " B"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
-        perturbation: Float[Array, "B T H"] | None = None,
+        perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
+        intervention: Intervention = NONE,
     ) -> Unrolled:
         """See `gru_jax.unroll`, except that `resets` mark the first step of each packed sequence in both directions."""
         if self.reverse and resets is not None:
@@ -92,6 +94,7 @@ class Recurrent(nnx.Module):
             chunk=self.chunk,
             keep=self.keep,
             perturbation=perturbation,
+            intervention=intervention,
         )
 
 
@@ -115,11 +118,11 @@ class Bidirectional(nnx.Module):
         xs: Float[Array, "B T D"],
         carry0: tuple[Carry, Carry] | None = None,
         *,
-        perturbation: Float[Array, "B T W"] | None = None,
+        perturbation: Float[Array, "B T W"] | tuple[Float[Array, "B T W"], ...] | None = None,
         **kwargs: Any,
     ) -> Unrolled:
         carries = (None, None) if carry0 is None else carry0
-        halves = (None, None) if perturbation is None else jnp.split(perturbation, 2, axis=-1)
+        halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], perturbation) for i in (0, 1))
         there, back = (
             layer(xs, carry, perturbation=half, **kwargs)
             for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
@@ -180,7 +183,8 @@ class Stack(nnx.Module):
         *,
         lengths: Int[Array, " B"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
-        perturbations: tuple[Array, ...] | None = None,
+        perturbations: tuple[Any, ...] | None = None,
+        interventions: tuple[Intervention, ...] | None = None,
         dropout_key: Array | None = None,
     ) -> tuple[LayerTrace, ...]:
         """Run all layers.
@@ -188,7 +192,8 @@ class Stack(nnx.Module):
         Args:
             xs: inputs `[B, T, D]`.
             lengths, resets: as in `Recurrent`.
-            perturbations: for each layer, added to its hidden states; see `gru_jax.unroll`.
+            perturbations: for each layer, added to its states; see `gru_jax.unroll`.
+            interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
             dropout_key: randomness of the dropout; None switches it off.
 
         Returns:
@@ -200,7 +205,8 @@ class Stack(nnx.Module):
                 rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout_key, i))
                 xs = self.dropout(xs, deterministic=False, rngs=rngs)
             perturbation = None if perturbations is None else perturbations[i]
-            out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation)
+            intervention = NONE if interventions is None else interventions[i]
+            out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation, intervention=intervention)
             traces.append(LayerTrace(xs, out))
             xs = out.hs
         return tuple(traces)

@@ -3,12 +3,14 @@
 from gru_jax.tasks.adding import Adding
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
 from gru_jax.tasks.copy_memory import CopyMemory
+from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.temporal_order import TemporalOrder
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
     "copy_memory": CopyMemory,
+    "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
     "mnist": MNIST,
 }
@@ -21,6 +23,7 @@ __all__ = [
     "Adding",
     "Batch",
     "CopyMemory",
+    "DelayedMemory",
     "FromFiles",
     "Generated",
     "Task",

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, listing
 from gru_jax.training.environment import Device
 from gru_jax.training.step import TrainState
 
@@ -61,14 +61,27 @@ class Checkpoints:
         if not manager.save(step, args=items, force=True):
             raise RuntimeError(f"the checkpoint of step {step} in {self.directory / which} was not saved")
 
-    def restore(self, which: str, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint, with the shapes and types of `like` (values or shapes).
+    def holding(self, step: int) -> str:
+        """Which of `LATEST` and `BEST` has a checkpoint of this step.
+
+        Raises:
+            UsageError: neither.
+        """
+        steps = {which: manager.all_steps() for which, manager in self._managers.items()}
+        for which, present in steps.items():
+            if step in present:
+                return which
+        present = listing(sorted({s for some in steps.values() for s in some})) or "none"
+        raise UsageError(f"--step={step}: {self.directory} has checkpoints of steps {present}")
+
+    def restore(self, which: str, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """The checkpoint of a step, or the newest, with the shapes and types of `like` (values or shapes).
 
         Raises:
             UsageError: there is none.
         """
         manager = self._managers[which]
-        step = manager.latest_step()
+        step = manager.latest_step() if step is None else step
         if step is None:
             raise UsageError(f"{self.directory / which}: holds no checkpoint")
         device = jax.sharding.SingleDeviceSharding(self.device)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_jax.tasks import Batch
-from gru_jax.training.instruments import adjoints, directions, layer_names
+from gru_jax.training.instruments import adjoints
+from gru_jax.training.layers import directions, layer_names
 from gru_jax.training.step import Trainer, forward
 
 
@@ -36,10 +37,10 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
     if not bool(jnp.isfinite(metrics["loss"]).all()):
         sequence = int(np.argmin(np.isfinite(np.asarray(metrics["loss"]))))
         return f"all states are finite, the loss of sequence {sequence} of the batch is not"
-    backward = jax.jit(lambda p, b: adjoints(config, model, p, b))(params, batch)
+    backward = jax.jit(lambda p, b: adjoints(config, model, p, b)[0])(params, batch)
     for layer, adjoint in reversed(list(zip(names, backward, strict=True))):
         for name, part, reverse in directions(config, layer, adjoint):
-            bad = np.logical_not(np.isfinite(part)).any(axis=-1)
+            bad = np.logical_not(np.isfinite(np.concatenate(part, axis=-1))).any(axis=-1)
             if bad.any():
                 return f"the gradient at the state of {name}, going back, from {_place(bad, last=not reverse)}"
     return None

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from gru_jax.config import Config, plan
-from gru_jax.flow.adjoint import QUANTILES
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.training import plots
 from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
@@ -21,7 +20,8 @@ from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
 from gru_jax.training.optimizer import numbers_of
 from gru_jax.training.progress import Progress
-from gru_jax.training.rundir import FLOW_AXES, RunDir, write_json
+from gru_jax.training.recorder import FlowRecorder
+from gru_jax.training.rundir import RunDir, write_json
 from gru_jax.training.step import Trainer, batch_indices
 
 CALL_SECONDS = 0.5  # aimed at for one call of the compiled program: short enough to show progress
@@ -55,14 +55,13 @@ class Run:
         model = build_model(config)
         self.trainer = Trainer(config, self.plan, model)
         self.evaluate = build_evaluator(config, model)
-        self.measure = build_instruments(config, model, split_key("valid", 0))
+        self.flow = FlowRecorder(config, self.plan, rundir, build_instruments(config, model, split_key("valid", 0)))
         self.data = {split: jax.device_put(arrays) for split, arrays in splits.items()}
         self.indices = batch_indices(self.task, config.train.batch_size, config.seed)
         self.numbers = numbers_of(config.optimizer)
         self.checkpoints = Checkpoints(rundir.checkpoints, device, config.train.keep)
         self.standing = Standing()
         self.pending: dict[str, list[np.floating]] = {}
-        self.readings: dict[str, list[np.ndarray]] = {}
         self.call_steps = 1
 
     # Start and end
@@ -83,14 +82,15 @@ class Run:
                 self._validate()
             while self.step < self.plan.steps and self.standing.stopped is None:
                 self._advance(self._next_stop())
-                every = self.plan.flow_every
-                if every and (self.step % every == 0 or self.step == self.plan.steps):
-                    self._record_flow()
+                self.flow.record(self.step, self.state.params, self.data["valid"])
                 if self.step % self.plan.eval_every == 0 or self.step == self.plan.steps:
                     self.standing.seconds = spent_before + time.monotonic() - began
                     self._validate()
+            self.flow.record(self.step, self.state.params, self.data["valid"], end=True)
+            self.flow.write()
         finally:
             self.progress.close()
+        print(self.flow.overhead(time.monotonic() - began), flush=True)
         summary = self._summarise()
         self.checkpoints.close()
         write_json(self.rundir.summary, summary)
@@ -116,7 +116,7 @@ class Run:
         self.state, host = self.checkpoints.restore(LATEST, shapes)
         self.standing = Standing(**host)
         self.rundir.rewind(self.step)
-        self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
+        self.flow.restore()
         print(f"resuming at step {self.step} of {self.plan.steps}", flush=True)
         return True
 
@@ -144,6 +144,7 @@ class Run:
             if finished:
                 per_step = (time.monotonic() - started) / finished
                 self.call_steps = int(np.clip(CALL_SECONDS / per_step, 1, size))
+            self.flow.record_live(first, finished, {k: np.asarray(v) for k, v in done.live.items()})
             for offset in range(finished):
                 self._note(first + offset + 1, {k: v[offset] for k, v in metrics.items()}, stop)
             if not bool(done.finite):
@@ -202,10 +203,10 @@ class Run:
             self.standing.stale += 1
         self.progress.update(self.step, {f"valid_{k}": v for k, v in metrics.items()})
         self._check_stop(score, direction)
-        if self.step == 0 and self.plan.flow_every:
-            self._record_flow()
+        if self.step == 0:
+            self.flow.record(0, self.state.params, self.data["valid"])
         self.rundir.append_metrics([{"step": self.step, "split": "valid", **metrics, "time": round(time.time(), 3)}])
-        self._write_flow()
+        self.flow.write()
         host = dataclasses.asdict(self.standing)
         if better:
             self.checkpoints.save(BEST, self.state, host)
@@ -217,19 +218,6 @@ class Run:
             self.standing.stopped = f"reached the target {train.target:g}"
         elif train.patience is not None and self.standing.stale >= train.patience:
             self.standing.stopped = f"no improvement in {train.patience} validations"
-
-    def _record_flow(self) -> None:
-        readings = {"step": np.int64(self.step), **self.measure(self.state.params, self.data["valid"])}
-        for name, value in readings.items():
-            self.readings.setdefault(name, []).append(np.asarray(value))
-
-    def _write_flow(self) -> None:
-        if not self.readings:
-            return
-        arrays = {name: np.stack(values) for name, values in self.readings.items()}
-        bins = next((v.shape[-1] for k, v in arrays.items() if k.startswith("gates/")), 0)
-        axes = (np.arange(self.task.time), np.asarray(QUANTILES), np.linspace(0.0, 1.0, bins + 1))
-        self.rundir.write_flow({**arrays, **dict(zip(FLOW_AXES, axes, strict=True))})
 
     def _summarise(self) -> dict[str, Any]:
         last, steps = self.state, self.step

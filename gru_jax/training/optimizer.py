@@ -16,7 +16,10 @@ Numbers = Mapping[str, Any]
 
 NUMBERS = (
     "lr", "final", "clip_norm", "clip_value", "l1", "l2", "weight_decay", "momentum", "b1", "b2", "eps", "decay",
+    "noise", "noise_decay",
 )  # fmt: skip
+
+NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
 RULES: dict[str, Callable[[Numbers, bool], optax.GradientTransformation]] = {
     "adam": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
@@ -49,13 +52,16 @@ def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any)
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
 
 
-def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: Numbers) -> optax.GradientTransformation:
+def build_optimizer(
+    config: OptimizerConfig, steps: int, warmup: int, numbers: Numbers, seed: Any = 0
+) -> optax.GradientTransformation:
     """The chain that a config describes.
 
     Args:
         config: decides which parts there are (names, which clipping, which penalties), never a value.
         steps, warmup: lengths of the training and of the warm-up.
         numbers: the values, see `numbers_of`; they may be traced.
+        seed: of the noise on gradients.
     """
     shape = schedule_shape(config, steps, warmup, numbers["final"])
     parts = []
@@ -63,6 +69,8 @@ def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: N
         parts.append(optax.clip(numbers["clip_value"]))
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(numbers["clip_norm"]))
+    if config.noise:
+        parts.append(_noise(numbers, jax.random.fold_in(jax.random.key(seed), NOISE_STREAM)))
     if config.l1:
         parts.append(_add_signs(numbers["l1"]))
     if config.l2:
@@ -84,6 +92,22 @@ def build_optimizer(config: OptimizerConfig, steps: int, warmup: int, numbers: N
 def kernels(params: Any) -> Any:
     """Which parameters penalties act on: matrices, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _noise(numbers: Numbers, key: Any) -> optax.GradientTransformation:
+    """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
+    inner = optax.add_noise(numbers["noise"], numbers["noise_decay"], key)
+
+    def init(params: Any) -> Any:
+        state: Any = inner.init(params)
+        return state._replace(rng_key=jax.random.key_data(state.rng_key))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        typed = state._replace(rng_key=jax.random.wrap_key_data(state.rng_key))
+        updates, after = inner.update(updates, typed, params)
+        return updates, after._replace(rng_key=jax.random.key_data(after.rng_key))  # type: ignore[attr-defined]
+
+    return optax.GradientTransformation(init, update)
 
 
 def _add_signs(factor: Any) -> optax.GradientTransformation:

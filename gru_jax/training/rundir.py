@@ -105,8 +105,14 @@ class RunDir:
         replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
         records = self.read_flow()
         if records:
-            rows = records["step"] <= step
-            self.write_flow({k: v if k in FLOW_AXES else v[rows] for k, v in records.items()})
+            kept = {"step": records["step"] <= step} if "step" in records else {}
+            if LIVE_STEP in records:  # of the step that comes next, measured when it is made
+                kept[LIVE_STEP] = records[LIVE_STEP] < step
+
+            def rows(name: str) -> Any:
+                return slice(None) if name in FLOW_AXES else kept[LIVE_STEP if name.startswith(LIVE) else "step"]
+
+            self.write_flow({name: values[rows(name)] for name, values in records.items()})
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Add lines to `metrics.jsonl`, on disk when this returns."""
@@ -132,8 +138,11 @@ class RunDir:
         replace(self.flow, content.getvalue())
 
 
-FLOW_AXES = ("lag", "quantiles", "gate_edges")
-"""Arrays of `flow.npz` that describe axes; all others have a row for each recorded step."""
+FLOW_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time")
+"""Arrays of `flow.npz` that describe axes; all others have a row for each recorded step, in `step`."""
+LIVE = "live/"
+"""Prefix of what training steps measured of themselves; its rows belong to the steps in `live/step`."""
+LIVE_STEP = f"{LIVE}step"
 
 
 def read_json(path: Path) -> dict[str, Any]:

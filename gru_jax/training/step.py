@@ -11,12 +11,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from gru_jax import flow
 from gru_jax.config import Config, Plan
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch, Task, split_key
+from gru_jax.training.gradient import flossed, interventions, needs_adjoints, penalty_gradient
+from gru_jax.training.layers import by_name, directions, layer_names, zero_perturbations
 from gru_jax.training.optimizer import Numbers, build_optimizer
 
-INIT_STREAM, DROPOUT_STREAM = 101, 102  # beside the splits of `gru_jax.tasks`, which take the small numbers
+# Beside the splits of `gru_jax.tasks`, which take the small numbers.
+INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
 Data = dict[str, Array]
 
 
@@ -40,11 +44,13 @@ class Steps(NamedTuple):
     Attributes:
         state: after the last good step.
         metrics: of each step by name, `[K]`; meaningful where a step was done.
+        live: what each step measured of itself, `[K, ...]`, see `Trainer.step`.
         finite: False if the step after `state.step` gave a loss, a gradient or an update that is not finite.
     """
 
     state: TrainState
     metrics: dict[str, Array]
+    live: dict[str, Array]
     finite: Bool[Array, ""]
 
 
@@ -54,6 +60,20 @@ def forward(
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     trace = model.apply(params, batch.xs.astype(config.dtype), lengths=batch.lengths, **kwargs)
     return trace, config.task.metrics(trace.outputs, batch)
+
+
+def _stream(seed: Any, number: int) -> PRNGKeyArray:
+    return jax.random.fold_in(jax.random.key(seed), number)
+
+
+def adjoint_profiles(config: Config, batch: Batch, sent: tuple[Any, ...]) -> dict[str, Array]:
+    """||dL/dh_t|| against lag, mean over the batch, by layer, where `sent` are gradients of the batch's mean loss."""
+    size, profiles = batch.xs.shape[0], {}
+    for layer, adjoint in zip(layer_names(config), sent, strict=True):
+        for name, parts, reverse in directions(config, layer, adjoint):
+            norms = size * flow.adjoint_norms(parts[0])
+            profiles[f"adjoint/{name}"] = flow.lag_profile(norms, batch.lengths, reverse=reverse).mean
+    return profiles
 
 
 class Trainer:
@@ -70,18 +90,19 @@ class Trainer:
         self.init = jax.jit(self._init)
         self.run = jax.jit(self._run, donate_argnums=0)
 
-    def _optimizer(self, numbers: Numbers) -> optax.GradientTransformation:
-        return build_optimizer(self.config.optimizer, self.plan.steps, self.plan.warmup, numbers)
+    def _optimizer(self, numbers: Numbers, seed: Any) -> optax.GradientTransformation:
+        return build_optimizer(self.config.optimizer, self.plan.steps, self.plan.warmup, numbers, seed)
 
     def _init(self, seed: Any, numbers: Numbers) -> TrainState:
-        params = self.model.init(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
-        return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer(numbers).init(params))
+        params = self.model.init(_stream(seed, INIT_STREAM))
+        params = flossed(self.config, params, _stream(seed, FLOSS_STREAM))
+        return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer(numbers, seed).init(params))
 
-    def loss(self, params: Any, batch: Batch, dropout_key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
-        """Mean loss of a batch, and the means of all metrics."""
-        _, metrics = forward(self.config, self.model, params, batch, dropout_key=dropout_key)
+    def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
+        """Mean loss of a batch, the means of all metrics, and the pass."""
+        trace, metrics = forward(self.config, self.model, params, batch, perturbations=perturbations, **kwargs)
         means = {name: value.mean() for name, value in metrics.items()}
-        return means["loss"], means
+        return means["loss"], (means, trace)
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices."""
@@ -89,40 +110,67 @@ class Trainer:
 
     def step(
         self, state: TrainState, seed: Any, numbers: Numbers, data: Data, index: Int[Array, " B"]
-    ) -> tuple[TrainState, dict[str, Array], Bool[Array, ""]]:
-        """One step: the next state, the metrics before it, and whether all of it is finite."""
-        dropout_key = None
-        if self.config.model.dropout:
-            stream = jax.random.fold_in(jax.random.key(seed), DROPOUT_STREAM)
-            dropout_key = jax.random.fold_in(stream, state.step)
+    ) -> tuple[TrainState, dict[str, Array], dict[str, Array], Bool[Array, ""]]:
+        """One step.
+
+        Returns:
+            The next state; the metrics before it; with `flow.live`, each layer's adjoint profile `[T]` and each
+            parameter's ratio of update to value, else nothing; and whether all of it is finite.
+        """
+        config = self.config
         batch = self.batch(seed, data, index)
-        (loss, metrics), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, batch, dropout_key)
-        updates, opt_state = self._optimizer(numbers).update(grads, state.opt_state, state.params)
+        dropout_key, detach_key = (
+            jax.random.fold_in(_stream(seed, stream), state.step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
+        )
+        probes = None
+        if config.flow.live or needs_adjoints(config.gradient):
+            probes = zero_perturbations(config, batch)
+        (loss, (metrics, trace)), (grads, sent) = jax.value_and_grad(self.loss, argnums=(0, 1), has_aux=True)(
+            state.params,
+            probes,
+            batch,
+            dropout_key=dropout_key if config.model.dropout else None,
+            interventions=interventions(config, detach_key, batch.xs.shape[:2], 1 / batch.xs.shape[0]),
+        )
+        inputs = tuple(layer.inputs for layer in trace.layers)
+        penalty = penalty_gradient(config, state.params, inputs, sent, batch, state.step)
+        if penalty is not None:
+            grads = jax.tree.map(jnp.add, grads, penalty)
+        updates, opt_state = self._optimizer(numbers, seed).update(grads, state.opt_state, state.params)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         finite &= jnp.stack([jnp.isfinite(update).all() for update in jax.tree.leaves(updates)]).all()
         params: Any = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), {**metrics, "grad_norm": grad_norm}, finite
+        metrics["grad_norm"] = grad_norm
+        if config.optimizer.clip_norm is not None:
+            metrics["clipped"] = (grad_norm > numbers["clip_norm"]).astype(grad_norm.dtype)
+        live: dict[str, Array] = {}
+        if config.flow.live:
+            live |= adjoint_profiles(config, batch, sent)
+            ratios = flow.update_ratios(state.params, params)
+            live |= {f"update_ratio/{name}": ratio for name, ratio in by_name(ratios).items()}
+        return TrainState(state.step + 1, params, opt_state), metrics, live, finite
 
     def _run(
         self, state: TrainState, seed: Any, numbers: Numbers, data: Data, indices: Int[Array, "K B"], count: Any
     ) -> Steps:
         # The number of steps is a value, so that calls of any length are one program and give the same bits.
-        def body(carry: tuple[Any, TrainState, dict[str, Array], Array]) -> tuple[Any, ...]:
+        def body(carry: tuple[Any, TrainState, Any, Array]) -> tuple[Any, ...]:
             i, state, history, _ = carry
-            new, metrics, finite = self.step(state, seed, numbers, data, indices[i])
+            new, *told, finite = self.step(state, seed, numbers, data, indices[i])
             state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-            history = {name: history[name].at[i].set(value) for name, value in metrics.items()}
+            history = jax.tree.map(lambda rows, row: rows.at[i].set(row), history, told)
             return i + 1, state, history, finite
 
         def going(carry: tuple[Any, ...]) -> Array:
             return (carry[0] < count) & carry[3]
 
-        shapes = jax.eval_shape(self.step, state, seed, numbers, data, indices[0])[1]
-        history = {name: jnp.zeros(indices.shape[:1], leaf.dtype) for name, leaf in shapes.items()}
+        told = list(jax.eval_shape(self.step, state, seed, numbers, data, indices[0])[1:3])
+        history = jax.tree.map(lambda leaf: jnp.zeros((indices.shape[0], *leaf.shape), leaf.dtype), told)
         start = (jnp.zeros((), jnp.int32), state, history, jnp.ones((), bool))
         _, state, history, finite = jax.lax.while_loop(going, body, start)
-        return Steps(state, history, finite)
+        metrics, live = history
+        return Steps(state, metrics, live, finite)
 
 
 def batch_indices(task: Task, batch_size: int, seed: int) -> Callable[[int, int], np.ndarray]:

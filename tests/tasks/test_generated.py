@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_jax.tasks import TASKS, Adding, CopyMemory, TemporalOrder, split_key
+from gru_jax.errors import UsageError
+from gru_jax.tasks import TASKS, Adding, CopyMemory, DelayedMemory, TemporalOrder, split_key
 
 INDEX = jnp.arange(2000, dtype=jnp.int32)
 
@@ -53,6 +54,23 @@ def test_copy_memory(length, wanted):
     metrics = task.metrics(jnp.asarray(logits), batch)
     np.testing.assert_allclose(metrics["loss"], wanted, atol=6e-6)
     assert task.baseline["loss"] == pytest.approx(wanted, abs=6e-6)
+
+
+def test_delayed_memory():
+    task = DelayedMemory(delay=7, length=20)
+    batch = batch_of(task, index=INDEX[:300])
+    signs = np.asarray(batch.xs)[..., 0]
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    assert abs(signs.mean()) < 0.05
+    np.testing.assert_array_equal(batch.targets, signs[:, :13] > 0)
+    blind = task.metrics(jnp.zeros((300, 20, 1)), batch)
+    np.testing.assert_allclose(blind["loss"], task.baseline["loss"], rtol=1e-5)
+    remembered = jnp.concatenate([jnp.zeros((300, 7)), 50.0 * signs[:, :13]], axis=1)[..., None]
+    metrics = task.metrics(remembered, batch)
+    np.testing.assert_allclose(metrics["loss"], 0.0, atol=1e-6)
+    np.testing.assert_array_equal(metrics["accuracy"], 1.0)
+    with pytest.raises(UsageError, match="length=7: allowed are numbers above delay=7"):
+        DelayedMemory(delay=7, length=7)
 
 
 def test_temporal_order():

@@ -61,7 +61,7 @@ def test_dropout_differs_by_step_and_is_off_in_evaluation():
     trainer = trainer_of(config)
     state, losses, _ = run(trainer, [2])
     batch = trainer.batch(0, {}, jnp.asarray(batch_indices(config.task, 8, 0)(0, 1)[0]))
-    clean = trainer.loss(state.params, batch, None)[0]
+    clean = trainer.loss(state.params, None, batch)[0]
     assert losses[0] != pytest.approx(float(clean), rel=1e-6)
     model = build_model(config)
     evaluate = build_evaluator(config, model)
