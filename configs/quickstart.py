@@ -2,7 +2,7 @@
 
     python -m experiments.train --config configs/quickstart.py
 
-Measured (2 CPU cores, seed 0): test error 0.00062 after 1,150 steps in 22 s; always answering 1 gives 0.167.
+Measured (2 CPU cores, seed 0): test error 0.00062 after 1,150 steps in 24 s; always answering 1 gives 0.167.
 """
 
 from ml_collections import ConfigDict
@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict({"hidden": (64,), "init": {"gate_bias": "chrono"}})
     config.optimizer = ConfigDict({"lr": 4e-3})
     config.train = ConfigDict({"batch_size": 32, "steps": 2000, "eval_steps": 50, "target": 1e-3})
+    config.flow = ConfigDict({"every": 50})
     return config

@@ -4,6 +4,8 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
                                            [--peers linen,haiku,...] [--repeats 9] [--out DIR]
        python -m experiments.bench scaling [--peers ...] [--repeats 5] [--out DIR]
        python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
+       python -m experiments.bench flow    [--sizes T,B,H:T,B,H:...] [--repeats 9] [--out DIR]
+       python -m experiments.bench spectrum [--steps 10000,100000] [--repeats 3] [--out DIR]
 
   unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
@@ -11,6 +13,8 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
            every peer's hidden states are checked against ours
   scaling  the same against T, B and H, each by itself, on log axes
   long     a step over very long sequences, B=1, H=64, last-state loss: time per step and peak memory of the process
+  flow     what the gradient-flow instruments cost, in training steps: of the adding task, at T,B,H
+  spectrum all 64 Lyapunov exponents along very long sequences, B=1, H=64: time per step and peak memory
 
 Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
 Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
@@ -34,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gru_jax
-from experiments import bench_plots, cli, measure
+from experiments import bench_flow, bench_plots, cli, measure
 from experiments.measure import Compiled, Shape
 from experiments.peers import PEERS, Weights, quietly, torch_step
 from gru_jax.cells import GRU
@@ -182,15 +186,23 @@ def parse_shapes(text: str) -> list[Shape]:
     """
     if text in ("table", "grid"):
         return list(TABLE) if text == "table" else grid()
+    return [Shape(*sizes) for sizes in parse_sizes(text, "--shapes", ("T", "B", "D", "H"), "table, grid, or ")]
+
+
+def parse_sizes(text: str, flag: str, names: Sequence[str], others: str = "") -> list[tuple[int, ...]]:
+    """Whole numbers by comma, several such groups by colon.
+
+    Raises:
+        UsageError: anything else.
+    """
     try:
-        shapes = [Shape(*(int(n) for n in part.split(","))) for part in text.split(":")]
-    except (TypeError, ValueError):
-        shapes = []
-    if not shapes or any(n < 1 for shape in shapes for n in shape):
-        raise UsageError(
-            f"--shapes={text}: allowed are table, grid, or whole numbers from 1, T,B,D,H, several joined by ':'"
-        )
-    return shapes
+        groups = [tuple(int(n) for n in part.split(",")) for part in text.split(":")]
+    except ValueError:
+        groups = []
+    if not groups or any(len(group) != len(names) or min(group) < 1 for group in groups):
+        wanted = ",".join(names)
+        raise UsageError(f"{flag}={text}: allowed are {others}whole numbers from 1, {wanted}, several joined by ':'")
+    return groups
 
 
 def whole(flags: Mapping[str, str], name: str, default: int) -> int:
@@ -224,17 +236,22 @@ def compare(shapes: Sequence[Shape], peers: Sequence[str], repeats: int, last: b
     return rows
 
 
-def long_sequences(steps: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """A step with B=1, D=1, H=64 and a last-state loss at each length."""
+def long_step(params: Any, xs: Any) -> Any:
+    """Value and gradient of a last-state loss."""
+    return jax.value_and_grad(lambda p, xs: (gru_jax.unroll(GRU(), p, xs).carry ** 2).mean())(params, xs)
+
+
+def spectrum(params: Any, xs: Any) -> Any:
+    """All Lyapunov exponents, a decomposition every ten steps."""
+    return gru_jax.flow.lyapunov_spectrum(GRU(), params, xs, every=10).exponents
+
+
+def long_sequences(function: Callable[[Any, Any], Any], steps: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """`function(params, xs)` with B=1, D=1, H=64 at each length."""
     rows = []
     params = GRU().init(jax.random.key(0), 1, 64)
     for time in steps:
-        xs = jax.random.normal(jax.random.key(1), (1, time, 1))
-
-        def loss(params: Any, xs: Any) -> jax.Array:
-            return (gru_jax.unroll(GRU(), params, xs).carry ** 2).mean()
-
-        step = measure.compile_step(jax.value_and_grad(loss), params, xs)
+        step = measure.compile_step(function, params, jax.random.normal(jax.random.key(1), (1, time, 1)))
         seconds = float(np.median(measure.interleaved({OURS: step}, repeats)[OURS]))
         rows.append({
             "time": time, "seconds": seconds, "microseconds_per_step": 1e6 * seconds / time,
@@ -252,6 +269,8 @@ def command(argv: Sequence[str]) -> int:
         "unroll": ("shapes", "loss", "peers", "repeats", "out"),
         "scaling": ("peers", "repeats", "out"),
         "long": ("steps", "repeats", "out"),
+        "flow": ("sizes", "repeats", "out"),
+        "spectrum": ("steps", "repeats", "out"),
     }
     if not argv:
         raise UsageError(f"a command is missing; allowed are {', '.join(kinds)}")
@@ -259,7 +278,7 @@ def command(argv: Sequence[str]) -> int:
     check_choice("command", kind, kinds)
     flags, _ = cli.parse(argv[1:], kinds[kind])
     peers, skipped = installed(flags["peers"].split(",") if "peers" in flags else list(PEERS))
-    if skipped and kind != "long":
+    if skipped and "peers" in kinds[kind]:
         print(f"skipped, not installed: {', '.join(skipped)}")
     loss = flags.get("loss", "all")
     check_choice("--loss", loss, LOSSES)
@@ -271,9 +290,13 @@ def command(argv: Sequence[str]) -> int:
     elif kind == "scaling":
         shapes = list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep))
         rows, draw = compare(shapes, peers, whole(flags, "repeats", 5)), bench_plots.scaling
+    elif kind == "flow":
+        sizes = parse_sizes(flags.get("sizes", "1000,32,64:1000,32,128"), "--sizes", ("T", "B", "H"))
+        rows, draw = bench_flow.costs(sizes, whole(flags, "repeats", 9)), bench_flow.draw
     else:
-        lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", "10000,1000000").split(",")]
-        rows, draw = long_sequences(lengths, whole(flags, "repeats", 3)), bench_plots.long
+        function, default = (long_step, "10000,1000000") if kind == "long" else (spectrum, "10000,100000")
+        lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", default).split(",")]
+        rows, draw = long_sequences(function, lengths, whole(flags, "repeats", 3)), bench_plots.long
     out.mkdir(parents=True, exist_ok=True)
     result = {"command": kind, **surroundings(skipped), "rows": rows}
     (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")

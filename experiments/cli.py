@@ -65,8 +65,15 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     Raises:
         UsageError: whatever is wrong with the file or with a key, in one line.
     """
-    values = read_config_file(spec)
-    overrides = overrides or {}
+    return override(read_config_file(spec), overrides or {})
+
+
+def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
+    """The checked config of nested dicts, with overrides by dotted name.
+
+    Raises:
+        UsageError: whatever is wrong with a key, in one line.
+    """
     known = [*flatten(Config().to_dict()), *flatten(values)]
     for key, text in overrides.items():
         _override(values, key, text, overrides, known)

@@ -24,18 +24,15 @@ from typing import Any
 
 import jax
 
-from experiments import cli
-from gru_jax.config import Config, load, plan
+from experiments import cli, stored
+from gru_jax.config import Config
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
-from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.training.checkpoints import BEST, LATEST
 from gru_jax.training.environment import choose_device, precision
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
-from gru_jax.training.rundir import RunDir, read_json
-from gru_jax.training.step import Trainer
 
 
 def run(
@@ -51,23 +48,19 @@ def run(
     """
     check_choice("--split", split, SPLITS)
     check_choice("--checkpoint", checkpoint, (BEST, LATEST))
-    rundir = RunDir(workdir)
-    if not rundir.config.is_file():
-        raise UsageError(f"--workdir={workdir}: not a run directory, it has no config.json")
-    config = _with_data_dir(load(read_json(rundir.config)), data_dir)
+    rundir, config = stored.open_run(workdir)
+    config = _with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise UsageError(f"--split={split}: generated without end; allowed are valid, test")
     device = choose_device(config)
     with precision(config), jax.default_device(device):
         data = jax.device_put(config.task.load(split))
-        model = build_model(config)
-        shapes = jax.eval_shape(Trainer(config, plan(config), model).init, 0, numbers_of(config.optimizer))
-        state, _ = Checkpoints(rundir.checkpoints, device, read_only=True).restore(checkpoint, shapes)
-        metrics = build_evaluator(config, model)(state.params, split, data)
-    stored = None
+        state = stored.restore(rundir, config, device, checkpoint)
+        metrics = build_evaluator(config, build_model(config))(state.params, split, data)
+    recorded = None
     if rundir.summary.exists():
-        stored = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
-    return {"step": int(state.step), "metrics": metrics, "stored": stored}
+        recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
+    return {"step": int(state.step), "metrics": metrics, "stored": recorded}
 
 
 def _with_data_dir(config: Config, data_dir: str | None) -> Config:
@@ -85,11 +78,11 @@ def command(argv: Sequence[str]) -> int:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     split = flags.get("split", "test")
     result = run(flags["workdir"], split, flags.get("checkpoint", BEST), flags.get("data_dir"))
-    stored = result["stored"] or {}
+    recorded = result["stored"] or {}
     for name, value in result["metrics"].items():
         beside = ""
-        if name in stored:
-            beside = "  (equal to the stored one)" if stored[name] == value else f"  (stored: {stored[name]!r})"
+        if name in recorded:
+            beside = "  (equal to the stored one)" if recorded[name] == value else f"  (stored: {recorded[name]!r})"
         print(f"{split} {name} {value!r}{beside}")
     print(f"checkpoint of step {result['step']}")
     return 0

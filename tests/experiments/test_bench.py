@@ -55,6 +55,7 @@ def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_hav
     assert "linen" in printed
 
 
+@pytest.mark.slow
 def test_scaling_and_long_draw_their_pictures(tmp_path, monkeypatch, jax_as_users_have_it):
     base = SMALL
     sweeps = {name: [base, base._replace(**{name: 9})] for name in ("time", "batch", "hidden")}

@@ -61,8 +61,8 @@ def test_overrides_and_arguments():
 def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     arguments = ["--config", "configs/temporal_order.py:20", "--workdir", str(tmp_path / "run")]
-    for key, value in (("train.steps", 6), ("task.test_size", 50), ("task.valid_size", 50), ("model.hidden", "6,4"),
-                       ("model.bidirectional", "true"), ("model.dropout", 0.2), ("train.target", "none")):  # fmt: skip
+    for key, value in (("train.steps", 6), ("task.test_size", 50), ("task.valid_size", 50), ("model.hidden", 6),
+                       ("model.bidirectional", "true"), ("train.target", "none")):  # fmt: skip
         arguments.append(f"--config.{key}={value}")
     assert train.command(arguments) == 0
     printed = capsys.readouterr().out
@@ -70,14 +70,9 @@ def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
     assert f"picture: {tmp_path}/run/plots/gradient_flow.png" in printed
     run = RunDir(tmp_path / "run")
     flow = run.read_flow()
-    assert {
-        "adjoint/layer_0.forward",
-        "adjoint/layer_1.backward",
-        "gates/layer_0.forward/z",
-        "gates/layer_1.backward/r",
-    } <= set(flow)
+    assert {"adjoint/layer_0.forward", "gates/layer_0.forward/z", "gates/layer_0.backward/r"} <= set(flow)
     assert flow["adjoint/layer_0.backward"].shape[1] == 22
-    assert np.isfinite(flow["adjoint/layer_1.forward"][:, 0]).all()
+    assert np.isfinite(flow["adjoint/layer_0.forward"][:, 0]).all()
     summary = json.loads(run.summary.read_text())
     for split, which, key in (("valid", "latest", "final"),):
         result = evaluate.run(run.path, split, which)
@@ -87,21 +82,21 @@ def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
     assert "equal to the stored one" in capsys.readouterr().out
 
 
-def test_evaluate_in_a_process_of_its_own(tmp_path):
+def test_evaluate_in_a_process_of_its_own(tmp_path, undrawn):
     summary = train.run(small(), tmp_path / "run")
     command = [sys.executable, "-m", "experiments.evaluate", "--workdir", str(tmp_path / "run"), "--split", "test"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"test loss {summary['best']['test']['loss']!r}  (equal to the stored one)" in done.stdout
 
 
-def test_run_takes_a_config_dict(tmp_path):
+def test_run_takes_a_config_dict(tmp_path, undrawn):
     config = ConfigDict({"task": {"name": "adding", "length": 6, "valid_size": 8, "test_size": 8},
                          "model": {"hidden": (3,)}, "train": {"steps": 2, "batch_size": 4}})  # fmt: skip
     assert train.run(config, tmp_path / "run")["steps"] == 2
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_precisions_train_and_resume(dtype, tmp_path):
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_precisions_train_and_resume(dtype, tmp_path, undrawn):
     summary = train.run(small(dtype=dtype), tmp_path / "run")
     RunDir(tmp_path / "run").summary.unlink()
     again = train.run(small(dtype=dtype), tmp_path / "run")
@@ -148,7 +143,7 @@ def test_a_gradient_that_is_not_finite_is_traced_back():
     assert where.startswith("the gradient at the state of layer_0, going back, from time step 1 ")
 
 
-def test_another_environment_is_told(tmp_path, capsys):
+def test_another_environment_is_told(tmp_path, capsys, undrawn):
     train.run(small(), tmp_path / "run")
     run = RunDir(tmp_path / "run")
     run.summary.unlink()
