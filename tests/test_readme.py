@@ -1,15 +1,18 @@
-"""The README's Python runs, and its commands are two lines that a machine can take literally."""
+"""The Python in README and docs runs, and README's commands are two lines that a machine can take literally."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-TEXT = (Path(__file__).parent.parent / "README.md").read_text()
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if "```python" in page.read_text()]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.S | re.M)
+def blocks(language, page=ROOT / "README.md"):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
 
 
 def test_python_blocks_run(capsys):
@@ -18,6 +21,20 @@ def test_python_blocks_run(capsys):
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["out"].hs.shape == (8, 200, 64)
     assert "steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_the_docs_runs(page):
+    namespace: dict = {}
+    for block in blocks("python", page):
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
 
 
 def test_two_commands():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gru_jax import flow
 
 ROOT = Path(__file__).parent.parent
 # experiments -> training -> (nn, tasks, flow) -> unroll -> cells -> initializers -> (settings, errors, dtypes)
@@ -52,6 +55,14 @@ def test_imports_run_downward(path):
             assert target == home or parts[0] == "gru_jax", f"{path} imports {name}"
             continue
         assert LEVELS[target] < LEVELS[home], f"{path}: {home} imports {target} ({name})"
+
+
+FREE = {"by_lag", "explosion", "horizon", "log_slope", "to_carry", "to_vector"}  # they read what others measured
+
+
+@pytest.mark.parametrize("name", [n for n in flow.__all__ if inspect.isfunction(getattr(flow, n)) and n not in FREE])
+def test_instruments_say_what_they_cost(name):
+    assert "cost" in getattr(flow, name).__doc__.lower()
 
 
 def test_a_level_for_every_room():
