@@ -6,8 +6,14 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiling is nearly all that tests do, so they ask for little of it, unless XLA_FLAGS is set, as in .ci/run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The same small programs are compiled again and again, in processes that tests start too.
+CACHE = tempfile.TemporaryDirectory(prefix="gru_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(["gru_jax", "experiments"], "beartype.beartype")
 
@@ -20,10 +26,6 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
-
-# The same small programs are compiled again and again.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="gru_jax_tests_"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Times on shared machines vary; compilation makes first examples slow.
 hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, derandomize=True)
@@ -38,6 +40,12 @@ def x64():
 
     with precision(Config(dtype="float64")):
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs without pictures, for tests of anything else: drawing takes half of a small run's time."""
+    monkeypatch.setattr("gru_jax.training.plots.draw", lambda rundir, config: [])
 
 
 @pytest.fixture
