@@ -23,7 +23,7 @@ class DelayedMemory(Generated):
 
     The input is +1 or -1 at each step, and from step `delay` on the output must be the sign shown `delay` steps before,
     so that so many signs are held at any time. The loss is the mean cross-entropy over these steps. The delayed copy
-    of Engelken 2023, arXiv:2312.17306, section 5, with signs rather than real numbers. Chance: ln 2.
+    of Engelken 2023, arXiv:2312.17306, with signs rather than real numbers. Chance: ln 2.
 
     Attributes:
         delay: steps between a sign and its repetition, at least 1.

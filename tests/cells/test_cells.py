@@ -126,8 +126,8 @@ def test_derivatives_by_finite_differences(cell, x64):
 
 
 @pytest.mark.parametrize("cell", ALL, ids=str)
-def test_leading_dimensions_and_vmap(cell):
-    params, xs, h, _ = as_jax(random_problem(cell, 6, 1, 3, 4, "float32", 0))
+def test_leading_dimensions_and_vmap(cell, x64):
+    params, xs, h, _ = as_jax(random_problem(cell, 6, 1, 3, 4, "float64", 0))
     x = xs[:, 0]
     flat = cell.step(params, h, x)
     fold = cell.step(params, jax.tree.map(lambda a: a.reshape(2, 3, 4), h), x.reshape(2, 3, 3))
@@ -137,7 +137,7 @@ def test_leading_dimensions_and_vmap(cell):
         rows = slice(0, 1) if shape == (4,) else slice(None)
         jax.tree.map(
             lambda a, b, shape=shape, rows=rows: np.testing.assert_allclose(
-                a.reshape(-1, 4), b[rows], rtol=1e-5, atol=1e-6
+                a.reshape(-1, 4), b[rows], rtol=1e-12, atol=1e-13
             ),
             got,
             flat,

@@ -127,8 +127,8 @@ def test_lengths_beyond_the_end_mean_the_end():
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_gates_are_those_of_the_steps(cell, reverse):
-    params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, 5, 2, 3, "float32", 0))
+def test_gates_are_those_of_the_steps(cell, reverse, x64):
+    params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, 5, 2, 3, "float64", 0))
     lengths = jnp.array([3, 5])
     gates = flow.gate_values(cell, params, flow.Trajectory(xs, carry, lengths, reverse=reverse))
     assert set(gates) >= {*cell.input_gates}
@@ -137,7 +137,7 @@ def test_gates_are_those_of_the_steps(cell, reverse):
         for t in sorted(range(int(lengths[b])), reverse=reverse):
             state, wanted = cell.step_with_gates(params, state, xs[b, t])
             for name, value in wanted.items():
-                np.testing.assert_allclose(gates[name][b, t], value, rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(gates[name][b, t], value, rtol=1e-12, atol=1e-13)
 
 
 def test_histograms_count_valid_steps_only():
