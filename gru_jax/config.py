@@ -180,6 +180,11 @@ class GradientConfig:
     floss_time: int = setting(100, low=2, high=10**6)
     floss_sequences: int = setting(4, low=1, high=10**5)
 
+    @property
+    def intervenes(self) -> bool:
+        """Whether anything is done in the backward recursion itself."""
+        return self.adjoint_clip is not None or self.truncate is not None or self.detach > 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -336,8 +341,7 @@ def _check_gradient(config: Config) -> None:
         raise UsageError(
             f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
         )
-    intervenes = gradient.adjoint_clip is not None or gradient.truncate is not None or gradient.detach > 0
     try:
-        chosen_method(model.cell, model.method, intervenes=intervenes)
+        chosen_method(model.cell, model.method, intervenes=gradient.intervenes)
     except UsageError as error:
         raise UsageError(f"model.{error}") from error

@@ -33,7 +33,7 @@ from gru_jax.flow.trajectory import (
     walk,
 )
 from gru_jax.unroll.reference import Steps, entering, masked
-from gru_jax.unroll.structure import Name, Partials, partials, parts, run, structure
+from gru_jax.unroll.structure import Name, Partials, partials, parts, run, structure, whole
 
 SQUARINGS = 20
 
@@ -90,8 +90,7 @@ class Jacobians:
             source = facts.source[query]
             q = result(("q", query)) if source is None else moved["carry", source]
             moved["v", call] = product(q, self.kernels[gate], None, q.dtype)
-        after = [result(("carry", part)) for part in range(self.cell.carry_parts)]
-        return tuple(after) if self.cell.carry_parts > 1 else after[0]
+        return whole(self.cell, [result(("carry", part)) for part in range(self.cell.carry_parts)])
 
 
 jax.tree_util.register_dataclass(Jacobians, data_fields=["slopes", "kernels", "valid", "resets"], meta_fields=["cell"])
@@ -148,13 +147,10 @@ def dense_jacobians(
         steps, before = jax.tree.map(lambda a: a[at], (steps, before))
 
     def of_step(step: Steps, before: Carry) -> Array:
-        def advanced(vector: Array) -> Array:
-            return to_vector(transition(cell, params, step)(to_carry(cell, vector)))
-
-        _, push = jax.linearize(advanced, to_vector(before))
+        _, jacobian = linearised(cell, params, step, before)
         batch, size = to_vector(before).shape
         eye = jnp.eye(size, dtype=to_vector(before).dtype)
-        return jax.vmap(push)(jnp.broadcast_to(eye[:, None], (size, batch, size))).transpose(1, 2, 0)
+        return jacobian(jnp.broadcast_to(eye[:, None], (size, batch, size))).transpose(1, 2, 0)
 
     return jax.vmap(of_step)(steps, before).swapaxes(0, 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,13 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gru_jax.cells import Cell
 from gru_jax.config import Config, GradientConfig
 from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.regularizers import flossing_penalty, vanishing_penalty
-from gru_jax.flow.trajectory import Trajectory
 from gru_jax.tasks import Batch
-from gru_jax.training.layers import directions, layer_names, weights_of
+from gru_jax.training.layers import cells_along, layer_names, weights_of
 from gru_jax.unroll import Intervention
 
 
@@ -32,7 +29,7 @@ def interventions(
         weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean.
     """
     gradient = config.gradient
-    if gradient.adjoint_clip is None and not gradient.detach and gradient.truncate is None:
+    if not gradient.intervenes:
         return None
 
     def of_layer(i: int) -> Intervention:
@@ -65,8 +62,8 @@ def penalty_gradient(config: Config, params: Any, inputs: tuple[Array, ...], sen
 
         def omega(params: Any) -> Array:
             terms = [
-                vanishing_penalty(cell, weights, along, carry)
-                for cell, weights, along, carry in _passes(config, params, inputs, sent, batch.lengths)
+                vanishing_penalty(config.model.cell, weights, along, carry)
+                for _, weights, along, carry in cells_along(config, params, inputs, sent, batch.lengths)
             ]
             return gradient.omega * sum(terms[1:], terms[0])
 
@@ -91,8 +88,8 @@ def floss(
 ) -> Float[Array, ""]:
     """The flossing penalty of all layers on these inputs."""
     terms = [
-        flossing_penalty(cell, weights, jax.lax.stop_gradient(along), k=config.gradient.floss)
-        for cell, weights, along, _ in _passes(config, params, inputs, (None,) * len(inputs), lengths)
+        flossing_penalty(config.model.cell, weights, jax.lax.stop_gradient(along), k=config.gradient.floss)
+        for _, weights, along, _ in cells_along(config, params, inputs, (None,) * len(inputs), lengths)
     ]
     return sum(terms[1:], terms[0])
 
@@ -118,14 +115,3 @@ def flossed(config: Config, params: Any, key: PRNGKeyArray) -> Any:
         return optax.apply_updates(params, updates), opt_state
 
     return jax.lax.fori_loop(0, gradient.floss_before, body, (params, optimizer.init(params)))[0]
-
-
-def _passes(
-    config: Config, params: Any, inputs: tuple[Array, ...], sent: Any, lengths: Int[Array, " B"] | None
-) -> Iterator[tuple[Cell, Any, Trajectory, Any]]:
-    """Every cell with its parameters, its trajectory and the adjoint of its carry."""
-    for name, xs, adjoint in zip(layer_names(config), inputs, sent, strict=True):
-        parts = directions(config, name, adjoint)
-        for (_, part, reverse), weights in zip(parts, weights_of(config, params, name), strict=True):
-            carry = part if part is None or len(part) > 1 else part[0]
-            yield config.model.cell, weights, Trajectory(xs, lengths=lengths, reverse=reverse), carry

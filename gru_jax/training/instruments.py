@@ -12,11 +12,10 @@ from jaxtyping import Array
 from gru_jax import flow
 from gru_jax.config import NOISE, Config
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
-from gru_jax.flow.trajectory import Trajectory
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import interventions
-from gru_jax.training.layers import by_name, directions, layer_names, weights_of, zero_perturbations
+from gru_jax.training.layers import by_name, cells_along, zero_perturbations
 from gru_jax.training.step import Data, forward
 
 Readings = dict[str, Array]
@@ -61,13 +60,9 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[[
 def passes(config: Config, model: Functional, params: Any, batch: Batch) -> Iterator[tuple[str, Pass]]:
     """Every cell of the stack with its name, its pass over the batch and the adjoint of the task's loss."""
     sent, trace = adjoints(config, model, params, batch)
-    for name, layer, adjoint in zip(layer_names(config), trace.layers, sent, strict=True):
-        for (of, part, reverse), weights in zip(
-            directions(config, name, adjoint), weights_of(config, params, name), strict=True
-        ):
-            carry = part if len(part) > 1 else part[0]
-            along = Trajectory(layer.inputs, lengths=batch.lengths, reverse=reverse)
-            yield of, Pass(config.model.cell, weights, along, carry)
+    inputs = [layer.inputs for layer in trace.layers]
+    for name, weights, along, carry in cells_along(config, params, inputs, sent, batch.lengths):
+        yield name, Pass(config.model.cell, weights, along, carry)
 
 
 def noise(config: Config, model: Functional, params: Any, batch: Batch) -> Readings:

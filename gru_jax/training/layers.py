@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from gru_jax.config import Config
 from gru_jax.dtypes import carry_dtype
+from gru_jax.flow.trajectory import Trajectory
 from gru_jax.tasks import Batch
+from gru_jax.unroll.structure import whole
 
 DIRECTIONS = ("forward", "backward")
 
@@ -26,6 +29,25 @@ def directions(config: Config, layer: str, states: Any) -> list[tuple[str, Any, 
         return [(layer, states, False)]
     there, back = (jax.tree.map(lambda a, i=i: jnp.split(jnp.asarray(a), 2, axis=-1)[i], states) for i in (0, 1))
     return [(f"{layer}.{DIRECTIONS[0]}", there, False), (f"{layer}.{DIRECTIONS[1]}", back, True)]
+
+
+def cells_along(
+    config: Config, params: Any, inputs: Sequence[Array], sent: Sequence[Any], lengths: Int[Array, " B"] | None
+) -> Iterator[tuple[str, Any, Trajectory, Any]]:
+    """Every cell of the stack: its name, its parameters, its trajectory, and the adjoint of its carry.
+
+    Args:
+        config: the config.
+        params: of the network.
+        inputs: of every layer, `[B, T, D]`.
+        sent: for every layer, every part of the carry's adjoint; None where there is none.
+        lengths: of the sequences.
+    """
+    for layer, xs, adjoint in zip(layer_names(config), inputs, sent, strict=True):
+        by_direction = directions(config, layer, adjoint)
+        for (name, part, reverse), weights in zip(by_direction, weights_of(config, params, layer), strict=True):
+            carry = None if part is None else whole(config.model.cell, part)
+            yield name, weights, Trajectory(xs, lengths=lengths, reverse=reverse), carry
 
 
 def zero_perturbations(config: Config, batch: Batch) -> tuple[Any, ...]:
