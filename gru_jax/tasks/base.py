@@ -13,10 +13,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
+
+ORDER = "order"
+"""Among the arrays of a task of files: which examples of the files a split consists of, if not all in their order."""
 
 
 class Batch(NamedTuple):
@@ -114,11 +118,58 @@ class Generated(Task):
 class FromFiles(Task):
     """A task whose examples are read from files.
 
+    With `folds`, the training examples are divided at random, the same way in every run, into so many folds of equal
+    size: one of them is validated on, the others, and what is left over, are trained on. The validation set of the
+    files has no part in it.
+
     Attributes:
         data_dir: where the files are; if None, `$GRU_JAX_DATA`, else `~/.cache/gru_jax`.
+        folds: number of folds for cross-validation; None for the training and validation sets as they are.
+        fold: the one that is validated on, from 0.
     """
 
     data_dir: str | None = setting(None, kw_only=True)
+    folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
+    fold: int = setting(0, low=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.fold and self.folds is None:
+            raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
+        if self.folds is not None and not self.fold < self.folds <= self.count("train"):
+            raise UsageError(
+                f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
+            )
+
+    @abc.abstractmethod
+    def count(self, split: str) -> int:
+        """Examples in the files of a split."""
+
+    @abc.abstractmethod
+    def read(self, split: str) -> dict[str, np.ndarray]:
+        """The arrays of the files of a split."""
+
+    @abc.abstractmethod
+    def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
+        """The examples with these indices into the arrays."""
+
+    def size(self, split: str) -> int:
+        return self.count(split) if self.folds is None or split == "test" else len(self.order(split))
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        if self.folds is None or split == "test":
+            return self.read(split)
+        return {**self.read("train"), ORDER: self.order(split)}
+
+    def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
+        del key
+        return self.examples(data, data[ORDER][index] if ORDER in data else index)
+
+    def order(self, split: str) -> np.ndarray:
+        """Which examples of the training files make up the training or the validation set, under `folds`."""
+        count, folds = self.count("train"), self.folds or 1
+        order = np.random.default_rng(HELD_OUT_SEED).permutation(count).astype(np.int32)
+        held_out = slice(self.fold * (count // folds), (self.fold + 1) * (count // folds))
+        return order[held_out] if split == "valid" else np.delete(order, held_out)
 
 
 def split_key(split: str, seed: Any) -> PRNGKeyArray:

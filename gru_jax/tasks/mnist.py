@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
@@ -69,10 +69,10 @@ class MNIST(FromFiles):
     def baseline(self) -> Mapping[str, float]:
         return {"accuracy": 1.0 / CLASSES, "loss": math.log(CLASSES)}
 
-    def size(self, split: str) -> int:
+    def count(self, split: str) -> int:
         return SIZES[split]
 
-    def load(self, split: str) -> dict[str, np.ndarray]:
+    def read(self, split: str) -> dict[str, np.ndarray]:
         prefix = "t10k" if split == "test" else "train"
         images = read_idx(locate(FILES[f"{prefix}-images-idx3-ubyte.gz"], self.data_dir)).reshape(-1, PIXELS)
         labels = read_idx(locate(FILES[f"{prefix}-labels-idx1-ubyte.gz"], self.data_dir)).astype(np.int32)
@@ -82,8 +82,7 @@ class MNIST(FromFiles):
             images = images[:, permutation()]
         return {"images": np.ascontiguousarray(images), "labels": labels[part]}
 
-    def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
-        del key
+    def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         xs = data["images"][index].astype(jnp.float32) * (1.0 / 255.0)
         return Batch(xs.reshape(-1, self.time, self.input_size), data["labels"][index])
 
