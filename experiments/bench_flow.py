@@ -19,7 +19,7 @@ from gru_jax.config import FLOW_INSTRUMENTS, Config, load, plan
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.step import Trainer, batch_indices
 
 PLAIN, LIVE = "training step", "training step, live adjoints"
@@ -39,7 +39,7 @@ def config_of(time: int, batch: int, hidden: int) -> Config:
 def training(config: Config) -> Compiled:
     """A few training steps in one call, their recordings brought to the host as in a run."""
     trainer = Trainer(config, plan(config), build_model(config))
-    numbers = numbers_of(config.optimizer)
+    numbers = numbers_of(config)
     state = trainer.init(0, numbers)
     indices = batch_indices(config.task, config.train.batch_size, 0)(0, STEPS)
 
@@ -55,8 +55,8 @@ def instrument(config: Config, name: str) -> Compiled:
     """One instrument on its batch."""
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=(name,)))
     model = build_model(config)
-    measured = build_instruments(config, model, split_key("valid", 0))
-    params = Trainer(config, plan(config), model).init(0, numbers_of(config.optimizer)).params
+    measured = jax.jit(build_instruments(config, model, split_key("valid", 0)))
+    params = Trainer(config, plan(config), model).init(0, numbers_of(config)).params
     return Compiled(lambda: jax.device_get(measured(params, {})))
 
 

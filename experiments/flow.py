@@ -51,7 +51,7 @@ from gru_jax.training.drawing import STYLE
 from gru_jax.training.environment import choose_device, precision
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.recorder import FlowRecorder
 from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer
@@ -78,14 +78,14 @@ def of_run(workdir: str | Path, step: str = LATEST, config: Config | None = None
 def of_init(config: Config) -> tuple[int, Any]:
     """Step 0 and freshly drawn parameters, those that a run of this config starts from."""
     trainer = Trainer(config, plan(config), build_model(config))
-    return 0, trainer.init(config.seed, numbers_of(config.optimizer)).params
+    return 0, trainer.init(config.seed, numbers_of(config)).params
 
 
 def measure(config: Config, step: int, params: Any, out: Path) -> Records:
     """Measure all configured instruments on validation data; the records, as they are in `out/flow.npz`."""
     data = jax.device_put(config.task.load("valid"))
     rundir = RunDir(out)
-    instruments = build_instruments(config, build_model(config), split_key("valid", 0))
+    instruments = jax.jit(build_instruments(config, build_model(config), split_key("valid", 0)))
     recorder = FlowRecorder(config, plan(config), rundir, instruments)
     recorder.record(step, params, data, end=True)
     out.mkdir(parents=True, exist_ok=True)

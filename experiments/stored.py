@@ -11,7 +11,7 @@ from gru_jax.errors import UsageError
 from gru_jax.training.checkpoints import LATEST, Checkpoints
 from gru_jax.training.environment import Device
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.rundir import RunDir, read_json
 from gru_jax.training.step import Trainer, TrainState
 
@@ -34,8 +34,8 @@ def restore(rundir: RunDir, config: Config, device: Device, which: str = LATEST,
     Raises:
         UsageError: there is no such checkpoint.
     """
-    shapes = jax.eval_shape(Trainer(config, plan(config), build_model(config)).init, 0, numbers_of(config.optimizer))
+    shapes = jax.eval_shape(Trainer(config, plan(config), build_model(config)).init, 0, numbers_of(config))
     checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
     if step is not None:
         which = checkpoints.holding(step)
-    return checkpoints.restore(which, shapes, step)[0]
+    return TrainState(**checkpoints.restore(which, shapes._asdict(), step)[0])

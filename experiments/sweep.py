@@ -26,10 +26,11 @@ from gru_jax.training.drawing import BLUE, GREY, ORANGE, STYLE, figure
 from gru_jax.training.environment import choose_device, precision
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.step import Trainer
 
 TASK, ZEROS = "task", "zeros"
+GAIN = "model.init.recurrent_scale"
 SWEPT = ("adjoint", "lyapunov")  # instruments
 MOST = 200  # values of a sweep
 PROFILES = 5  # adjoint profiles that are drawn of them
@@ -82,7 +83,7 @@ def run(config: Config, text: str, source: str, out: Path, form: str) -> Path:
         with precision(own), jax.default_device(choose_device(own)):
             if measure is None or _program(own) != _program(configs[i - 1]):
                 measure = _autonomous(own) if source == ZEROS else _on_task(own)
-            params = Trainer(own, plan(own), build_model(own)).init(own.seed, numbers_of(own.optimizer)).params
+            params = Trainer(own, plan(own), build_model(own)).init(own.seed, numbers_of(own)).params
             rows.append(measure(params))
         print(f"{key}={value}: {_line(rows[-1])}", flush=True)
     names = [name for name in rows[0] if all(name in row for row in rows)]
@@ -91,7 +92,7 @@ def run(config: Config, text: str, source: str, out: Path, form: str) -> Path:
     np.savez_compressed(out / "sweep.npz", key=key, values=np.array(values), **records)  # type: ignore[arg-type]
     with mpl.rc_context(STYLE):
         path = out / f"sweep.{form}"
-        draw(key, values, records, _edge(config, key) if source == ZEROS else None).savefig(path, facecolor="white")
+        draw(key, values, records, edge(config, key) if source == ZEROS else None).savefig(path, facecolor="white")
     return path
 
 
@@ -124,7 +125,7 @@ def _on_task(config: Config) -> Callable[[Any], Readings]:
     if not names:
         raise UsageError(f"--instruments={','.join(config.flow.instruments)}: a sweep takes {listing(SWEPT)}")
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=names))
-    instruments = build_instruments(config, build_model(config), split_key("valid", 0))
+    instruments = jax.jit(build_instruments(config, build_model(config), split_key("valid", 0)))
     data = jax.device_put(config.task.load("valid"))
 
     def measure(params: Any) -> Readings:
@@ -155,12 +156,12 @@ def _autonomous(config: Config) -> Callable[[Any], Readings]:
     return lambda params: jax.device_get(measure(params))
 
 
-def _edge(config: Config, key: str) -> float | None:
-    """Where theory has the edge of stability of the resting cell, if this sweep crosses it."""
+def edge(config: Config, key: str = GAIN) -> float | None:
+    """Where theory has the edge of stability of the resting cell, if a sweep of this key crosses it."""
     model = config.model
     cell = model.cell
     fits = type(cell) is GRU and cell.reset == "after" and cell.activation == "tanh" and not cell.output_gate
-    gaussian = key == "model.init.recurrent_scale" and model.init.recurrent == "fan_in_normal" and not model.init.gates
+    gaussian = key == GAIN and model.init.recurrent == "fan_in_normal" and not model.init.gates
     if not fits or not gaussian or model.init.bias != "zeros":
         return None
     return float(theory.edge_of_stability(0.0))

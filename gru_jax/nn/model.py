@@ -81,19 +81,19 @@ class Functional(NamedTuple):
     """A model as pure functions of a plain dict of parameters.
 
     Attributes:
-        init: `init(key) -> params`, drawn anew.
+        init: `init(key, **kwargs) -> params`, drawn anew; `kwargs` go to `build`.
         apply: `apply(params, xs, **kwargs) -> Trace`.
     """
 
-    init: Callable[[PRNGKeyArray], dict[str, Any]]
+    init: Callable[..., dict[str, Any]]
     apply: Callable[..., Trace]
 
 
-def functional(build: Callable[[nnx.Rngs], SequenceModel]) -> Functional:
-    """Split the model that `build(rngs)` makes into pure functions, once."""
+def functional(build: Callable[..., SequenceModel]) -> Functional:
+    """Split the model that `build(rngs, **kwargs)` makes into pure functions, once."""
 
-    def init(key: PRNGKeyArray) -> dict[str, Any]:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key)), nnx.Param))
+    def init(key: PRNGKeyArray, **kwargs: Any) -> dict[str, Any]:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key), **kwargs), nnx.Param))
 
     shapes = nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0))))
     graph, state = nnx.split(shapes, nnx.Param)

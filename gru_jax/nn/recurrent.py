@@ -170,7 +170,7 @@ class Stack(nnx.Module):
             setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
             input_size = size * (2 if bidirectional else 1)
         self.output_size = input_size
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
 
     @property
     def layers(self) -> tuple[Recurrent | Bidirectional, ...]:
@@ -186,6 +186,7 @@ class Stack(nnx.Module):
         perturbations: tuple[Any, ...] | None = None,
         interventions: tuple[Intervention, ...] | None = None,
         dropout_key: Array | None = None,
+        dropout: Any = None,
     ) -> tuple[LayerTrace, ...]:
         """Run all layers.
 
@@ -195,6 +196,7 @@ class Stack(nnx.Module):
             perturbations: for each layer, added to its states; see `gru_jax.unroll`.
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
             dropout_key: randomness of the dropout; None switches it off.
+            dropout: its probability in place of the stack's own, a traced value if need be.
 
         Returns:
             Each layer's inputs and results, bottom to top.
@@ -202,8 +204,9 @@ class Stack(nnx.Module):
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
             if i and dropout_key is not None:
-                rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout_key, i))
-                xs = self.dropout(xs, deterministic=False, rngs=rngs)
+                keep = 1.0 - jnp.asarray(self.dropout if dropout is None else dropout)
+                kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
+                xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
             perturbation = None if perturbations is None else perturbations[i]
             intervention = NONE if interventions is None else interventions[i]
             out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation, intervention=intervention)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,11 +16,8 @@ from gru_jax.tasks import split_key
 from gru_jax.training.step import Data, forward
 
 
-def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Data], dict[str, float]]:
-    """`evaluate(params, split, data) -> means over the split`, for splits of finite size.
-
-    The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
-    """
+def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, Array]]:
+    """`totals(params, data, key, size) -> sums over a split` of so many examples, by metric; pure."""
     task = config.task
     batch_size = config.train.eval_batch_size or config.train.batch_size
 
@@ -37,13 +34,25 @@ def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Da
         count = (size + batch_size - 1) // batch_size
         return jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums)
 
-    program = jax.jit(totals)
+    return totals
+
+
+def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Data], dict[str, float]]:
+    """`evaluate(params, split, data) -> means over the split`, for splits of finite size.
+
+    The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
+    """
+    task, program = config.task, jax.jit(build_totals(config, model))
 
     def evaluate(params: Any, split: str, data: Data) -> dict[str, float]:
         size = task.size(split)
         if size is None:
             raise ValueError(f"split={split!r}: generated without end; it has no mean")
-        sums = program(params, data, split_key(split, 0), np.int32(size))
-        return {name: float(np.float64(value) / size) for name, value in sorted(sums.items())}
+        return means(program(params, data, split_key(split, 0), np.int32(size)), size)
 
     return evaluate
+
+
+def means(sums: Mapping[str, Any], size: int) -> dict[str, float]:
+    """Means of metrics over a split, from their sums."""
+    return {name: float(np.float64(value) / size) for name, value in sorted(sums.items())}

@@ -250,8 +250,11 @@ def horizons(norms: np.ndarray) -> np.ndarray:
     """The gradient horizon of each row; NaN where it lies beyond the sequence."""
     peak = np.where(np.isfinite(norms), norms, 0.0).max(axis=1, keepdims=True, initial=0.0)
     relative = norms / np.where(peak > 0, peak, 1.0)  # in the range of float32
-    lags = np.asarray(jax.vmap(lambda profile: flow.horizon(profile, HORIZON))(jnp.asarray(relative)))
+    lags = np.asarray(_horizons(jnp.asarray(relative)))
     return np.where(lags < norms.shape[1], lags, np.nan)
+
+
+_horizons = jax.jit(jax.vmap(lambda profile: flow.horizon(profile, HORIZON)))
 
 
 def _names(records: Records, prefix: str) -> list[str]:

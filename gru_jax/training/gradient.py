@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from gru_jax.unroll import Intervention
 
 
 def interventions(
-    config: Config, key: PRNGKeyArray, shape: tuple[int, ...], weight: float = 1.0
+    config: Config, key: PRNGKeyArray, shape: tuple[int, ...], numbers: Mapping[str, Any], weight: float = 1.0
 ) -> tuple[Intervention, ...] | None:
     """What is done in each layer's backward recursion; None for nothing.
 
@@ -26,6 +27,7 @@ def interventions(
         config: the config.
         key: draws the masks.
         shape: of the masks, `[B, T]`.
+        numbers: of the section `gradient`, see `gru_jax.training.numbers`.
         weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean.
     """
     gradient = config.gradient
@@ -33,8 +35,10 @@ def interventions(
         return None
 
     def of_layer(i: int) -> Intervention:
-        mask = jax.random.bernoulli(jax.random.fold_in(key, i), gradient.detach, shape) if gradient.detach else None
-        clip = None if gradient.adjoint_clip is None else weight * gradient.adjoint_clip
+        mask = None
+        if gradient.detach:
+            mask = jax.random.bernoulli(jax.random.fold_in(key, i), numbers["detach"], shape)
+        clip = None if gradient.adjoint_clip is None else weight * numbers["adjoint_clip"]
         return Intervention(clip, mask, gradient.truncate)
 
     return tuple(of_layer(i) for i in range(len(config.model.hidden)))
@@ -45,7 +49,15 @@ def needs_adjoints(gradient: GradientConfig) -> bool:
     return gradient.omega > 0
 
 
-def penalty_gradient(config: Config, params: Any, inputs: tuple[Array, ...], sent: Any, batch: Batch, step: Any) -> Any:
+def penalty_gradient(
+    config: Config,
+    params: Any,
+    inputs: tuple[Array, ...],
+    sent: Any,
+    batch: Batch,
+    step: Any,
+    numbers: Mapping[str, Any],
+) -> Any:
     """The gradient of all penalties, to be added to the loss's; None where there are none.
 
     Args:
@@ -55,6 +67,7 @@ def penalty_gradient(config: Config, params: Any, inputs: tuple[Array, ...], sen
         sent: adjoints of every layer of the batch's loss, where a penalty needs them.
         batch: the batch.
         step: steps done.
+        numbers: of the section `gradient`, see `gru_jax.training.numbers`.
     """
     gradient = config.gradient
     total = None
@@ -65,7 +78,7 @@ def penalty_gradient(config: Config, params: Any, inputs: tuple[Array, ...], sen
                 vanishing_penalty(config.model.cell, weights, along, carry)
                 for _, weights, along, carry in cells_along(config, params, inputs, sent, batch.lengths)
             ]
-            return gradient.omega * sum(terms[1:], terms[0])
+            return numbers["omega"] * sum(terms[1:], terms[0])
 
         total = jax.grad(omega)(params)
     if gradient.floss and gradient.floss_every:
@@ -74,7 +87,7 @@ def penalty_gradient(config: Config, params: Any, inputs: tuple[Array, ...], sen
             count, time = gradient.floss_sequences, gradient.floss_time
             some = tuple(xs[:count, :time] for xs in inputs)
             lengths = None if batch.lengths is None else jnp.minimum(batch.lengths[:count], time)
-            return jax.grad(lambda p: gradient.floss_weight * floss(config, p, some, lengths))(params)
+            return jax.grad(lambda p: numbers["floss_weight"] * floss(config, p, some, lengths))(params)
 
         own = jax.lax.cond(
             step % gradient.floss_every == 0, flossing, lambda params: jax.tree.map(jnp.zeros_like, params), params
@@ -94,12 +107,12 @@ def floss(
     return sum(terms[1:], terms[0])
 
 
-def flossed(config: Config, params: Any, key: PRNGKeyArray) -> Any:
+def flossed(config: Config, params: Any, key: PRNGKeyArray, numbers: Mapping[str, Any]) -> Any:
     """Parameters after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
     gradient = config.gradient
     if not gradient.floss or not gradient.floss_before:
         return params
-    optimizer = optax.adam(gradient.floss_lr)
+    optimizer = optax.adam(numbers["floss_lr"])
     shape = (gradient.floss_sequences, min(gradient.floss_time, config.task.time))
     widths = [weights_of(config, params, name)[0]["W"] for name in layer_names(config)]
     sizes = [next(iter(kernels.values())).shape[0] for kernels in widths]

@@ -18,25 +18,15 @@ from gru_jax.training.environment import Device, peak_memory
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.progress import Progress
 from gru_jax.training.recorder import FlowRecorder
 from gru_jax.training.rundir import RunDir, write_json
-from gru_jax.training.step import Trainer, batch_indices
+from gru_jax.training.standing import Standing, TrainLog
+from gru_jax.training.step import Trainer, TrainState, batch_indices
 
 CALL_SECONDS = 0.5  # aimed at for one call of the compiled program: short enough to show progress
 Splits = dict[str, dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass
-class Standing:
-    """What the host must remember to go on after a kill; stored with every checkpoint."""
-
-    best_step: int = 0
-    best_score: float | None = None
-    stale: int = 0  # validations since the best one
-    seconds: float = 0.0  # spent training, over all processes
-    stopped: str | None = None  # why training ended before its last step
 
 
 class Run:
@@ -55,13 +45,15 @@ class Run:
         model = build_model(config)
         self.trainer = Trainer(config, self.plan, model)
         self.evaluate = build_evaluator(config, model)
-        self.flow = FlowRecorder(config, self.plan, rundir, build_instruments(config, model, split_key("valid", 0)))
+        self.flow = FlowRecorder(
+            config, self.plan, rundir, jax.jit(build_instruments(config, model, split_key("valid", 0)))
+        )
         self.data = {split: jax.device_put(arrays) for split, arrays in splits.items()}
         self.indices = batch_indices(self.task, config.train.batch_size, config.seed)
-        self.numbers = numbers_of(config.optimizer)
+        self.numbers = numbers_of(config)
         self.checkpoints = Checkpoints(rundir.checkpoints, device, config.train.keep)
         self.standing = Standing()
-        self.pending: dict[str, list[np.floating]] = {}
+        self.log = TrainLog(self.plan.log_every)
         self.call_steps = 1
 
     # Start and end
@@ -113,7 +105,8 @@ class Run:
             self.rundir.rewind(-1)
             return False
         shapes = jax.eval_shape(self.trainer.init, self.config.seed, self.numbers)
-        self.state, host = self.checkpoints.restore(LATEST, shapes)
+        state, host = self.checkpoints.restore(LATEST, shapes._asdict())
+        self.state = TrainState(**state)
         self.standing = Standing(**host)
         self.rundir.rewind(self.step)
         self.flow.restore()
@@ -151,15 +144,11 @@ class Run:
                 self._stop_non_finite(indices[finished])
 
     def _note(self, step: int, metrics: dict[str, np.floating], stop: int) -> None:
-        for name, value in metrics.items():
-            self.pending.setdefault(name, []).append(value)
-        if step % self.plan.log_every and step != stop:
-            return
-        means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
-        self.pending.clear()
-        self.progress.update(step, means)
-        clock = {"time": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
-        self.rundir.append_metrics([{"step": step, "split": "train", **means, **clock}])
+        means = self.log.add(step, metrics, last=step == stop)
+        if means is not None:
+            self.progress.update(step, means)
+            clock = {"time": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
+            self.rundir.append_metrics([{"step": step, "split": "train", **means, **clock}])
 
     def _stop_non_finite(self, index: np.ndarray) -> NoReturn:
         """Say where the step after this one fails, on the batch with these indices."""
@@ -194,56 +183,31 @@ class Run:
         metrics = self.evaluate(self.state.params, "valid", self.data["valid"])
         if not np.isfinite(list(metrics.values())).all():
             self._stop_invalid()
-        name, direction = self.task.goal
-        score, best = metrics[name], self.standing.best_score
-        better = best is None or (score < best if direction == "min" else score > best)
-        if better:
-            self.standing.best_step, self.standing.best_score, self.standing.stale = self.step, score, 0
-        else:
-            self.standing.stale += 1
+        better = self.standing.judge(self.config, self.step, metrics)
         self.progress.update(self.step, {f"valid_{k}": v for k, v in metrics.items()})
-        self._check_stop(score, direction)
         if self.step == 0:
             self.flow.record(0, self.state.params, self.data["valid"])
         self.rundir.append_metrics([{"step": self.step, "split": "valid", **metrics, "time": round(time.time(), 3)}])
         self.flow.write()
         host = dataclasses.asdict(self.standing)
         if better:
-            self.checkpoints.save(BEST, self.state, host)
-        self.checkpoints.save(LATEST, self.state, host)
-
-    def _check_stop(self, score: float, direction: str) -> None:
-        train = self.config.train
-        if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
-            self.standing.stopped = f"reached the target {train.target:g}"
-        elif train.patience is not None and self.standing.stale >= train.patience:
-            self.standing.stopped = f"no improvement in {train.patience} validations"
+            self.checkpoints.save(BEST, self.step, self.state._asdict(), host)
+        self.checkpoints.save(LATEST, self.step, self.state._asdict(), host)
 
     def _summarise(self) -> dict[str, Any]:
         last, steps = self.state, self.step
         final = {split: self.evaluate(last.params, split, self.data[split]) for split in SPLITS[1:]}
-        best_state, _ = self.checkpoints.restore(BEST, last)
-        best_step = int(best_state.step)
-        best = final
+        best_step, best = self.standing.best_step, final
         if best_step != steps:
-            best = {split: self.evaluate(best_state.params, split, self.data[split]) for split in SPLITS[1:]}
+            params = self.checkpoints.restore(BEST, last._asdict())[0]["params"]
+            best = {split: self.evaluate(params, split, self.data[split]) for split in SPLITS[1:]}
         lines = {best_step: best["test"], steps: final["test"]}
         self.rundir.append_metrics(
             [{"step": s, "split": "test", **m, "time": round(time.time(), 3)} for s, m in sorted(lines.items())]
         )
         plots.draw(self.rundir, self.config)
-        return {
-            "goal": list(self.task.goal),
-            "baseline": dict(self.task.baseline),
-            "final": {"step": steps, **final},
-            "best": {"step": best_step, **best},
-            "steps": steps,
-            "stopped": self.standing.stopped,
-            "seconds": round(self.standing.seconds, 3),
-            "steps_per_second": round(steps / max(self.standing.seconds, 1e-9), 3),
-            "parameters": self.parameters,
-            **peak_memory(self.device),
-        }
+        summary = self.standing.summary(self.config, steps, final, best, self.parameters)
+        return {**summary, **peak_memory(self.device)}
 
 
 def load_splits(config: Config) -> Splits:

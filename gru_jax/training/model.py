@@ -6,6 +6,7 @@ from flax import nnx
 
 from gru_jax.config import Config
 from gru_jax.dtypes import carry_dtype
+from gru_jax.initializers import Scheme
 from gru_jax.nn import Functional, SequenceModel, functional
 
 
@@ -13,7 +14,7 @@ def build_model(config: Config) -> Functional:
     """Split the configured network into `init` and `apply`."""
     model, task = config.model, config.task
 
-    def build(rngs: nnx.Rngs) -> SequenceModel:
+    def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
         return SequenceModel(
             model.cell,
             task.input_size,
@@ -22,7 +23,7 @@ def build_model(config: Config) -> Functional:
             readout=model.readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
-            scheme=model.init,
+            scheme=scheme,
             method=model.method,
             chunk=model.chunk,
             keep=model.keep,

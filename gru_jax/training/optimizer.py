@@ -11,17 +11,9 @@ import optax
 
 from gru_jax.config import OptimizerConfig
 
-Numbers = Mapping[str, Any]
-"""Values of the optimiser's settings by name: Python numbers or traced scalars."""
-
-NUMBERS = (
-    "lr", "final", "clip_norm", "clip_value", "l1", "l2", "weight_decay", "momentum", "b1", "b2", "eps", "decay",
-    "noise", "noise_decay",
-)  # fmt: skip
-
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
-RULES: dict[str, Callable[[Numbers, bool], optax.GradientTransformation]] = {
+RULES: dict[str, Callable[[Mapping[str, Any], bool], optax.GradientTransformation]] = {
     "adam": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
     "adamw": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
     "sgd": lambda n, nesterov: optax.identity(),
@@ -30,11 +22,6 @@ RULES: dict[str, Callable[[Numbers, bool], optax.GradientTransformation]] = {
     "adagrad": lambda n, nesterov: optax.scale_by_rss(eps=n["eps"]),
     "lion": lambda n, nesterov: optax.scale_by_lion(n["b1"], n["b2"]),
 }
-
-
-def numbers_of(config: OptimizerConfig) -> dict[str, float]:
-    """The settings that go into the compiled program as values, so that changing one compiles nothing."""
-    return {name: getattr(config, name) for name in NUMBERS if getattr(config, name) is not None}
 
 
 def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any) -> optax.Schedule:
@@ -46,21 +33,21 @@ def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any)
     elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(1.0, rest, alpha=final)
     else:
-        main = lambda count: final ** (jnp.asarray(count, jnp.float32) / rest)  # noqa: E731
+        main = lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest)  # noqa: E731
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
 
 
 def build_optimizer(
-    config: OptimizerConfig, steps: int, warmup: int, numbers: Numbers, seed: Any = 0
+    config: OptimizerConfig, steps: int, warmup: int, numbers: Mapping[str, Any], seed: Any = 0
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
 
     Args:
         config: decides which parts there are (names, which clipping, which penalties), never a value.
         steps, warmup: lengths of the training and of the warm-up.
-        numbers: the values, see `numbers_of`; they may be traced.
+        numbers: the values, see `gru_jax.training.numbers`; they may be traced.
         seed: of the noise on gradients.
     """
     shape = schedule_shape(config, steps, warmup, numbers["final"])
@@ -94,7 +81,7 @@ def kernels(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _noise(numbers: Numbers, key: Any) -> optax.GradientTransformation:
+def _noise(numbers: Mapping[str, Any], key: Any) -> optax.GradientTransformation:
     """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
     inner = optax.add_noise(numbers["noise"], numbers["noise_decay"], key)
 

@@ -15,7 +15,7 @@ from gru_jax.flow.instruments import Options
 from gru_jax.training.rundir import FLOW_AXES, LIVE, LIVE_STEP, RunDir
 from gru_jax.training.step import Data
 
-Measure = Callable[[Any, Data], Mapping[str, Any]]
+Measure = Callable[[Any, Any], Mapping[str, Any]]
 
 
 class FlowRecorder:
@@ -37,7 +37,7 @@ class FlowRecorder:
         """Take up what an earlier process recorded."""
         self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
 
-    def record(self, step: int, params: Any, data: Data, *, end: bool = False) -> None:
+    def record(self, step: int, params: Any, data: Data | None, *, end: bool = False) -> None:
         """Measure after `step` steps, if a recording is due there, as it is at the end, and not yet made."""
         every, made = self.plan.flow_every, self.readings.get("step", [])
         if not every or (step % every and not end) or (made and made[-1] == step):
@@ -57,7 +57,7 @@ class FlowRecorder:
     def write(self) -> None:
         """Replace the run's file, if there is anything to tell."""
         if self.readings:
-            arrays = {name: np.stack(values) for name, values in self.readings.items()}
+            arrays = {name: np.stack(values) for name, values in self.readings.items() if values}
             self.rundir.write_flow({**arrays, **dict(zip(FLOW_AXES, self._axes(), strict=True))})
 
     def overhead(self, training_seconds: float) -> str:

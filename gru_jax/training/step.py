@@ -17,7 +17,8 @@ from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch, Task, split_key
 from gru_jax.training.gradient import flossed, interventions, needs_adjoints, penalty_gradient
 from gru_jax.training.layers import by_name, directions, layer_names, zero_perturbations
-from gru_jax.training.optimizer import Numbers, build_optimizer
+from gru_jax.training.numbers import Numbers, with_numbers
+from gru_jax.training.optimizer import build_optimizer
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
 INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
@@ -49,9 +50,9 @@ class Steps(NamedTuple):
     """
 
     state: TrainState
-    metrics: dict[str, Array]
-    live: dict[str, Array]
-    finite: Bool[Array, ""]
+    metrics: dict[str, Any]
+    live: dict[str, Any]
+    finite: Any
 
 
 def forward(
@@ -88,14 +89,15 @@ class Trainer:
     def __init__(self, config: Config, plan: Plan, model: Functional) -> None:
         self.config, self.plan, self.model = config, plan, model
         self.init = jax.jit(self._init)
-        self.run = jax.jit(self._run, donate_argnums=0)
+        self.run = jax.jit(self.steps, donate_argnums=0)
 
     def _optimizer(self, numbers: Numbers, seed: Any) -> optax.GradientTransformation:
-        return build_optimizer(self.config.optimizer, self.plan.steps, self.plan.warmup, numbers, seed)
+        return build_optimizer(self.config.optimizer, self.plan.steps, self.plan.warmup, numbers["optimizer"], seed)
 
     def _init(self, seed: Any, numbers: Numbers) -> TrainState:
-        params = self.model.init(_stream(seed, INIT_STREAM))
-        params = flossed(self.config, params, _stream(seed, FLOSS_STREAM))
+        scheme = with_numbers(self.config.model.init, numbers["model.init"])
+        params = self.model.init(_stream(seed, INIT_STREAM), scheme=scheme)
+        params = flossed(self.config, params, _stream(seed, FLOSS_STREAM), numbers["gradient"])
         return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer(numbers, seed).init(params))
 
     def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
@@ -130,10 +132,13 @@ class Trainer:
             probes,
             batch,
             dropout_key=dropout_key if config.model.dropout else None,
-            interventions=interventions(config, detach_key, batch.xs.shape[:2], 1 / batch.xs.shape[0]),
+            dropout=numbers["model"]["dropout"],
+            interventions=interventions(
+                config, detach_key, batch.xs.shape[:2], numbers["gradient"], 1 / batch.xs.shape[0]
+            ),
         )
         inputs = tuple(layer.inputs for layer in trace.layers)
-        penalty = penalty_gradient(config, state.params, inputs, sent, batch, state.step)
+        penalty = penalty_gradient(config, state.params, inputs, sent, batch, state.step, numbers["gradient"])
         if penalty is not None:
             grads = jax.tree.map(jnp.add, grads, penalty)
         updates, opt_state = self._optimizer(numbers, seed).update(grads, state.opt_state, state.params)
@@ -143,7 +148,7 @@ class Trainer:
         params: Any = optax.apply_updates(state.params, updates)
         metrics["grad_norm"] = grad_norm
         if config.optimizer.clip_norm is not None:
-            metrics["clipped"] = (grad_norm > numbers["clip_norm"]).astype(grad_norm.dtype)
+            metrics["clipped"] = (grad_norm > numbers["optimizer"]["clip_norm"]).astype(grad_norm.dtype)
         live: dict[str, Array] = {}
         if config.flow.live:
             live |= adjoint_profiles(config, batch, sent)
@@ -151,7 +156,7 @@ class Trainer:
             live |= {f"update_ratio/{name}": ratio for name, ratio in by_name(ratios).items()}
         return TrainState(state.step + 1, params, opt_state), metrics, live, finite
 
-    def _run(
+    def steps(
         self, state: TrainState, seed: Any, numbers: Numbers, data: Data, indices: Int[Array, "K B"], count: Any
     ) -> Steps:
         # The number of steps is a value, so that calls of any length are one program and give the same bits.

@@ -139,7 +139,7 @@ def test_sweep_over_sizes(config, tmp_path):
 )
 def test_the_edge_of_theory_is_that_of_the_cell(cell, edge):
     config = small(model={"cell": cell, "init": {"recurrent": "fan_in_normal"}})
-    assert sweep._edge(config, "model.init.recurrent_scale") == edge
+    assert sweep.edge(config, "model.init.recurrent_scale") == edge
 
 
 def test_sweep_of_the_resting_cell_crosses_the_edge_of_theory(config, tmp_path):

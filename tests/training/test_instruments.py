@@ -15,7 +15,7 @@ from gru_jax.tasks import split_key
 from gru_jax.training.gradient import floss
 from gru_jax.training.instruments import adjoints, build_instruments, passes
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer, batch_indices
 from tests.training.small import small
@@ -25,13 +25,13 @@ def started(config):
     """The trainer of a config, its first state and its first batch."""
     trainer = Trainer(config, plan(config), build_model(config))
     index = batch_indices(config.task, config.train.batch_size, 0)(0, 1)[0]
-    return trainer, trainer.init(0, numbers_of(config.optimizer)), trainer.batch(0, {}, jnp.asarray(index))
+    return trainer, trainer.init(0, numbers_of(config)), trainer.batch(0, {}, jnp.asarray(index))
 
 
 def one_step(config):
     trainer, state, _ = started(config)
     index = batch_indices(config.task, config.train.batch_size, 0)(0, 1)[0]
-    return jax.jit(trainer.step)(state, 0, numbers_of(config.optimizer), {}, jnp.asarray(index))
+    return jax.jit(trainer.step)(state, 0, numbers_of(config), {}, jnp.asarray(index))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def one_step(config):
 def test_every_instrument_reads_every_layer(model, layers):
     config = small(model=model, flow={"instruments": FLOW_INSTRUMENTS, "exponents": 3})
     trainer, state, _ = started(config)
-    measure = build_instruments(config, trainer.model, split_key("valid", 0))
+    measure = jax.jit(build_instruments(config, trainer.model, split_key("valid", 0)))
     readings = measure(state.params, {})
     cell = config.model.cell
     for layer in layers:
@@ -134,7 +134,7 @@ def test_noise_has_the_variance_that_is_asked_for_and_hangs_on_the_seed():
     difference = np.concatenate([np.ravel(d) for d in jax.tree.leaves(jax.tree.map(jnp.subtract, a, b))])
     assert 0.35 < difference.std() < 0.65
     trainer, _, _ = started(noisy)
-    keys = [trainer.init(seed, numbers_of(noisy.optimizer)).opt_state for seed in (0, 1)]
+    keys = [trainer.init(seed, numbers_of(noisy)).opt_state for seed in (0, 1)]
     assert any(not np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, keys), strict=True))
 
 

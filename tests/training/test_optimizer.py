@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from gru_jax.config import OPTIMIZERS, OptimizerConfig
-from gru_jax.training.optimizer import build_optimizer, numbers_of, schedule_shape
+from gru_jax.training.numbers import floats
+from gru_jax.training.optimizer import build_optimizer, schedule_shape
 
 pytestmark = pytest.mark.usefixtures("x64")  # float32 would show the rounding of 1 - b2, not mistakes
 PARAMS = {"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.5, -0.5, 2.0])}
@@ -26,7 +27,7 @@ def trajectory(config, steps=5, total=100, warmup=0):
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    numbers = numbers_of(config)
+    numbers = floats(config)
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = build_optimizer(config, total, warmup, numbers).init(params)
     for _ in range(steps):
@@ -117,6 +118,6 @@ def test_changing_a_number_compiles_nothing():
         return build_optimizer(config, 10, 0, numbers).update(params, state, params)
 
     for lr in (1e-4, 1e-3, 1e-2):
-        numbers = numbers_of(OptimizerConfig(lr=lr, weight_decay=0.0))
+        numbers = floats(OptimizerConfig(lr=lr, weight_decay=0.0))
         advance(numbers, PARAMS, build_optimizer(config, 10, 0, numbers).init(PARAMS))
     assert len(compiled) == 1

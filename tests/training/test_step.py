@@ -11,7 +11,7 @@ from gru_jax.config import plan
 from gru_jax.tasks import MNIST, Adding
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.model import build_model
-from gru_jax.training.optimizer import numbers_of
+from gru_jax.training.numbers import numbers_of
 from gru_jax.training.step import Trainer, batch_indices, forward
 from tests.training.small import small
 
@@ -22,7 +22,7 @@ def trainer_of(config):
 
 def run(trainer, calls, seed=0, numbers=None, rows=5):
     config = trainer.config
-    numbers = numbers or numbers_of(config.optimizer)
+    numbers = numbers or numbers_of(config)
     indices = batch_indices(config.task, config.train.batch_size, seed)
     state, history = trainer.init(seed, numbers), []
     for count in calls:
@@ -47,7 +47,7 @@ def test_learning_rate_and_seed_are_values():
     trainer = trainer_of(small())
     results = []
     for lr, seed in ((0.1, 0), (0.01, 0), (0.1, 1)):
-        numbers = numbers_of(small(optimizer={"lr": lr}).optimizer)
+        numbers = numbers_of(small(optimizer={"lr": lr}))
         results.append(run(trainer, [3], seed=seed, numbers=numbers)[1])
     assert trainer.run._cache_size() == 1
     assert trainer.init._cache_size() == 1
@@ -83,7 +83,7 @@ def test_evaluation_is_the_mean_over_the_split():
 
 def test_epochs_read_every_example_once():
     class Tiny(MNIST):
-        def size(self, split):
+        def count(self, split):
             return 10
 
     indices = batch_indices(Tiny(), 3, seed=0)
@@ -103,7 +103,7 @@ def test_generated_examples_are_numbered_on():
 
 def test_a_step_that_is_not_finite_changes_nothing():
     trainer = trainer_of(small())
-    numbers = numbers_of(small().optimizer)
+    numbers = numbers_of(small())
     state, _, _ = run(trainer, [2])
     poisoned = state._replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
     kept = jax.tree.map(np.asarray, poisoned)
