@@ -17,21 +17,30 @@ class Progress:
     Args:
         total: steps of the run.
         done: steps done before.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        self.total, self.step = total, done
+    def __init__(self, total: int, done: int = 0, unit: str = "step") -> None:
+        self.total, self.step, self.unit = total, done, unit
         self._first, self._start = done, time.monotonic()
         self._last_line = self._start
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, float | int] = {}
         on_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) if on_terminal else None
+        self._bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True) if on_terminal else None
 
     def rate(self) -> float:
         """Steps per second of this process so far."""
         return (self.step - self._first) / max(time.monotonic() - self._start, 1e-9)
 
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    def skip(self, steps: int) -> None:
+        """Count steps that an earlier process did."""
+        self._first += steps
+        self.step += steps
+        if self._bar is not None:
+            self._bar.initial += steps
+            self._bar.update(steps)
+
+    def update(self, step: int, metrics: Mapping[str, float | int]) -> None:
         """Tell how far training is, and metrics that are new."""
         self._metrics.update(metrics)
         if self._bar is not None:
@@ -44,7 +53,9 @@ class Progress:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             numbers = "  ".join(f"{k} {v:.4g}" for k, v in self._metrics.items())
-            print(f"step {step}/{self.total}  {self.rate():.1f} steps/s  {numbers}", flush=True)
+            rate = self.rate()
+            left = f"  {(self.total - step) / rate:.0f} s left" if rate else ""
+            print(f"{self.unit} {step}/{self.total}  {rate:.1f} {self.unit}s/s{left}  {numbers}", flush=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
