@@ -24,39 +24,48 @@ EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
 
 
 def parse(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split arguments into the named flags and the overrides `--config.a.b=value`.
+    """The named flags, and the overrides `--config.a.b=value`; see `parse_all`."""
+    values, keyed = parse_all(argv, flags, ("config",) if "config" in flags else ())
+    return values, keyed.get("config", {})
+
+
+def parse_all(
+    argv: Sequence[str], flags: Sequence[str], prefixes: Sequence[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Split arguments into the named flags and, by prefix, the values by key `--prefix.a.b=value`.
 
     Args:
         argv: arguments, as `--name=value` or `--name value`.
-        flags: names that are allowed; overrides are if `config` is.
+        flags: names that are allowed.
+        prefixes: of keys that are allowed.
 
     Raises:
         UsageError: a stray, unknown, repeated or empty argument.
     """
     values: dict[str, str] = {}
-    overrides: dict[str, str] = {}
+    keyed: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
+    allowed = listing([f"--{flag}" for flag in flags] + [f"--{prefix}.KEY=VALUE" for prefix in prefixes])
     waiting = list(argv)
     while waiting:
         argument = waiting.pop(0)
         if not argument.startswith("--"):
             hint = f"; did you mean '--{argument}'?" if "=" in argument else ""
-            raise UsageError(f"{argument!r}: stray argument; allowed are {_flag_list(flags)}{hint}")
+            raise UsageError(f"{argument!r}: stray argument; allowed are {allowed}{hint}")
         name, equals, value = argument[2:].partition("=")
         if not equals:
             if not waiting or waiting[0].startswith("--"):
                 raise UsageError(f"--{name}: a value is needed, --{name}=VALUE")
             value = waiting.pop(0)
-        is_override = name.startswith("config.") and "config" in flags
-        if name not in flags and not is_override:
-            raise UsageError(f"--{name}: no such flag; allowed are {_flag_list(flags)}{closest(name, flags)}")
+        prefix, dot, key = name.partition(".")
+        if name not in flags and not (dot and prefix in prefixes):
+            raise UsageError(f"--{name}: no such flag; allowed are {allowed}{closest(name, flags)}")
         if not value:
             raise UsageError(f"--{name}=: a value is needed")
-        target = overrides if is_override else values
-        key = name.removeprefix("config.") if is_override else name
+        target, key = (values, name) if name in flags else (keyed[prefix], key)
         if key in target:
             raise UsageError(f"--{name}={value}: given twice")
         target[key] = value
-    return values, overrides
+    return values, keyed
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
@@ -175,11 +184,6 @@ def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[st
     both = {".".join([*sections, name]) for name in (last, twin)}
     if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
         where.pop(twin, None)
-
-
-def _flag_list(flags: Sequence[str]) -> str:
-    extra = ["--config.KEY=VALUE"] if "config" in flags else []
-    return listing([f"--{flag}" for flag in flags] + extra)
 
 
 def _import(path: Path) -> Any:

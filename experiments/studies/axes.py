@@ -1,0 +1,281 @@
+"""What a study varies: axes, their grammar, and the members they span."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import qmc
+
+from gru_jax.errors import UsageError, check_choice, closest
+
+GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
+GRID, RANDOM, SOBOL = "grid", "random", "sobol"
+METHODS = (GRID, RANDOM, SOBOL)
+REPEATS = ("seed", "task.fold")  # sampled members are repeated over all their values
+MOST = 100_000  # values of an axis, and members
+_SPAN = re.compile(r"(log|lin)\(([^,()]+),([^,()]+)(?:,([^,()]+))?\)")
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
+
+
+class Value(NamedTuple):
+    """One value of an axis: how it is called, and the settings it stands for, as typed."""
+
+    label: str
+    settings: Mapping[str, str]
+
+
+class Axis(NamedTuple):
+    """Something that varies.
+
+    Attributes:
+        name: the key of a setting, or a name for values that stand for several.
+        values: in order; empty for a continuous axis.
+        span: scale (log or lin), low and high of a continuous axis, from which samples are drawn.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    span: tuple[str, float, float] | None = None
+
+    def at(self, u: float) -> Value:
+        """The value at a fraction of the way, 0 up to below 1."""
+        if self.span is None:
+            return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+        scale, low, high = self.span
+        number = low + u * (high - low) if scale == "lin" else math.exp(math.log(low) + u * math.log(high / low))
+        text = f"{number:.6g}"
+        return Value(text, {self.name: text})
+
+
+class Member(NamedTuple):
+    """A point of a study: the label of its value on every axis that it has, and its settings."""
+
+    labels: dict[str, str]
+    settings: dict[str, str]
+
+
+def parse(name: str, given: Any) -> Axis:
+    """An axis from what a user wrote: a text in the grammar, a list of values, or named sets of settings.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if isinstance(given, Mapping):
+        if not given or not all(isinstance(settings, Mapping) for settings in given.values()):
+            raise UsageError(
+                f"axes.{name}: a name for each value is needed, and its settings, e.g. {{'a': {{KEY: 1}}}}"
+            )
+        values = [Value(str(k), {key: _text(v) for key, v in settings.items()}) for k, settings in given.items()]
+        return Axis(name, tuple(values))
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        texts = [_text(item) for item in given]
+    else:
+        texts = _texts(name, _text(given).strip())
+        if isinstance(texts, tuple):
+            return Axis(name, (), texts)
+    if not texts or len(texts) > MOST or any(not text for text in texts):
+        raise _wrong(name, given)
+    doubled = [text for i, text in enumerate(texts) if text in texts[:i]]
+    if doubled:
+        raise UsageError(f"axes.{name}={given}: {doubled[0]} is there twice")
+    return Axis(name, tuple(Value(text, {name: text}) for text in texts))
+
+
+def together(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
+    """The axes with those of these names made one, that goes through their values side by side.
+
+    Raises:
+        UsageError: there is no such axis, or their lengths differ.
+    """
+    by_name = {axis.name: axis for axis in axes}
+    for name in names:
+        check_choice("zip", name, by_name)
+    joined = [by_name[name] for name in names]
+    lengths = {axis.name: len(axis.values) for axis in joined}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        raise UsageError(f"zip={','.join(names)}: allowed are axes of one length, these have {lengths}")
+    values = tuple(
+        Value(" & ".join(v.label for v in of), {k: s for v in of for k, s in v.settings.items()})
+        for of in zip(*(axis.values for axis in joined), strict=True)
+    )
+    one = Axis(" & ".join(names), values)
+    first = min(i for i, axis in enumerate(axes) if axis.name in names)
+    rest = [axis for axis in axes if axis.name not in names]
+    return [*rest[:first], one, *rest[first:]]
+
+
+def members(
+    axes: Sequence[Axis],
+    base: Mapping[str, Any],
+    where: Mapping[str, str],
+    method: str = GRID,
+    count: int = 0,
+    seed: int = 0,
+) -> list[Member]:
+    """The members that axes span.
+
+    Args:
+        axes: what varies. An axis whose condition does not hold for a member is not there for it.
+        base: settings of the base config by dotted name, which conditions may refer to.
+        where: by axis, a condition on the settings of axes before it and of the base; under `"*"` one that members
+            must fulfil.
+        method: `"grid"`, or `"random"` or `"sobol"` samples, of which there are `count`, repeated over seeds and folds.
+        count, seed: of the samples.
+
+    Raises:
+        UsageError: an axis or a condition is not usable.
+    """
+    check_choice("sampling.method", method, METHODS)
+    names = [axis.name for axis in axes]
+    base = {**dict.fromkeys(names), **base}  # an axis that a member does not have is None
+    for name in where:
+        if name != "*":
+            check_choice("where", name, names)
+    sampled = [axis for axis in axes if method != GRID and axis.name not in REPEATS]
+    for axis in axes:
+        if axis.span is not None and axis not in sampled:
+            raise UsageError(f"axes.{axis.name}: without a count there is no grid; allowed are {GRAMMAR}")
+    found: dict[tuple[tuple[str, str], ...], Member] = {}
+    points = _points(method, len(sampled), count, seed) if sampled else np.zeros((1, 0))
+    for point in points:
+        chosen = dict(zip((axis.name for axis in sampled), point, strict=True))
+        grown = [Member({}, {})]
+        for axis in axes:
+            values = [axis.at(chosen[axis.name])] if axis.name in chosen else list(axis.values)
+            grown = [new for member in grown for new in _extended(member, axis.name, values, base, where)]
+            if len(grown) > MOST:
+                raise UsageError(f"axes: they span more than {MOST} members")
+        for member in grown:
+            if "*" not in where or holds(where["*"], {**base, **member.labels, **member.settings}):
+                found.setdefault(tuple(sorted(member.settings.items())), member)
+    return list(found.values())
+
+
+def holds(condition: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a condition holds: comparisons of settings with values, joined by and, or, not.
+
+    Raises:
+        UsageError: it is none, or names a setting that there is not.
+    """
+    try:
+        return bool(_evaluate(ast.parse(condition.strip(), mode="eval").body, condition, settings))
+    except (SyntaxError, TypeError, ValueError, KeyError) as error:
+        if isinstance(error, UsageError):
+            raise
+        example = "model.init.gate_bias == 'chrono' and optimizer.lr < 0.01"
+        raise UsageError(f"where={condition!r}: no condition ({error}); allowed are such as {example}") from error
+
+
+def _extended(
+    member: Member, name: str, values: Sequence[Value], base: Mapping[str, Any], where: Mapping[str, str]
+) -> list[Member]:
+    if name in where and not holds(where[name], {**base, **member.labels, **member.settings}):
+        return [member]
+    return [Member({**member.labels, name: v.label}, {**member.settings, **v.settings}) for v in values]
+
+
+def _points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
+    if not 1 <= count <= MOST:
+        raise UsageError(f"sampling.count={count}: allowed are 1 to {MOST}")
+    if method == RANDOM:
+        return np.random.default_rng(seed).random((count, dimensions))
+    sobol: Any = qmc.Sobol  # its seed is called rng in newer versions, which still take it
+    return sobol(dimensions, seed=seed).random_base2(math.ceil(math.log2(count)))[:count]
+
+
+def _texts(name: str, text: str) -> list[str] | tuple[str, float, float]:
+    span = _SPAN.fullmatch(text)
+    if span is None and text.count(":") == 2:
+        span = _SPAN.fullmatch("lin({},{},{})".format(*text.split(":")))
+    if span is not None:
+        return _span(name, text, *span.groups())
+    items = text.split("|") if "|" in text else text.split(",")
+    ranges = [(item.strip(), _RANGE.fullmatch(item.strip())) for item in items]
+    texts: list[str] = []
+    for item, found in ranges:
+        if found is None:
+            texts.append(item)
+            continue
+        low, high, step = int(found[1]), int(found[2]), int(found[3] or 1)
+        if step < 1 or not 0 <= (high - low) // step < MOST:
+            raise _wrong(name, text)
+        texts += [str(number) for number in range(low, high + 1, step)]
+    return texts
+
+
+def _span(name: str, text: str, scale: str, low: str, high: str, count: str | None) -> Any:
+    try:
+        ends = float(low), float(high)
+        number = None if count is None else int(count)
+    except ValueError as error:
+        raise _wrong(name, text) from error
+    if not all(map(math.isfinite, ends)) or ends[0] >= ends[1] or (scale == "log" and ends[0] <= 0):
+        raise UsageError(
+            f"axes.{name}={text}: allowed are finite ends, the lower first{', above 0' * (scale == 'log')}"
+        )
+    if number is None:
+        return scale, *ends
+    if not 2 <= number <= MOST:
+        raise UsageError(f"axes.{name}={text}: allowed are counts from 2 to {MOST}")
+    values = np.geomspace(*ends, number) if scale == "log" else np.linspace(*ends, number)
+    return [f"{value:.6g}" for value in values]
+
+
+def _wrong(name: str, given: Any) -> UsageError:
+    return UsageError(f"axes.{name}={given}: allowed are {GRAMMAR}")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.Is: operator.is_, ast.IsNot: operator.is_not,
+}  # fmt: skip
+
+
+def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.BoolOp):
+        values = (_evaluate(value, condition, settings) for value in node.values)
+        return all(values) if isinstance(node.op, ast.And) else any(values)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        value = _evaluate(node.operand, condition, settings)
+        return not value if isinstance(node.op, ast.Not) else -value
+    if isinstance(node, ast.Compare):
+        if isinstance(node.left, ast.Name) and node.left.id not in settings:
+            raise UsageError(f"where={condition!r}: no setting {node.left.id!r}{closest(node.left.id, list(settings))}")
+        sides = [_evaluate(side, condition, settings) for side in (node.left, *node.comparators)]
+        pairs = zip(node.ops, itertools.pairwise(sides), strict=True)
+        return all(_OPERATORS[type(op)](a, b) for op, (a, b) in pairs)
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Tuple | ast.List):
+        return [_evaluate(item, condition, settings) for item in node.elts]
+    if isinstance(node, ast.Name | ast.Attribute):
+        key = ast.unparse(node)
+        if key in settings:
+            return _literal(settings[key])
+        if isinstance(node, ast.Name):
+            return key  # a bare word is a text
+        raise UsageError(f"where={condition!r}: no setting {key!r}{closest(key, list(settings))}")
+    raise ValueError(f"{ast.unparse(node)} is no comparison")
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return value[0]
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
+    except (ValueError, SyntaxError):
+        return value

@@ -1,0 +1,59 @@
+"""A small study that several tests look at."""
+
+from __future__ import annotations
+
+import logging
+
+import jax
+import pytest
+
+from experiments import ablate
+from experiments.studies.study import load
+
+BASE = '''"""A tiny run."""
+def get_config():
+    return {
+        "task": {"name": "adding", "length": 8, "valid_size": 20, "test_size": 30},
+        "model": {"hidden": (4,)},
+        "train": {"batch_size": 8, "steps": 12, "eval_steps": 4, "log_steps": 2, "call_steps": 3},
+        "flow": {"batch_size": 4, "instruments": ("adjoint", "lyapunov", "gates")},
+    }
+'''
+STUDY = '''"""A tiny study."""
+def get_config():
+    return {
+        "base": "base.py",
+        "axes": {
+            "optimizer.lr": "0.01,1e30",
+            "initialisation": {name: {"model.init.gate_bias": name} for name in ("zeros", "chrono")},
+            "seed": "0..1",
+        },
+    }
+'''
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study")
+    (path / "base.py").write_text(BASE)
+    (path / "study.py").write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(folder):
+    """The study in one go, and how many times its training was compiled."""
+    seen = []
+
+    class Count(logging.Handler):
+        def emit(self, record):
+            seen.append(record.getMessage())
+
+    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Count()
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            ablate.run(load(str(folder / "study.py"), {}, {}, {}), folder / "whole")
+    finally:
+        logger.removeHandler(handler)
+    return folder / "whole", [line for line in seen if line.startswith("Compiling jit(advance)")]

@@ -1,0 +1,153 @@
+"""The grammar of axes, and the members they span."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from experiments.studies.axes import Axis, holds, members, parse, together
+from gru_jax.errors import UsageError
+
+LR = "optimizer.lr"
+
+
+def labels(axis: Axis) -> list[str]:
+    return [value.label for value in axis.values]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("zeros,chrono", ["zeros", "chrono"]),
+        ("0..4", ["0", "1", "2", "3", "4"]),
+        ("0..10..5,12", ["0", "5", "10", "12"]),
+        ("-1..1", ["-1", "0", "1"]),
+        ("log(1e-4,1e-1,4)", ["0.0001", "0.001", "0.01", "0.1"]),
+        ("lin(0.5,2.5,3)", ["0.5", "1.5", "2.5"]),
+        ("0.5:2.5:3", ["0.5", "1.5", "2.5"]),
+        ("32|64,64", ["32", "64,64"]),
+        ("1e-3", ["1e-3"]),
+        ([(32,), (64, 64)], ["32", "64,64"]),
+        ((0.1, None), ["0.1", "None"]),
+    ],
+)
+def test_grammar(text, wanted):
+    assert labels(parse("key", text)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,,b",
+        "5..1",
+        "0..9..0",
+        "log(0,1,3)",
+        "log(1,1,3)",
+        "log(1,2,1)",
+        "lin(a,b,3)",
+        "log(1e-4,inf,3)",
+        [],
+        "a,a",
+    ],
+)
+def test_bad_axes_are_refused_in_one_line(text):
+    with pytest.raises(UsageError, match=r"axes\.key") as raised:
+        parse("key", text)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.floats(1e-8, 1e3), st.floats(1.001, 1e6), st.integers(2, 50))
+def test_spans_run_from_end_to_end(low, ratio, count):
+    values = [float(label) for label in labels(parse(LR, f"log({low!r},{low * ratio!r},{count})"))]
+    assert len(values) == count
+    np.testing.assert_allclose([values[0], values[-1]], [low, low * ratio], rtol=1e-5)
+    np.testing.assert_allclose(np.diff(np.log(values)), math.log(ratio) / (count - 1), atol=2e-5)
+
+
+@given(st.text(alphabet="0123456789.,:|()abelogin-+", max_size=20))
+def test_any_text_is_an_axis_or_refused(text):
+    try:
+        axis = parse("key", text)
+    except UsageError:
+        return
+    assert axis.span or len(set(labels(axis))) == len(axis.values) > 0
+
+
+def test_a_grid_with_names_and_conditions():
+    axes = [
+        parse("initialisation", {"zeros": {"bias": "zeros"}, "long": {"bias": "chrono", "scale": 2}}),
+        parse("t_max", "50,200"),
+        parse("seed", "0..1"),
+    ]
+    found = members(axes, {"bias": "same", "task.length": 100}, {"t_max": "bias == 'chrono' and task.length > 50"})
+    assert len(found) == 2 + 4
+    assert found[0].labels == {"initialisation": "zeros", "seed": "0"}
+    assert found[-1].settings == {"bias": "chrono", "scale": "2", "t_max": "200", "seed": "1"}
+    only = members(axes, {}, {"*": "bias == zeros or t_max == 50"})
+    assert {m.settings.get("t_max") for m in only if m.settings["bias"] == "chrono"} == {"50"}
+
+
+def test_axes_side_by_side():
+    axes = together([parse("a", "1,2"), parse("b", "x,y,z"), parse("c", "3,4")], ("a", "c"))
+    assert [axis.name for axis in axes] == ["a & c", "b"]
+    assert axes[0].values[1].settings == {"a": "2", "c": "4"}
+    with pytest.raises(UsageError, match="allowed are axes of one length"):
+        together([parse("a", "1,2"), parse("b", "x,y,z")], ("a", "b"))
+    with pytest.raises(UsageError, match="zip='d': allowed are a"):
+        together([parse("a", "1,2")], ("a", "d"))
+
+
+@pytest.mark.parametrize("method", ["random", "sobol"])
+def test_samples_are_repeated_over_seeds(method):
+    axes = [parse(LR, "log(1e-4,1e-1)"), parse("cell", "gru,lstm"), parse("seed", "0..2")]
+    found = members(axes, {}, {}, method, 50, seed=1)
+    assert len(found) == 150
+    assert found == members(axes, {}, {}, method, 50, seed=1)
+    rates = np.log10([float(m.settings[LR]) for m in found[::3]])
+    assert -4 <= rates.min() < -3.7
+    assert -1.3 < rates.max() <= -1
+    assert {m.settings["cell"] for m in found} == {"gru", "lstm"}
+    assert [m.settings["seed"] for m in found[:3]] == ["0", "1", "2"]
+
+
+def test_samples_need_a_count_and_spans_need_samples():
+    with pytest.raises(UsageError, match=r"sampling\.count=0: allowed are 1 to"):
+        members([parse(LR, "log(1e-4,1e-1)")], {}, {}, "random")
+    with pytest.raises(UsageError, match="without a count there is no grid"):
+        members([parse(LR, "log(1e-4,1e-1)")], {}, {})
+
+
+SETTINGS = {"a.b": "0.1", "name": "gru", "n": 3, "flag": "true", "none": "none", "hidden": [64]}
+
+
+@pytest.mark.parametrize(
+    ("condition", "wanted"),
+    [
+        ("a.b < 0.2", True),
+        ("a.b < 0.2 and name == lstm", False),
+        ("not name == 'lstm'", True),
+        ("name in ('gru', 'lstm')", True),
+        ("0 < n <= 3", True),
+        ("n == -3 or a.b >= 0.1", True),
+        ("name not in [gru]", False),
+        ("flag == True", True),
+        ("none is None", True),
+        ("hidden == 64", True),
+    ],
+)
+def test_conditions(condition, wanted):
+    assert holds(condition, SETTINGS) is wanted
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["", "a.b <", "f(a.b)", "__import__('os')", "a.c == 1", "name < 3", "a.b == [x for x in n]", "nmae == gru"],
+)
+def test_bad_conditions_are_refused(condition):
+    with pytest.raises(UsageError, match="where="):
+        holds(condition, SETTINGS)

@@ -1,0 +1,177 @@
+"""The report: what it concludes, and that its page draws in a real browser without a network."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import shutil
+import subprocess
+
+import numpy as np
+import polars as pl
+import pytest
+
+from experiments import report, train
+from experiments.studies import findings
+from gru_jax.errors import UsageError
+from gru_jax.training.rundir import RunDir
+from tests.training.small import small
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def frame_of(scores, diverged=()):
+    """Two values of an axis, as many seeds as there are scores."""
+    rows = [
+        {"member": f"{x}{seed}", "x": x, "seed": seed, "status": "diverged" if (x, seed) in diverged else "done",
+         "stopped": "",
+         "best_valid_loss": score, "best_test_loss": score + 1, "init_horizon/layer_0": float(score)}
+        for x, of in scores.items() for seed, score in enumerate(of)
+    ]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def test_a_clear_winner():
+    frame = frame_of({"a": [1.0, 1.1, 0.9, 1.0, 1.2], "b": [2.0, 2.1, 1.9, 2.0, 2.2]})
+    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    assert found.combinations[0].value == ("a",)
+    assert (found.best, found.ahead, found.tested) == ("a2", 1.0, 2.0)
+    effect = found.combinations[0]
+    assert effect.low <= effect.median == 1.0 <= effect.high
+    assert (effect.members, effect.seeds, effect.diverged) == (5, 5, 0)
+    assert found.correlations["init_horizon/layer_0"][0] == pytest.approx(1.0)
+    assert findings.find(frame, ["x", "seed"], ("loss", "max")).combinations[0].value == ("b",)
+
+
+def test_one_member_each_says_nothing_about_luck():
+    frame = frame_of({"a": [1.0], "b": [2.0]})
+    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    assert found.ahead is None
+    assert "luck cannot be judged" in " ".join(findings.sentences(found, frame))
+
+
+def test_correlations_over_samples_have_nothing_to_hold_fixed():
+    draw = np.random.default_rng(0)
+    rows = [
+        {"member": str(i), "gain": gain, "lr": lr, "seed": 0, "status": "done", "stopped": "", "best_valid_loss": -gain,
+         "best_test_loss": 0.0, "init_horizon/layer_0": gain}
+        for i, (gain, lr) in enumerate(draw.random((20, 2)).tolist())
+    ]  # fmt: skip
+    found = findings.correlations(pl.DataFrame(rows), ["gain", "lr", "seed"], "best_valid_loss")["init_horizon/layer_0"]
+    assert found.within == ()
+    assert found.rho == pytest.approx(-1.0)
+
+
+def test_correlations_are_taken_where_all_else_is_equal():
+    """The learning rate decides nearly all of the score, a reading the rest."""
+    rows = [
+        {"member": f"{x}{lr}{seed}", "x": x, "lr": lr, "seed": seed, "status": "done", "stopped": "",
+         "best_valid_loss": 100.0 * lr + x + 0.1 * seed, "best_test_loss": 0.0, "init_horizon/layer_0": -float(x)}
+        for x in range(3) for lr in (1, 2, 3) for seed in range(2)
+    ]  # fmt: skip
+    found = findings.correlations(pl.DataFrame(rows), ["x", "lr", "seed"], "best_valid_loss")["init_horizon/layer_0"]
+    assert found.within == ("lr", "seed")
+    assert found.rho == pytest.approx(-1.0)
+    assert found.members == 18
+
+
+def test_luck_is_called_luck():
+    frame = frame_of({"a": [1.0, 3.0, 2.0], "b": [2.1, 1.1, 3.1]})
+    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    assert found.ahead < 0.95
+    assert "seeds alone could have put it first" in " ".join(findings.sentences(found, frame))
+
+
+def test_members_that_diverged_are_worse_than_all():
+    frame = frame_of({"a": [0.1, 0.1, 0.1], "b": [2.0, 2.1, 1.9]}, diverged={("a", 0), ("a", 1)})
+    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    assert found.combinations[0].value == ("b",)
+    assert found.effects["x"][0].diverged == 2
+    assert found.effects["x"][0].median == math.inf
+    assert found.correlations["init_horizon/layer_0"].members == 4
+
+
+def test_the_interval_covers_the_median():
+    """A 95 % interval misses the true median of a normal about one time in twenty."""
+    draw = np.random.default_rng(0)
+    missed = 0
+    for _ in range(200):
+        frame = frame_of({"a": draw.normal(size=25).tolist()})
+        effect = findings.find(frame, ["x", "seed"], ("loss", "min")).combinations[0]
+        missed += not effect.low <= 0 <= effect.high
+    assert 1 <= missed <= 25
+
+
+def browser():
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser here: {', '.join(BROWSERS)}")
+    return found
+
+
+def drawn(path, script=""):
+    """The page's document after its scripts ran, without a network."""
+    if script:
+        changed = path.with_name("changed.html")
+        changed.write_text(path.read_text().replace("</body>", f"<script>{script}</script></body>"))
+        path = changed
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+             "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]  # fmt: skip
+    done = subprocess.run([browser(), *flags, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+ACROSS = "document.body.dataset.across = document.getElementById('heat').data[0].x.join();"
+
+
+def test_the_page_draws_in_a_browser(whole, tmp_path):
+    path = report.run([whole[0]], tmp_path)
+    page = path.read_text()
+    assert not re.search(r'(src|href)="https?:', page.split("plotly.js", 1)[0])
+    document = drawn(path, ACROSS)
+    assert 'data-ready="ok"' in document
+    assert 'data-across="0.01,1e+30"' in document
+    for section in ("heat", "curves", "effects", "scatter", "correlations"):
+        part = document.split(f'id="{section}"', 1)[1][:20000]
+        assert "main-svg" in part, section
+    assert "2/2 ×" in document  # marks of divergence in the heat map
+    assert document.count("<tr>") == 9
+    assert "python -m experiments.train --config" in document
+
+
+def test_choosing_an_axis_redraws(whole, tmp_path):
+    path = report.run([whole[0]], tmp_path)
+    script = ("const box = document.getElementById('heat-x'); box.value = 'seed'; "
+              "box.dispatchEvent(new Event('change'));")  # fmt: skip
+    assert 'data-across="0,1"' in drawn(path, script + ACROSS)
+
+
+def test_the_best_member_can_be_run_alone(whole, tmp_path, undrawn):
+    frame, axes, members = report.gather([whole[0]])
+    best = findings.find(frame, axes, ("loss", "min")).best
+    words = shlex.split(report.commands([whole[0]], members[best], best)["The best member alone"])
+    assert words[:3] == ["python", "-m", "experiments.train"]
+    assert train.command([*words[3:], f"--workdir={tmp_path / 'run'}"]) == 0
+    one, two = (RunDir(path).read_summary() for path in (members[best], tmp_path / "run"))
+    assert [one[key] for key in ("best", "final", "steps")] == [two[key] for key in ("best", "final", "steps")]
+
+
+def test_a_single_run(tmp_path):
+    train.run(small(), tmp_path / "run")
+    path = report.run([tmp_path / "run"])
+    document = drawn(path)
+    assert 'data-ready="ok"' in document
+    assert document.count("data:image/png;base64") >= 2
+    row = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert pl.read_csv(tmp_path / "run" / "table.csv")["best_valid_loss"][0] == row["best"]["valid"]["loss"]
+
+
+def test_wrong_directories(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="a directory is missing"):
+        report.command([])
+    with pytest.raises(UsageError, match="no such directory"):
+        report.command([str(tmp_path / "absent")])
+    with pytest.raises(UsageError, match=r"neither a study's directory nor a run's"):
+        report.command([str(tmp_path)])
