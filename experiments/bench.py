@@ -6,6 +6,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
        python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
        python -m experiments.bench flow    [--sizes T,B,H:T,B,H:...] [--repeats 9] [--out DIR]
        python -m experiments.bench spectrum [--steps 10000,100000] [--repeats 3] [--out DIR]
+       python -m experiments.bench population [--members 1,4,16,64] [--repeats 9] [--runs 16] [--out DIR]
 
   unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
@@ -15,6 +16,9 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
   long     a step over very long sequences, B=1, H=64, last-state loss: time per step and peak memory of the process
   flow     what the gradient-flow instruments cost, in training steps: of the adding task, at T,B,H
   spectrum all 64 Lyapunov exponents along very long sequences, B=1, H=64: time per step and peak memory
+  population  a member's training step inside a population against a run's alone, each in processes of its own; and an
+           ablation of the largest size (500 steps of adding, T=200, B=32, H=32) against some of its members (--runs)
+           as runs of experiments.train, scaled to all
 
 Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
 Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
@@ -38,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gru_jax
-from experiments import bench_flow, bench_plots, cli, measure
+from experiments import bench_flow, bench_plots, bench_population, cli, measure
 from experiments.measure import Compiled, Shape
 from experiments.peers import PEERS, Weights, quietly, torch_step
 from gru_jax.cells import GRU
@@ -271,6 +275,7 @@ def command(argv: Sequence[str]) -> int:
         "long": ("steps", "repeats", "out"),
         "flow": ("sizes", "repeats", "out"),
         "spectrum": ("steps", "repeats", "out"),
+        "population": ("members", "repeats", "runs", "out"),
     }
     if not argv:
         raise UsageError(f"a command is missing; allowed are {', '.join(kinds)}")
@@ -280,29 +285,36 @@ def command(argv: Sequence[str]) -> int:
     peers, skipped = installed(flags["peers"].split(",") if "peers" in flags else list(PEERS))
     if skipped and "peers" in kinds[kind]:
         print(f"skipped, not installed: {', '.join(skipped)}")
-    loss = flags.get("loss", "all")
-    check_choice("--loss", loss, LOSSES)
     out = Path(flags.get("out") or Path("runs") / f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    draw: Callable[..., Any]
-    if kind == "unroll":
-        shapes, repeats = parse_shapes(flags.get("shapes", "table")), whole(flags, "repeats", 9)
-        rows, draw = compare(shapes, peers, repeats, loss == "last"), bench_plots.ratios
-    elif kind == "scaling":
-        shapes = list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep))
-        rows, draw = compare(shapes, peers, whole(flags, "repeats", 5)), bench_plots.scaling
-    elif kind == "flow":
-        sizes = parse_sizes(flags.get("sizes", "1000,32,64:1000,32,128"), "--sizes", ("T", "B", "H"))
-        rows, draw = bench_flow.costs(sizes, whole(flags, "repeats", 9)), bench_flow.draw
-    else:
-        function, default = (long_step, "10000,1000000") if kind == "long" else (spectrum, "10000,100000")
-        lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", default).split(",")]
-        rows, draw = long_sequences(function, lengths, whole(flags, "repeats", 3)), bench_plots.long
+    rows, draw = measured(kind, flags, peers)
     out.mkdir(parents=True, exist_ok=True)
     result = {"command": kind, **surroundings(skipped), "rows": rows}
     (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
     draw(rows, out / "bench.png")
     print(f"\nresults: {out / 'bench.json'}, {out / 'bench.png'}")
     return 0
+
+
+def measured(kind: str, flags: Mapping[str, str], peers: Sequence[str]) -> tuple[list[Any], Callable[..., Any]]:
+    """What a command measured, and how to draw it."""
+    if kind == "unroll":
+        loss = flags.get("loss", LOSSES[0])
+        check_choice("--loss", loss, LOSSES)
+        shapes, repeats = parse_shapes(flags.get("shapes", "table")), whole(flags, "repeats", 9)
+        return compare(shapes, peers, repeats, loss == "last"), bench_plots.ratios
+    if kind == "scaling":
+        shapes = list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep))
+        return compare(shapes, peers, whole(flags, "repeats", 5)), bench_plots.scaling
+    if kind == "flow":
+        sizes = parse_sizes(flags.get("sizes", "1000,32,64:1000,32,128"), "--sizes", ("T", "B", "H"))
+        return bench_flow.costs(sizes, whole(flags, "repeats", 9)), bench_flow.draw
+    if kind == "population":
+        sizes = [whole({"members": text}, "members", 1) for text in flags.get("members", "1,4,16,64").split(",")]
+        rows = bench_population.measure(sizes, whole(flags, "repeats", 9), whole(flags, "runs", 16))
+        return rows, bench_population.draw
+    function, default = (long_step, "10000,1000000") if kind == "long" else (spectrum, "10000,100000")
+    lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", default).split(",")]
+    return long_sequences(function, lengths, whole(flags, "repeats", 3)), bench_plots.long
 
 
 if __name__ == "__main__":

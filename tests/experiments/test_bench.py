@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bench
+from experiments import bench, bench_population
 from experiments.measure import Shape
 from experiments.peers import PEERS
 from gru_jax.cells import GRU
@@ -17,7 +17,7 @@ from gru_jax.errors import UsageError
 SMALL = Shape(7, 3, 2, 4)
 
 
-@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("last", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_peers_that_are_there_agree_and_are_compared(last, jax_as_users_have_it):
     peers, _ = bench.installed(["linen", "nnx", "haiku", "equinox"])
     assert "linen" in peers
@@ -67,6 +67,15 @@ def test_scaling_and_long_draw_their_pictures(tmp_path, monkeypatch, jax_as_user
     rows = json.loads((tmp_path / "l" / "bench.json").read_text())["rows"]
     assert [row["time"] for row in rows] == [20, 50]
     assert (tmp_path / "l" / "bench.png").exists()
+
+
+@pytest.mark.slow
+def test_a_population_is_compared_with_runs(tmp_path):
+    rows = [*bench_population.throughput([2], 1), bench_population.ablation(8, 1, steps=3)]
+    assert (rows[0]["members"], rows[1]["members"], rows[1]["runs"]) == (2, 8, 1)
+    assert all(row["ratio"] > 0 for row in rows)
+    bench_population.draw(rows, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").stat().st_size > 1000
 
 
 def test_missing_peers_are_named(monkeypatch):
