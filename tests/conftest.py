@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is nearly all that tests do, so they ask for little of it, unless XLA_FLAGS is set, as in .ci/run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+FLAGS = "--xla_backend_optimization_level=0"
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later versions do not know it
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FLAGS)
 # The same small programs are compiled again and again, in processes that tests start too.
 CACHE = tempfile.TemporaryDirectory(prefix="gru_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name

@@ -79,8 +79,11 @@ def test_dropout_acts_between_layers_only():
     np.testing.assert_array_equal(one(XS, dropout_key=key)[0].unrolled.hs, one(XS)[0].unrolled.hs)
 
 
-@pytest.mark.parametrize("readout", ["last", "mean", "every"])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("readout", "bidirectional"),
+    [("last", False), ("last", True), ("mean", False), ("every", False)]
+    + [pytest.param(readout, True, marks=pytest.mark.slow) for readout in ("mean", "every")],
+)
 def test_readouts_ignore_the_padding(readout, bidirectional):
     model = SequenceModel(LSTM(), 2, (5, 4), 3, readout=readout, bidirectional=bidirectional, rngs=rngs())
     poisoned = jnp.where(PADDING[..., None], jnp.nan, XS)
