@@ -186,7 +186,7 @@ def _scalar(path: str, value: Any, kind: type) -> Any:
 def _several(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
     raw = value
     if isinstance(value, Text):
-        raw = tuple(value.value.split(",")) if kind is str else _literal(value.value, None)
+        raw = tuple(value.value.split(",")) if kind is str else literal(value.value, None)
     if isinstance(raw, kind):
         raw = (raw,)
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
@@ -208,12 +208,12 @@ def _free_section(path: str, value: Any) -> dict[str, Any]:
             return {k: plain(v) for k, v in item.items()}
         if not isinstance(item, Text):
             return item
-        return _literal(item.value, item.value)
+        return literal(item.value, item.value)
 
     return plain(value)
 
 
-def _literal(text: str, otherwise: Any) -> Any:
+def literal(text: str, otherwise: Any) -> Any:
     """A Python literal, or `otherwise` if `text` is none."""
     try:
         return ast.literal_eval(text)

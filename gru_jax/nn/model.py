@@ -53,8 +53,8 @@ class SequenceModel(nnx.Module):
         check_choice("readout", readout, READOUTS)
         self.readout = readout
         self.param_dtype = param_dtype
-        self.stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
-        self.head = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
+        self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
+        self.head: nnx.Linear = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, xs: Float[Array, "B T D"], **kwargs: Any) -> Array:
         """Outputs `[B, O]`, or `[B, T, O]` for `readout="every"`, in the type of the parameters."""

@@ -56,8 +56,10 @@ class Recurrent(nnx.Module):
         self.cell = cell
         self.hidden_size = hidden_size
         self.reverse = reverse
-        self.method, self.chunk, self.keep = method, chunk, keep
-        self.weights = _Group(cell.init(rngs.params(), input_size, hidden_size, scheme, param_dtype))
+        self.method: str = method
+        self.chunk: int | None = chunk
+        self.keep: str = keep
+        self.weights: nnx.Module = _Group(cell.init(rngs.params(), input_size, hidden_size, scheme, param_dtype))
 
     @property
     def params(self) -> dict[str, dict[str, Array]]:
@@ -105,8 +107,8 @@ class Bidirectional(nnx.Module):
     """
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **kwargs: Any) -> None:
-        self.forward = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
-        self.backward = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
+        self.forward: Recurrent = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
+        self.backward: Recurrent = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
 
     def final_state(self, unrolled: Unrolled) -> Float[Array, "B W"]:
         """The final hidden states of both directions, side by side."""
@@ -165,7 +167,7 @@ class Stack(nnx.Module):
         if not hidden_sizes:
             raise UsageError("hidden_sizes=(): at least one layer is needed")
         layer = Bidirectional if bidirectional else Recurrent
-        self.names = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
+        self.names: tuple[str, ...] = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
         for name, size in zip(self.names, hidden_sizes, strict=True):
             setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
             input_size = size * (2 if bidirectional else 1)
@@ -204,12 +206,14 @@ class Stack(nnx.Module):
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
             if i and dropout_key is not None:
+                # Not nnx.Dropout, whose probability cannot be a traced value.
                 keep = 1.0 - jnp.asarray(self.dropout if dropout is None else dropout)
                 kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
                 xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
             perturbation = None if perturbations is None else perturbations[i]
             intervention = NONE if interventions is None else interventions[i]
-            out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation, intervention=intervention)
+            with jax.named_scope(f"layer_{i}"):
+                out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation, intervention=intervention)
             traces.append(LayerTrace(xs, out))
             xs = out.hs
         return tuple(traces)

@@ -56,6 +56,7 @@ class Reverse(NamedTuple):
     resets: Bool[Array, " B"] | None
 
 
+@jax.named_scope("unroll_backward")
 def backward(
     program: Program, operands: Operands, masks: Masks, kept: Kept, cts: Cotangents, wanted: frozenset[str]
 ) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
     return jax.lax.optimization_barrier(jax.tree.map(shift, states, before))
 
 
+@jax.named_scope("linearise")
 def _linearise(program: Program, weights: Kernels, steps: Steps, carries: Carry) -> tuple[list[Array], Partials]:
     """q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
     cell, layout = program.cell, program.layout
@@ -146,6 +148,7 @@ def _linearise(program: Program, weights: Kernels, steps: Steps, carries: Carry)
     return queries, slopes
 
 
+@jax.named_scope("against_time")
 def _against_time(
     program: Program, back: list[Array], steps: Reverse, sent: Callable[[Any], Array] | None, ct: Carry
 ) -> tuple[Carry, dict[Name, Array]]:
@@ -221,6 +224,7 @@ def _of_products(program: Program, slopes: Partials, results: dict[Name, Array])
     return dv, [joined(gates, du) for gates in layout.inputs]
 
 
+@jax.named_scope("weights")
 def _weight_cotangent(
     program: Program, x: Array, queries: list[Array], dv: list[Array], du: list[Array], weights: Kernels
 ) -> Kernels:

@@ -87,6 +87,7 @@ class Kept(NamedTuple):
     starts: Any
 
 
+@jax.named_scope("unroll")
 def forward(program: Program, operands: Operands, masks: Masks) -> tuple[Result, Kept]:
     """Unroll, and what a backward pass needs."""
     cell, time = program.cell, operands.xs.shape[1]
