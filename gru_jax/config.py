@@ -7,6 +7,9 @@ change any key of it. `load` turns that into a `Config`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +30,11 @@ MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 AUTO = "auto"
 NOISE = "noise"
 FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
+WRITERS = ("tensorboard", "wandb")
+OF_THE_PROCESS = ("devices", "resident_mb", "profile", "writers")
+NEUTRAL = ("task.data_dir", *OF_THE_PROCESS)
+"""Keys on which no result depends, beyond its last bits."""
+_PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,18 +203,41 @@ class Config:
         platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
         dtype: type that products run in; parameters are float32, or float64 for float64.
         matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
+        devices: of each process, over which each batch is split; 0 for all there are.
+        resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
+        profile: training steps to trace, as `steps:10-20`; None for none.
+        writers: where metrics go beside `metrics.jsonl`; None for nowhere.
     """
 
     seed: int = setting(0, low=0, high=2**31 - 1)
     platform: str = setting(AUTO, choices=(AUTO, "cpu", "gpu", "tpu"))
     dtype: str = setting("float32", choices=("float32", "bfloat16", "float64"))
     matmul_precision: str = setting("float32", choices=("float32", "tensorfloat32", "bfloat16"))
+    devices: int = setting(1, low=0, high=10**6)
+    resident_mb: int = setting(2048, low=0, high=10**9)
+    profile: str | None = None
+    writers: tuple[str, ...] | None = setting(None, choices=WRITERS)
     task: Task = dataclasses.field(default_factory=Adding)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and the last training step that are traced.
+
+        Raises:
+            UsageError: `profile` says something else.
+        """
+        if self.profile is None:
+            return None
+        found = _PROFILE.fullmatch(self.profile)
+        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        if not 1 <= first <= last:
+            raise UsageError(f"profile={self.profile}: allowed are such as steps:10-20, counted from 1")
+        return first, last
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, fit for JSON; `load` reads them."""
@@ -223,6 +254,11 @@ class Plan:
     log_every: int
     flow_every: int
     warmup: int
+
+    def next_stop(self, step: int) -> int:
+        """The first step after `step` at which something is due: a validation, a recording, or the end."""
+        marks = [every for every in (self.eval_every, self.flow_every) if every]
+        return min(self.steps, *((step // every + 1) * every for every in marks))
 
 
 def load(values: Mapping[str, Any]) -> Config:
@@ -283,10 +319,19 @@ def plan(config: Config) -> Plan:
     return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
 
 
+def identity(config: Config) -> str:
+    """A short name that follows from all that determines a run, but not from where its data lie."""
+    plain = config.to_dict()
+    plain["task"].pop("data_dir", None)
+    for key in OF_THE_PROCESS:
+        del plain[key]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs as dicts, but for where the data lie: `"optimizer.lr was 0.1, is 0.2"`."""
+    """What differs between two configs as dicts, but for keys that are `NEUTRAL`: `"optimizer.lr was 0.1, is 0.2"`."""
     before, after = flatten(old), flatten(new)
-    keys = [k for k in (*before, *(k for k in after if k not in before)) if k != "task.data_dir"]
+    keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL]
     absent = "absent"
     return [
         f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
@@ -318,9 +363,15 @@ def _check(config: Config) -> None:
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
+    _ = config.profiled
     if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
         raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
     size = task.size("train")
+    if train.batch_size % max(1, config.devices):
+        raise UsageError(
+            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
+            "allowed are its divisors"
+        )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
 

@@ -1,6 +1,7 @@
 """Tasks: generated and file data sets with their losses and metrics."""
 
 from gru_jax.tasks.adding import Adding
+from gru_jax.tasks.arrays import Arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
@@ -13,6 +14,7 @@ TASKS: dict[str, type[Task]] = {
     "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
     "mnist": MNIST,
+    "arrays": Arrays,
 }
 """Tasks by the name that configs use."""
 
@@ -21,6 +23,7 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "Adding",
+    "Arrays",
     "Batch",
     "CopyMemory",
     "DelayedMemory",

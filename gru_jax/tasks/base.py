@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
+from gru_jax.tasks.npy import Rows
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
@@ -77,6 +78,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def load(self, split: str) -> dict[str, np.ndarray]:
         """The arrays that `batch` indexes; empty for a generated task."""
+
+    def rows(self, split: str) -> Mapping[str, Rows]:
+        """What `load` gives, to be read row by row, where a task can; of these, `batch` takes those it is given."""
+        return {}
 
     @abc.abstractmethod
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
@@ -148,6 +153,10 @@ class FromFiles(Task):
     def read(self, split: str) -> dict[str, np.ndarray]:
         """The arrays of the files of a split."""
 
+    def open(self, split: str) -> Mapping[str, Rows]:
+        """What `read` gives, to be read row by row, where a task can."""
+        return {}
+
     @abc.abstractmethod
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         """The examples with these indices into the arrays."""
@@ -159,6 +168,12 @@ class FromFiles(Task):
         if self.folds is None or split == "test":
             return self.read(split)
         return {**self.read("train"), ORDER: self.order(split)}
+
+    def rows(self, split: str) -> Mapping[str, Rows]:
+        if self.folds is None or split == "test":
+            return self.open(split)
+        order = self.order(split)
+        return {name: rows.ordered(order) for name, rows in self.open("train").items()}
 
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         del key

@@ -1,0 +1,102 @@
+"""Arrays in `.npy` files, row by row: also those that are larger than memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gru_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of an array in a file. Reading needs memory for what is read alone, and may go on in many threads.
+
+    Attributes:
+        path: the file.
+        dtype: of its numbers.
+        shape: `[N, ...]`.
+        offset: of its first byte in the file.
+        order: which rows of the file these are, if not all in their order.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    order: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """The rows with these indices, in memory."""
+        index = index if self.order is None else self.order[index]
+        return np.concatenate([self._read(int(i), 1) for i in index])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def all(self) -> np.ndarray:
+        """All rows, in memory."""
+        if self.order is None:
+            return self._read(0, len(self))
+        return self.take(np.arange(len(self)))
+
+    def ordered(self, order: np.ndarray) -> Rows:
+        """These rows of it alone, in this order."""
+        return dataclasses.replace(self, shape=(len(order), *self.shape[1:]), order=order)
+
+    def _read(self, first: int, count: int) -> np.ndarray:
+        size = math.prod(self.shape[1:])
+        start = self.offset + first * size * self.dtype.itemsize
+        try:
+            numbers = np.fromfile(self.path, self.dtype, count * size, offset=start)
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        if len(numbers) != count * size:
+            raise UsageError(f"{self.path}: cut short while it is read")
+        return numbers.reshape(count, *self.shape[1:])
+
+
+def open_rows(path: Path) -> Rows:
+    """The rows of a `.npy` file; its header alone is read.
+
+    Raises:
+        UsageError: there is none, or it is damaged, holds Python objects, or is in Fortran's order.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    return _open(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _open(path: Path, size: int, changed: int) -> Rows:
+    del changed  # a file that was written anew is another one
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+            offset = stream.tell()
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UsageError(f"{path}: not a .npy file ({' '.join(str(error).split())[:100]})") from error
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise UsageError(f"{path}: holds {dtype}; allowed are numbers")
+    if fortran and len(shape) > 1:
+        raise UsageError(f"{path}: its rows are not together (Fortran's order); numpy.ascontiguousarray puts them so")
+    if not shape or min(shape) < 1:
+        raise UsageError(f"{path}: of shape {list(shape)}; needed is [N, ...] with one row or more")
+    rows = Rows(path, dtype, shape, offset)
+    if size != offset + rows.nbytes:
+        raise UsageError(f"{path}: damaged, it has {size:,} bytes and should have {offset + rows.nbytes:,}")
+    return rows
