@@ -9,7 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,35 @@ def choose_device(config: Config) -> Device:
         raise UsageError(message) from error
 
 
+def choose_devices(config: Config) -> list[Device]:
+    """The devices that a run splits its batches over.
+
+    Raises:
+        UsageError: there are fewer than the config says, or they cannot share a batch evenly.
+    """
+    everywhere = jax.devices(choose_device(config).platform)
+    there = devices_here(everywhere)
+    each = config.devices or len(there)
+    if each > len(there):
+        more = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if there[0].platform == "cpu" else ""
+        raise UsageError(f"devices={each}: allowed are up to {len(there)}, the {there[0].platform} devices here{more}")
+    used = [d for index in range(jax.process_count()) for d in _of_process(everywhere, index)[:each]]
+    if config.train.batch_size % len(used):
+        raise UsageError(
+            f"devices={each}: {len(used)} devices cannot share train.batch_size={config.train.batch_size} evenly"
+        )
+    return used
+
+
+def devices_here(devices: Sequence[Device]) -> list[Device]:
+    """Those of this process."""
+    return _of_process(devices, jax.process_index())
+
+
+def _of_process(devices: Sequence[Device], index: int) -> list[Device]:
+    return [device for device in devices if device.process_index == index]
+
+
 @contextlib.contextmanager
 def precision(config: Config) -> Iterator[None]:
     """The configured precision while a run lasts, and what it was before afterwards."""
@@ -47,13 +76,19 @@ def precision(config: Config) -> Iterator[None]:
         yield
 
 
-def describe(config: Config, device: Device) -> dict[str, Any]:
-    """The content of `env.json`."""
+def describe(config: Config, device: Device, used: int = 1) -> dict[str, Any]:
+    """The content of `env.json`, of a run on so many devices like this one."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "used": used,
+            "processes": jax.process_count(),
+        },
         "cpu_count": os.cpu_count(),
         "dtype": config.dtype,
         "matmul_precision": config.matmul_precision,

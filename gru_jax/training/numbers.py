@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import Config
+from gru_jax.config import OF_THE_PROCESS, Config
 from gru_jax.dtypes import carry_dtype
 from gru_jax.initializers import Scheme
 
@@ -58,7 +58,9 @@ def training_program(config: Config) -> str:
     Seeds, numbers, folds and the initialisation do not count, but a part that is switched off does.
     """
     plain = config.to_dict()
-    del plain["seed"], plain["model"]["init"]
+    for key in ("seed", *OF_THE_PROCESS):
+        del plain[key]
+    del plain["model"]["init"]
     plain["task"].pop("fold", None)
     for name, numbers in numbers_of(config).items():
         if name != "model.init":

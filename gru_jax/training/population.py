@@ -17,16 +17,16 @@ from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.base import ORDER
 from gru_jax.training.environment import Device
 from gru_jax.training.evaluation import build_totals, means
+from gru_jax.training.feed import Splits, batch_indices
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
 from gru_jax.training.numbers import initial_program, numbers_of, training_program
-from gru_jax.training.step import Data, Steps, Trainer, TrainState, batch_indices
+from gru_jax.training.step import Data, Steps, Trainer, TrainState
 
 MAP, VMAP = "map", "vmap"
 MAPPINGS = (AUTO, MAP, VMAP)
 AXIS = "members"
 TRAIN, MEASURE = "train", "measure"  # programs; the others are named by the split that they evaluate
-Splits = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class Own(NamedTuple):
@@ -109,17 +109,24 @@ class Programs:
         networks = 2 * _bytes(self.states(rows)) // len(self.devices)
         return int(_bytes(self.data) + networks + max(working))
 
+    def jitted(self, name: str) -> Any:
+        """The program of that name, of any number of rows, before it is compiled."""
+        return self._programs[name]
+
+    def shapes(self, name: str, rows: int) -> tuple[Any, Any, Any]:
+        """What a program of so many rows takes."""
+        own, state = own_of([self.lead]), self.states(rows)
+        size, batch = self.lead.train.call_steps, self.lead.train.batch_size
+        call = (np.zeros((1, size, batch), np.int32),) if name == TRAIN else ()
+        arguments = _arguments(name, own, *call, np.zeros(1, np.int32))
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), arguments)
+        kept = state if name == TRAIN else state.params
+        return self.data[_split(name)], kept, self._abstract(one, rows)
+
     def _of(self, name: str, rows: int) -> Any:
         """The compiled program of that name."""
         if (name, rows) not in self._compiled:
-            own, state = own_of([self.lead]), self.states(rows)
-            size, batch = self.lead.train.call_steps, self.lead.train.batch_size
-            call = (np.zeros((1, size, batch), np.int32),) if name == TRAIN else ()
-            arguments = _arguments(name, own, *call, np.zeros(1, np.int32))
-            one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), arguments)
-            kept = state if name == TRAIN else state.params
-            lowered = self._programs[name].lower(self.data[_split(name)], kept, self._abstract(one, rows))
-            self._compiled[name, rows] = lowered.compile()
+            self._compiled[name, rows] = self.jitted(name).lower(*self.shapes(name, rows)).compile()
         return self._compiled[name, rows]
 
     def place(self, tree: Any, rows: int, idle: Any = None) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
+LEAST_SECONDS = 1.0  # that a rate is measured over
 
 
 class Progress:
@@ -18,24 +19,31 @@ class Progress:
         total: steps of the run.
         done: steps done before.
         unit: what is counted.
+        shown: whether anything is shown at all.
     """
 
-    def __init__(self, total: int, done: int = 0, unit: str = "step") -> None:
+    def __init__(self, total: int, done: int = 0, unit: str = "step", shown: bool = True) -> None:
         self.total, self.step, self.unit = total, done, unit
         self._first, self._start = done, time.monotonic()
+        self._warm: tuple[int, float] | None = None  # after the first call, which compiles
         self._last_line = self._start
         self._metrics: dict[str, float | int] = {}
-        on_terminal = sys.stderr.isatty()
+        on_terminal = shown and sys.stderr.isatty()
+        self._shown = shown
         self._bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True) if on_terminal else None
 
     def rate(self) -> float:
-        """Steps per second of this process so far."""
-        return (self.step - self._first) / max(time.monotonic() - self._start, 1e-9)
+        """Steps per second of this process so far; without the first call, once there have been a few."""
+        now, first, start = time.monotonic(), self._first, self._start
+        if self._warm is not None and now - self._warm[1] > LEAST_SECONDS:
+            first, start = self._warm
+        return (self.step - first) / max(now - start, 1e-9)
 
     def skip(self, steps: int) -> None:
         """Count steps that an earlier process did."""
         self._first += steps
         self.step += steps
+        self._warm = None
         if self._bar is not None:
             self._bar.initial += steps
             self._bar.update(steps)
@@ -43,6 +51,8 @@ class Progress:
     def update(self, step: int, metrics: Mapping[str, float | int]) -> None:
         """Tell how far training is, and metrics that are new."""
         self._metrics.update(metrics)
+        if self._warm is None and step > self._first:
+            self._warm = step, time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix({k: f"{v:.4g}" for k, v in self._metrics.items()}, refresh=False)
             self._bar.update(step - self.step)
@@ -50,7 +60,7 @@ class Progress:
             return
         self.step = step
         now = time.monotonic()
-        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if self._shown and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             numbers = "  ".join(f"{k} {v:.4g}" for k, v in self._metrics.items())
             rate = self.rate()

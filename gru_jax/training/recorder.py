@@ -33,9 +33,16 @@ class FlowRecorder:
         self.readings: dict[str, list[np.ndarray]] = {}
         self.seconds: list[float] = []  # of each recording in this process; the first one compiles
 
-    def restore(self) -> None:
-        """Take up what an earlier process recorded."""
+    @property
+    def count(self) -> int:
+        """Recordings so far, those of training steps among them."""
+        return sum(len(self.readings.get(name, [])) for name in ("step", LIVE_STEP))
+
+    def restore(self, count: int) -> None:
+        """Take up what an earlier process recorded, which were so many; that some are lost is said."""
         self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
+        if self.count < count:
+            print(f"{self.rundir.flow}: {self.count} of {count} recordings are there, the others are lost", flush=True)
 
     def record(self, step: int, params: Any, data: Data | None, *, end: bool = False) -> None:
         """Measure after `step` steps, if a recording is due there, as it is at the end, and not yet made."""

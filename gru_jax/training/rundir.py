@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from gru_jax.config import differences
 from gru_jax.errors import UsageError
+from gru_jax.training.files import no_links, read_json, replace, write_json, written
+from gru_jax.training.lock import LOCK, hold
 
 ENVIRONMENT = ("packages", "device")
 """Parts of `env.json` on which the bits of a result may depend."""
@@ -37,6 +39,10 @@ class RunDir:
                 "config.json", "env.json", "metrics.jsonl", "flow.npz", "checkpoints", "plots", "summary.json",
             )
         )  # fmt: skip
+        self.lines = 0
+        """Lines of `metrics.jsonl`, as far as this process knows."""
+        self.check: Callable[[], None] = lambda: None
+        """Raises `UsageError` where the directory, while it is held, is no longer this process's."""
 
     def inspect(self, config: Mapping[str, Any]) -> str:
         """`"new"`, `"started"` or `"done"`, for a run of this config; changes nothing.
@@ -50,7 +56,7 @@ class RunDir:
             if not self.path.is_dir():
                 raise UsageError(f"--workdir={self.path}: not a directory")
             if not self.config.exists():
-                others = sorted(p.name for p in self.path.iterdir() if not p.name.endswith(".tmp"))
+                others = sorted(p.name for p in self.path.iterdir() if not p.name.endswith(".tmp") and p.name != LOCK)
                 if others:
                     raise UsageError(
                         f"--workdir={self.path}: not a run directory, it holds {others[0]} and no config.json; "
@@ -63,6 +69,21 @@ class RunDir:
         if changed:
             raise UsageError(f"--workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
         return "done" if self.summary.exists() else "started"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out while this lasts; see `gru_jax.training.lock`.
+
+        Raises:
+            UsageError: another process is in it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
+        no_links(self.path)
+        with hold(self.path) as self.check:
+            yield
 
     def start(self, config: Mapping[str, Any], env: Mapping[str, Any]) -> list[str]:
         """Make the directory, write what the run is, and return what changed of versions and device since its start.
@@ -82,44 +103,70 @@ class RunDir:
         return differences(old, new)
 
     def read_summary(self) -> dict[str, Any]:
-        """The summary of a finished run."""
-        return read_json(self.summary)
+        """The summary of a finished run.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        content = read_json(self.summary)
+        wrong = _wrong_in_summary(content)
+        if wrong:
+            raise UsageError(f"{self.summary}: damaged, {wrong}")
+        return content
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`."""
-        lines = []
-        if self.metrics.exists():
-            for text in self.metrics.read_bytes().splitlines():
-                try:
-                    line = json.loads(text)
-                except ValueError:  # cut short by a kill
-                    break
-                if not isinstance(line, dict) or not {"step", "split"} <= line.keys():
-                    raise UsageError(f"{self.metrics}: damaged, line {len(lines) + 1} is no record of a step")
-                lines.append(line)
+        """All lines of `metrics.jsonl`; a kill may have cut the last one short.
+
+        Raises:
+            UsageError: another one is damaged.
+        """
+        lines: list[dict[str, Any]] = []
+        *whole, _ = self.metrics.read_bytes().split(b"\n") if self.metrics.exists() else [b""]
+        for text in whole:
+            line = _record(text)
+            if line is None:
+                raise UsageError(f"{self.metrics}: damaged, line {len(lines) + 1} is no record of a step; {_REMEDY}")
+            lines.append(line)
         return lines
 
-    def rewind(self, step: int) -> None:
-        """Forget all that was recorded after the checkpoint at `step` (-1: everything)."""
+    def rewind(self, step: int, lines: int | None = None) -> None:
+        """Forget all that was recorded after the checkpoint at `step` (-1: everything).
+
+        Args:
+            step: of the checkpoint.
+            lines: of metrics that there were then, if that is known.
+
+        Raises:
+            UsageError: there are fewer, or a file is damaged.
+        """
         kept = [line for line in self.read_metrics() if line["step"] <= step and line["split"] != "test"]
+        if lines is not None and len(kept) != lines:
+            raise UsageError(
+                f"{self.metrics}: damaged, it has {len(kept)} of {lines} lines up to step {step}; {_REMEDY}"
+            )
         replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self.lines = len(kept)
         records = self.read_flow()
         if records:
-            kept = {"step": records["step"] <= step} if "step" in records else {}
+            rows = {"step": records["step"] <= step} if "step" in records else {}
             if LIVE_STEP in records:  # of the step that comes next, measured when it is made
-                kept[LIVE_STEP] = records[LIVE_STEP] < step
-
-            def rows(name: str) -> Any:
-                return slice(None) if name in FLOW_AXES else kept[LIVE_STEP if name.startswith(LIVE) else "step"]
-
-            self.write_flow({name: values[rows(name)] for name, values in records.items()})
+                rows[LIVE_STEP] = records[LIVE_STEP] < step
+            own = {k: v if k in FLOW_AXES else v[rows[_steps_of(k)]] for k, v in records.items()}
+            self.write_flow(own)
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines to `metrics.jsonl`, on disk when this returns."""
-        with self.metrics.open("a") as stream:
-            stream.writelines(json.dumps(line) + "\n" for line in lines)
+        """Add lines to `metrics.jsonl`, on disk when this returns.
+
+        Raises:
+            UsageError: they cannot be written.
+        """
+        self.check()
+        texts = [json.dumps(line) + "\n" for line in lines]
+        with written(self.metrics), self.metrics.open("a") as stream:
+            stream.writelines(texts)
             stream.flush()
             os.fsync(stream.fileno())
+        self.lines += len(texts)
 
     def read_flow(self) -> dict[str, np.ndarray]:
         """The arrays of `flow.npz`; empty if there is none."""
@@ -127,9 +174,13 @@ class RunDir:
             return {}
         try:
             with np.load(io.BytesIO(self.flow.read_bytes()), allow_pickle=False) as stored:
-                return dict(stored)
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UsageError(f"{self.flow}: damaged ({error}); remove it to go on without what it recorded") from error
+                records = dict(stored)
+        except Exception as error:  # whatever NumPy, zip and zlib make of damage
+            raise UsageError(f"{self.flow}: damaged ({_short(error)}); {_WITHOUT}") from error
+        wrong = _wrong_in_flow(records)
+        if wrong:
+            raise UsageError(f"{self.flow}: damaged, {wrong}; {_WITHOUT}")
+        return records
 
     def write_flow(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace `flow.npz`."""
@@ -143,33 +194,60 @@ FLOW_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time")
 LIVE = "live/"
 """Prefix of what training steps measured of themselves; its rows belong to the steps in `live/step`."""
 LIVE_STEP = f"{LIVE}step"
+_REMEDY = "put it back from a copy, or move it and the checkpoints away to train anew"
+_WITHOUT = "remove it to go on without what it recorded"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file.
-
-    Raises:
-        UsageError: it is not one.
-    """
+def _record(text: bytes) -> dict[str, Any] | None:
+    """A line of metrics, or None where it is none."""
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{path}: damaged, not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: damaged, not a JSON object")
-    return content
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    fine = isinstance(line, dict) and type(line.get("step")) is int and isinstance(line.get("split"), str)
+    return line if fine else None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    replace(path, (json.dumps(content, indent=2) + "\n").encode())
+def _steps_of(name: str) -> str:
+    return LIVE_STEP if name.startswith(LIVE) else "step"
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(path.name + ".tmp")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+def _wrong_in_flow(records: Mapping[str, np.ndarray]) -> str | None:
+    """What is wrong with the arrays of `flow.npz`."""
+    for name, values in records.items():
+        if values.dtype.kind not in "biuf":
+            return f"{name} holds {values.dtype}"
+        if name in FLOW_AXES:
+            continue
+        steps = records.get(_steps_of(name))
+        if steps is None or steps.dtype.kind != "i" or steps.ndim != 1:
+            return f"it has no whole numbers {_steps_of(name)}"
+        if values.ndim < 1 or len(values) != len(steps):
+            return f"{name} has not a row for each of {len(steps)} steps"
+    return None
+
+
+def _wrong_in_summary(content: Mapping[str, Any]) -> str | None:
+    """What is wrong with a summary that would be read."""
+    kinds = {"goal": list, "baseline": dict, "final": dict, "best": dict, "steps": int, "parameters": int}
+    kinds |= {"seconds": (int, float), "steps_per_second": (int, float), "stopped": (str, type(None))}
+    for key, kind in kinds.items():
+        if key not in content or not isinstance(content[key], kind):
+            return f"it has no {key}"
+    goal, tables = content["goal"], [content["baseline"]]
+    for part in ("final", "best"):
+        if type(content[part].get("step")) is not int:
+            return f"{part} has no step"
+        for split in ("valid", "test"):
+            metrics = content[part].get(split)
+            if not isinstance(metrics, dict) or len(goal) != 2 or goal[0] not in metrics:
+                return f"{part} has no {split} score"
+            tables.append(metrics)
+    numbers = (value for table in tables for value in table.values())
+    if goal[1] not in ("min", "max") or not all(isinstance(value, int | float | None) for value in numbers):
+        return "a score is no number"
+    return None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:100]

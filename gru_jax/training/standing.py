@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -67,6 +67,23 @@ class Standing:
         }
 
 
+AnyStanding = TypeVar("AnyStanding", bound=Standing)
+
+
+def read_standing(kind: type[AnyStanding], fields: Mapping[str, Any]) -> AnyStanding:
+    """The inverse of `dataclasses.asdict`.
+
+    Raises:
+        TypeError, ValueError: it is not from there.
+    """
+    made = kind(**fields)
+    kinds = {"best_score": (int, float, type(None)), "stopped": (str, type(None)), "seconds": (int, float)}
+    for name, value in fields.items():
+        if not isinstance(value, kinds.get(name, int)):
+            raise ValueError(f"{name} is {value!r}")
+    return made
+
+
 class TrainLog:
     """Means of the training metrics between lines of `metrics.jsonl`.
 
@@ -76,7 +93,7 @@ class TrainLog:
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self._pending: dict[str, list[np.floating]] = {}
+        self._pending: dict[str, list[Any]] = {}
 
     def add(self, step: int, metrics: Mapping[str, np.floating], *, last: bool) -> dict[str, float] | None:
         """Note the metrics of a step; the means since the last line where one is due, as it is at the last step."""
@@ -87,3 +104,14 @@ class TrainLog:
         means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self._pending.items())}
         self._pending.clear()
         return means
+
+    def to_host(self) -> dict[str, list[float]]:
+        """What was noted since the last line, as JSON."""
+        return {name: [float(value) for value in values] for name, values in self._pending.items()}
+
+    @classmethod
+    def from_host(cls, every: int, pending: Mapping[str, Sequence[float]]) -> TrainLog:
+        """The inverse of `to_host`."""
+        log = cls(every)
+        log._pending = {str(name): [float(value) for value in values] for name, values in pending.items()}
+        return log

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
 from gru_jax.config import Config, Plan
 from gru_jax.nn import Functional, Trace
-from gru_jax.tasks import Batch, Task, split_key
+from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import flossed, interventions, needs_adjoints, penalty_gradient
 from gru_jax.training.layers import by_name, directions, layer_names, zero_perturbations
 from gru_jax.training.numbers import Numbers, with_numbers
@@ -84,12 +83,14 @@ class Trainer:
         config: the config.
         plan: its durations.
         model: its network.
+        mesh: of one axis, over whose devices each batch is split; None for one device.
     """
 
-    def __init__(self, config: Config, plan: Plan, model: Functional) -> None:
-        self.config, self.plan, self.model = config, plan, model
+    def __init__(self, config: Config, plan: Plan, model: Functional, mesh: Mesh | None = None) -> None:
+        self.config, self.plan, self.model, self.mesh = config, plan, model, mesh
         self.init = jax.jit(self._init)
-        self.run = jax.jit(self.steps, donate_argnums=0)
+        everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        self.run = jax.jit(self.steps, donate_argnums=0, out_shardings=everywhere)
 
     def _optimizer(self, numbers: Numbers, seed: Any) -> optax.GradientTransformation:
         return build_optimizer(self.config.optimizer, self.plan.steps, self.plan.warmup, numbers["optimizer"], seed)
@@ -108,7 +109,19 @@ class Trainer:
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices."""
-        return self.config.task.batch(data, split_key("train", seed), index)
+        return self._split(self.config.task.batch(data, split_key("train", seed), index))
+
+    def _split(self, batch: Batch) -> Batch:
+        """The same, over the devices. What follows is one program, which XLA parts accordingly."""
+        if self.mesh is None:
+            return batch
+        return jax.lax.with_sharding_constraint(batch, NamedSharding(self.mesh, PartitionSpec(*self.mesh.axis_names)))
+
+    def _whole(self, state: TrainState) -> TrainState:
+        """The same, on every device."""
+        if self.mesh is None:
+            return state
+        return jax.lax.with_sharding_constraint(state, NamedSharding(self.mesh, PartitionSpec()))
 
     def step(
         self, state: TrainState, seed: Any, numbers: Numbers, data: Data, index: Int[Array, " B"]
@@ -120,7 +133,8 @@ class Trainer:
             parameter's ratio of update to value, else nothing; and whether all of it is finite.
         """
         config = self.config
-        batch = self.batch(seed, data, index)
+        with jax.named_scope("batch"):
+            batch = self.batch(seed, data, index)
         dropout_key, detach_key = (
             jax.random.fold_in(_stream(seed, stream), state.step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
         )
@@ -138,10 +152,12 @@ class Trainer:
             ),
         )
         inputs = tuple(layer.inputs for layer in trace.layers)
-        penalty = penalty_gradient(config, state.params, inputs, sent, batch, state.step, numbers["gradient"])
+        with jax.named_scope("penalty"):
+            penalty = penalty_gradient(config, state.params, inputs, sent, batch, state.step, numbers["gradient"])
         if penalty is not None:
             grads = jax.tree.map(jnp.add, grads, penalty)
-        updates, opt_state = self._optimizer(numbers, seed).update(grads, state.opt_state, state.params)
+        with jax.named_scope("update"):
+            updates, opt_state = self._optimizer(numbers, seed).update(grads, state.opt_state, state.params)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         finite &= jnp.stack([jnp.isfinite(update).all() for update in jax.tree.leaves(updates)]).all()
@@ -154,7 +170,7 @@ class Trainer:
             live |= adjoint_profiles(config, batch, sent)
             ratios = flow.update_ratios(state.params, params)
             live |= {f"update_ratio/{name}": ratio for name, ratio in by_name(ratios).items()}
-        return TrainState(state.step + 1, params, opt_state), metrics, live, finite
+        return self._whole(TrainState(state.step + 1, params, opt_state)), metrics, live, finite
 
     def steps(
         self, state: TrainState, seed: Any, numbers: Numbers, data: Data, indices: Int[Array, "K B"], count: Any
@@ -176,34 +192,3 @@ class Trainer:
         _, state, history, finite = jax.lax.while_loop(going, body, start)
         metrics, live = history
         return Steps(state, metrics, live, finite)
-
-
-def batch_indices(task: Task, batch_size: int, seed: int) -> Callable[[int, int], np.ndarray]:
-    """The example indices of any steps: `indices(first, count) -> [count, B]`, a function of the seed and the step.
-
-    Generated examples are numbered on and on. Files are read in a new random order each epoch, a last incomplete
-    batch left out.
-    """
-    size = task.size("train")
-    orders: dict[int, np.ndarray] = {}
-
-    def order(epoch: int) -> np.ndarray:
-        if epoch not in orders:
-            while len(orders) > 1:
-                orders.pop(min(orders))
-            key = jax.random.fold_in(split_key("train", seed), epoch)
-            orders[epoch] = np.asarray(jax.random.permutation(key, size), np.int32)  # type: ignore[arg-type]
-        return orders[epoch]
-
-    def indices(first: int, count: int) -> np.ndarray:
-        steps = np.arange(first, first + count)
-        if size is None:
-            return (steps[:, None] * batch_size + np.arange(batch_size)[None, :]).astype(np.int32)
-        per_epoch = size // batch_size
-        rows = []
-        for step in steps:
-            epoch, within = divmod(int(step), per_epoch)
-            rows.append(order(epoch)[within * batch_size : (within + 1) * batch_size])
-        return np.stack(rows)
-
-    return indices

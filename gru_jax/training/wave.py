@@ -6,24 +6,28 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gru_jax.config import Config
+from gru_jax.config import Config, identity
+from gru_jax.errors import UsageError
 from gru_jax.tasks import SPLITS
 from gru_jax.training.checkpoints import BEST, LATEST, Checkpoints
 from gru_jax.training.environment import describe, peak_memory
+from gru_jax.training.files import no_links, write_json
 from gru_jax.training.population import Population
+from gru_jax.training.preemption import Asked, PreemptedError
 from gru_jax.training.recorder import FlowRecorder
-from gru_jax.training.rundir import FLOW_AXES, LIVE, LIVE_STEP, RunDir, write_json
-from gru_jax.training.standing import Standing, TrainLog
+from gru_jax.training.rundir import FLOW_AXES, LIVE, LIVE_STEP, RunDir
+from gru_jax.training.standing import Standing, TrainLog, read_standing
 from gru_jax.training.step import TrainState
 
 CALL_SECONDS = 2.0  # aimed at for one call of the compiled program, all members together
+KEPT = 2  # checkpoints of a wave: the one before the newest is for when that is damaged
 DIVERGED = "diverged"
 
 
@@ -50,33 +54,46 @@ class Wave:
         population: the members, compiled.
         rundir: where the wave keeps its checkpoints and what it recorded.
         told: called with the wave after every call of the compiled program.
+        asked: whether it has been asked to end; see `gru_jax.training.preemption`.
     """
 
     def __init__(
-        self, population: Population, rundir: RunDir, told: Callable[[Wave], None] = lambda wave: None
+        self,
+        population: Population,
+        rundir: RunDir,
+        told: Callable[[Wave], None] = lambda wave: None,
+        asked: Asked = lambda: False,
     ) -> None:
-        self.population, self.rundir, self.told = population, rundir, told
+        self.population, self.rundir, self.told, self.asked = population, rundir, told, asked
         self.plan, self.lead = population.programs.plan, population.configs[0]
         self.standings = [MemberStanding() for _ in population.configs]
         self.logs = [TrainLog(self.plan.log_every) for _ in population.configs]
         self.flow = FlowRecorder(self.lead, self.plan, rundir, population.measure)
-        self.checkpoints = Checkpoints(rundir.checkpoints, population.programs.devices[0], kinds=(LATEST,))
-        self.step, self.seconds, self._call_steps = 0, 0.0, 1
-        self.resumed = self.checkpoints.step() is not None
-        self._restore()
+        no_links(rundir.path)
+        owners = [identity(config) for config in population.configs]
+        device = population.programs.devices[0]
+        self.checkpoints = Checkpoints(rundir.checkpoints, device, KEPT, kinds=(LATEST,), owner=owners)
+        self.step, self.seconds, self._call_steps, self._saved = 0, 0.0, 1, -1
+        self.resumed = False
+        if not self._restore():
+            self._start()
 
     # Training
 
     def train(self, until: int | None = None) -> None:
-        """Train all members that are going on to step `until`, or to their end."""
+        """Train all members that are going on to step `until`, or to their end.
+
+        Raises:
+            PreemptedError: it was asked to end, and has saved where it is.
+        """
         stop = self.plan.steps if until is None else min(until, self.plan.steps)
-        began, before = time.monotonic(), self.seconds
+        self._began = time.monotonic() - self.seconds
         while self.step < stop and self.going.any():
-            self._advance(self._next_stop(stop))
-            self.seconds = before + time.monotonic() - began
+            self._advance(min(stop, self.plan.next_stop(self.step)))
             self._record()
             if self.step % self.plan.eval_every == 0 or self.step == self.plan.steps:
                 self._validate()
+            self._end_if_asked()
 
     @property
     def going(self) -> np.ndarray:
@@ -92,36 +109,65 @@ class Wave:
         """Save all there is."""
         self.flow.write()
         states = {"last": self.state, "best": self.best}
-        host = {"step": self.step, "seconds": self.seconds, "members": [dataclasses.asdict(s) for s in self.standings]}
+        host = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "members": [dataclasses.asdict(s) for s in self.standings],
+            "logs": [log.to_host() for log in self.logs],
+            "lines": self.rundir.lines,
+            "recordings": self.flow.count,
+        }
         self.checkpoints.save(
             LATEST, self.step, {name: self.population.to_host(of) for name, of in states.items()}, host
         )
+        self._saved = self.step
+
+    def _end_if_asked(self) -> None:
+        if not self.asked() or not self.going.any():
+            return
+        if self.step != self._saved:
+            self._save()
+        raise PreemptedError(f"asked to end: step {self.step} of {self.plan.steps} is saved")
 
     def close(self) -> None:
         """Release Orbax' threads."""
         self.checkpoints.close()
 
-    def _restore(self) -> None:
-        population = self.population
-        if not self.resumed:
-            self.state = population.initial()
-            self.best = jax.tree.map(lambda a: a.copy(), self.state)
-            self.rundir.path.mkdir(parents=True, exist_ok=True)
-            self.rundir.rewind(-1)
-            self._validate()
-            return
-        empty = population.empty()
-        saved, host = self.checkpoints.restore(LATEST, {"last": empty, "best": empty})
-        self.state, self.best = (population.from_host(saved[name]) for name in ("last", "best"))
-        self.standings = [MemberStanding(**member) for member in host["members"]]
-        self.step, self.seconds = host["step"], host["seconds"]
-        self.rundir.rewind(self.step)
-        self.flow.restore()
-        self.told(self)
+    def _start(self) -> None:
+        self.state = self.population.initial()
+        self.best = jax.tree.map(lambda a: a.copy(), self.state)
+        self.rundir.path.mkdir(parents=True, exist_ok=True)
+        self.rundir.rewind(-1)
+        self._began = time.monotonic()
+        self._validate()
 
-    def _next_stop(self, stop: int) -> int:
-        marks = [every for every in (self.plan.eval_every, self.plan.flow_every) if every]
-        return min(stop, *((self.step // every + 1) * every for every in marks))
+    def _restore(self) -> bool:
+        """Take up the latest checkpoint that is whole; whether there is one."""
+        population, empty = self.population, self.population.empty()
+        found = self.checkpoints.newest(LATEST, {"last": empty, "best": empty}, self._read)
+        if found is None:
+            return False
+        self.resumed = True
+        self._saved, saved, host = found
+        self.state, self.best = (population.from_host(saved[name]) for name in ("last", "best"))
+        self.standings, self.logs = host["members"], host["logs"]
+        self.step, self.seconds = host["step"], host["seconds"]
+        self.rundir.rewind(self.step, host["lines"])
+        self.flow.restore(host["recordings"])
+        self.told(self)
+        return True
+
+    def _read(self, host: dict[str, Any]) -> dict[str, Any]:
+        """What stands beside the states in a checkpoint; raises where it is not that."""
+        count, every = self.population.count, self.plan.log_every
+        host["members"] = [read_standing(MemberStanding, member) for member in host["members"]]
+        host["logs"] = [TrainLog.from_host(every, pending) for pending in host["logs"]]
+        host["seconds"] = float(host["seconds"])
+        if not all(type(host[key]) is int for key in ("step", "lines", "recordings")):
+            raise ValueError("step, lines and recordings are no numbers")
+        if not len(host["members"]) == len(host["logs"]) == count:
+            raise ValueError(f"it is not of {count} members")
+        return host
 
     def _advance(self, stop: int) -> None:
         """Train to step `stop`, in calls of about `CALL_SECONDS`; members that end, end alone."""
@@ -142,7 +188,10 @@ class Wave:
                 if not done.finite[i]:
                     self.standings[i].stopped = f"{DIVERGED}: step {first + int(finished[i]) + 1} is not finite"
             self.rundir.append_metrics(lines)
+            self.seconds = time.monotonic() - self._began
             self.told(self)
+            if self.step < stop:  # where something is due, that comes first
+                self._end_if_asked()
 
     def _note(self, i: int, first: int, count: int, metrics: dict[str, np.ndarray], stop: int) -> list[dict[str, Any]]:
         """Lines on a member's last `count` steps."""
@@ -192,8 +241,8 @@ class Wave:
         total = sum(s.steps for s in self.standings) or 1
         evaluated = self._evaluate_all()
         lines: list[list[dict[str, Any]]] = [[] for _ in paths]
-        for line in self.rundir.read_metrics():
-            lines[line.pop("member")].append(line)
+        for member, line in by_member(self.rundir, len(paths)):
+            lines[member].append(line)
         records = self.rundir.read_flow()
         states = [TrainState(**self.population.to_host(state)) for state in (self.state, self.best)]
         env = describe(self.lead, self.population.programs.devices[0])
@@ -222,6 +271,19 @@ class Wave:
             (final[i], {split: best[split][i] for split in best} if other[i] else final[i])
             for i in range(len(everyone))
         ]
+
+
+def by_member(rundir: RunDir, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of a wave's metrics, each with whose it is.
+
+    Raises:
+        UsageError: they are damaged.
+    """
+    for line in rundir.read_metrics():
+        member = line.pop("member", None)
+        if type(member) is not int or not 0 <= member < count:
+            raise UsageError(f"{rundir.metrics}: damaged, a line is of member {member!r}; there are {count}")
+        yield member, line
 
 
 class Member:
@@ -288,8 +350,11 @@ class Member:
 
     def save(self, last: TrainState, best: TrainState) -> None:
         """Write the last and the best network as checkpoints."""
-        host = {key: value for key, value in dataclasses.asdict(self.standing).items() if key != "steps"}
-        checkpoints = Checkpoints(self.rundir.checkpoints, self.population.programs.devices[0], self.config.train.keep)
+        standing = {key: value for key, value in dataclasses.asdict(self.standing).items() if key != "steps"}
+        recordings = sum(len(v) for k, v in self.rundir.read_flow().items() if k in ("step", LIVE_STEP))
+        host = {"standing": standing, "log": {}, "data": None, "lines": self.rundir.lines, "recordings": recordings}
+        device, owner = self.population.programs.devices[0], identity(self.config)
+        checkpoints = Checkpoints(self.rundir.checkpoints, device, self.config.train.keep, owner=owner)
         for kind, state in ((BEST, best), (LATEST, last)):
             checkpoints.save(kind, int(state.step), state._asdict(), host)
         checkpoints.close()

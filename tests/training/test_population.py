@@ -13,11 +13,11 @@ from experiments import train
 from gru_jax.errors import UsageError
 from gru_jax.tasks import MNIST, TASKS
 from gru_jax.training.environment import precision
-from gru_jax.training.loop import load_splits
+from gru_jax.training.feed import batch_indices, load_splits
 from gru_jax.training.numbers import initial_program, numbers_of, training_program
 from gru_jax.training.population import MAP, VMAP, Population, Programs, chosen_mapping
 from gru_jax.training.rundir import RunDir
-from gru_jax.training.step import Trainer, batch_indices
+from gru_jax.training.step import Trainer
 from gru_jax.training.wave import Wave
 from tests.training.small import small, timeless
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -19,11 +18,8 @@ from gru_jax.errors import UsageError
 from gru_jax.training import loop, rundir
 from gru_jax.training.checkpoints import Checkpoints
 from gru_jax.training.rundir import RunDir
+from tests.training.killing import struck
 from tests.training.small import small, timeless
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the product catches it."""
 
 
 def same_run(one, two):
@@ -35,13 +31,6 @@ def same_run(one, two):
     summaries = [RunDir(path).read_summary() for path in (one, two)]
     for key in ("final", "best", "steps", "stopped", "parameters"):
         assert summaries[0][key] == summaries[1][key]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    train.run(small(), path)
-    return path
 
 
 MOMENTS = {  # function, and the calls of it that are struck
@@ -60,25 +49,10 @@ MOMENTS = {  # function, and the calls of it that are struck
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_struck_at_any_moment(moment, when, tmp_path, monkeypatch, uninterrupted, undrawn):
     owner, name, calls = MOMENTS[moment]
-    original = getattr(owner, name)
     workdir = tmp_path / "run"
-    for strike in calls:
-        seen = 0
-
-        def struck(*args, strike=strike, **kwargs):
-            nonlocal seen
-            seen += 1
-            if seen == strike and when == "before":
-                raise Killed
-            result = original(*args, **kwargs)
-            if seen == strike:
-                raise Killed
-            return result
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, struck)
-            with contextlib.suppress(Killed):
-                train.run(small(), workdir)
+    for call in calls:
+        with struck(monkeypatch, owner, name, call, when):
+            train.run(small(), workdir)
     train.run(small(), workdir)
     same_run(uninterrupted, workdir)
 

@@ -10,9 +10,10 @@ import pytest
 from gru_jax.config import plan
 from gru_jax.tasks import MNIST, Adding
 from gru_jax.training.evaluation import build_evaluator
+from gru_jax.training.feed import batch_indices
 from gru_jax.training.model import build_model
 from gru_jax.training.numbers import numbers_of
-from gru_jax.training.step import Trainer, batch_indices, forward
+from gru_jax.training.step import Trainer, forward
 from tests.training.small import small
 
 

@@ -1,0 +1,81 @@
+"""Files that are whole or not there, in directories that nothing leads out of."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gru_jax.errors import UsageError
+
+
+def no_links(directory: Path) -> None:
+    """Refuse a directory with symbolic links in it, which would lead what is written there elsewhere.
+
+    Raises:
+        UsageError: it has one.
+    """
+    if not directory.is_dir():
+        return
+    try:
+        links = sorted(entry.path for entry in os.scandir(directory) if entry.is_symlink())
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be read ({error.strerror})") from error
+    if links:
+        raise UsageError(f"{links[0]}: a symbolic link, which could lead anywhere; allowed are files and directories")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: damaged, not a JSON object")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    replace(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    part = path.with_name(path.name + ".tmp")
+    with written(path):
+        try:
+            part.unlink(missing_ok=True)
+            with part.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turns errors of the system, which do not name the file that is written, into one line that does."""
+    try:
+        yield
+    except OSError as error:  # a full disk, above all
+        raise UsageError(
+            f"{path}: cannot be written ({error.strerror or error}); the same command goes on from the last checkpoint"
+        ) from error

@@ -1,0 +1,78 @@
+"""Every training program that ships lowers for GPUs and TPUs, on a machine that has neither."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from gru_jax.cells import CELLS
+from gru_jax.config import FLOW_INSTRUMENTS, plan
+from gru_jax.tasks import split_key
+from gru_jax.training.evaluation import build_totals
+from gru_jax.training.feed import load_splits
+from gru_jax.training.instruments import build_instruments
+from gru_jax.training.model import build_model
+from gru_jax.training.numbers import numbers_of
+from gru_jax.training.population import MEASURE, TRAIN, VMAP, Programs
+from gru_jax.training.step import Trainer
+from tests.training.small import small
+
+PLATFORMS = ("cuda", "tpu")
+
+
+def lowers(function, *arguments):
+    """That a compiled function lowers for both, and its module is there."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jax.numpy.asarray(a).dtype), arguments)
+    exported = export.export(function, platforms=PLATFORMS)(*shapes)
+    assert exported.platforms == PLATFORMS
+    assert exported.mlir_module().count("stablehlo") > 100
+
+
+def training(config):
+    trainer = Trainer(config, plan(config), build_model(config))
+    state = jax.eval_shape(trainer.init, 0, numbers_of(config))
+    indices = np.zeros((config.train.call_steps, config.train.batch_size), np.int32)
+    state = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), state)
+    return trainer, (state, 0, numbers_of(config), {}, indices, np.int32(1))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_training(cell):
+    trainer, arguments = training(small(model={"cell": {"name": cell}}, flow={"live": 1}))
+    lowers(trainer.run, *arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"method": "reference"}},
+        {"model": {"keep": "boundaries", "hidden": (4, 3), "bidirectional": True, "dropout": 0.5}},
+        {"dtype": "bfloat16"},
+        {"gradient": {"adjoint_clip": 1.0, "detach": 0.5, "omega": 0.1}},
+        {"gradient": {"floss": 1, "floss_every": 2}},
+    ],
+    ids=str,
+)
+def test_variants_of_training(changes):
+    trainer, arguments = training(small(**changes))
+    lowers(trainer.run, *arguments)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_instruments_and_evaluation(cell):
+    config = small(model={"cell": {"name": cell}}, flow={"instruments": FLOW_INSTRUMENTS})
+    trainer, (state, *_) = training(config)
+    measure = build_instruments(config, trainer.model, split_key("valid", 0))
+    lowers(jax.jit(lambda params: measure(params, {})), state.params)
+    totals = build_totals(config, trainer.model)
+    lowers(jax.jit(lambda params: totals(params, {}, split_key("test", 0), 30)), state.params)
+
+
+def test_populations():
+    config = small()
+    programs = Programs(config, load_splits(config), jax.devices()[:1], VMAP)
+    for name in (TRAIN, MEASURE, "valid"):
+        exported = export.export(programs.jitted(name), platforms=PLATFORMS)(*programs.shapes(name, 3))
+        assert exported.mlir_module().count("stablehlo") > 100
