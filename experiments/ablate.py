@@ -45,11 +45,14 @@ from experiments.studies.progress import StudyProgress
 from experiments.studies.study import Study, load
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.training.population import MAPPINGS
+from gru_jax.training.preemption import PreemptedError, watched
+from gru_jax.training.processes import leads, say
 
 ABLATIONS = Path(__file__).parent.parent / "configs" / "ablations"
 FLAGS = (
-    "config", "workdir", "zip", "networks", "mapping", "devices", "memory", "coordinator", "processes", "process",
+    "config", "workdir", "zip", "networks", "mapping", "devices", "memory", *cli.PROCESSES,
 )  # fmt: skip
+MOST_DEVICES = 4096
 PREFIXES = ("axis", "config", "sampling", "halving")
 
 
@@ -66,14 +69,22 @@ def run(study: Study, workdir: str | os.PathLike[str], means: Means = Means()) -
 
     Raises:
         UsageError: the study, the data or the directory is not usable.
+        PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     path = Path(workdir).absolute()
+    with watched():  # the report too is finished
+        execute(study, path, means)
+        return report.run([path]) if leads() else path
+
+
+def execute(study: Study, path: Path, means: Means) -> None:
+    """Run a study in a directory, with its progress shown."""
     progress = StudyProgress()
     try:
-        Execution(study, path, means, progress).run()
+        with watched() as asked:
+            Execution(study, path, means, progress, asked).run()
     finally:
         progress.close()
-    return report.run([path]) if jax.process_index() == 0 else path
 
 
 def command(argv: Sequence[str]) -> int:
@@ -88,37 +99,28 @@ def command(argv: Sequence[str]) -> int:
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     print(f"study directory: {Path(workdir).absolute()}", flush=True)
     means = prepare(flags)
-    path = run(study, workdir, means)
-    if jax.process_index() == 0:
-        print(report.conclusions(Path(workdir)))
-        print(f"report: {path}")
+    with watched():  # the report too is finished
+        try:
+            execute(study, Path(workdir).absolute(), means)
+        except PreemptedError as error:
+            say(cli.goes_on(error, "ablate", argv, workdir))
+            return 0
+        if leads():
+            path, told = report.write([Path(workdir)])
+            print(*told, f"report: {path}", sep="\n")
     return 0
 
 
 def prepare(flags: Mapping[str, str]) -> Means:
     """Set up processes and devices, which must come before JAX is used, and say with what a study is run."""
-    devices = _whole(flags, "devices", os.cpu_count() or 1)
-    if not devices:
-        raise UsageError("--devices=0: allowed are whole numbers from 1")
+    devices = cli.whole(flags, "devices", os.cpu_count() or 1)
+    if not 1 <= devices <= MOST_DEVICES:
+        raise UsageError(f"--devices={devices}: allowed are whole numbers from 1 to {MOST_DEVICES}")
     jax.config.update("jax_num_cpu_devices", devices)
-    together = [name for name in ("coordinator", "processes", "process") if name in flags]
-    if together:
-        if len(together) < 3:
-            raise UsageError(f"--{together[0]}: allowed together with --coordinator, --processes and --process")
-        processes, process = _whole(flags, "processes", 1), _whole(flags, "process", 0)
-        if process >= processes:
-            raise UsageError(f"--process={process}: allowed are 0 to {processes - 1}, below --processes")
-        jax.distributed.initialize(flags["coordinator"], processes, process)
+    cli.join(flags)
     mapping = flags.get("mapping", MAPPINGS[0])
     check_choice("--mapping", mapping, MAPPINGS)
-    return Means(mapping, _whole(flags, "memory", 0) or None)
-
-
-def _whole(flags: Mapping[str, str], name: str, default: int) -> int:
-    text = flags.get(name, str(default))
-    if not text.isdecimal():
-        raise UsageError(f"--{name}={text}: a whole number is needed here")
-    return int(text)
+    return Means(mapping, cli.whole(flags, "memory", 0) or None)
 
 
 def usage() -> str:

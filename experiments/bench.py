@@ -7,6 +7,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
        python -m experiments.bench flow    [--sizes T,B,H:T,B,H:...] [--repeats 9] [--out DIR]
        python -m experiments.bench spectrum [--steps 10000,100000] [--repeats 3] [--out DIR]
        python -m experiments.bench population [--members 1,4,16,64] [--repeats 9] [--runs 16] [--out DIR]
+       python -m experiments.bench start   [--repeats 3] [--out DIR]
 
   unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
@@ -19,6 +20,8 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
   population  a member's training step inside a population against a run's alone, each in processes of its own; and an
            ablation of the largest size (500 steps of adding, T=200, B=32, H=32) against some of its members (--runs)
            as runs of experiments.train, scaled to all
+  start    seconds to import gru_jax, and Flax NNX, beyond jax; and from the start of a process to the first training
+           step of the quick start, without compiled programs and with those of the run before
 
 Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
 Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
@@ -42,7 +45,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gru_jax
-from experiments import bench_flow, bench_plots, bench_population, cli, measure
+from experiments import bench_flow, bench_plots, bench_population, bench_start, cli, measure
 from experiments.measure import Compiled, Shape
 from experiments.peers import PEERS, Weights, quietly, torch_step
 from gru_jax.cells import GRU
@@ -276,6 +279,7 @@ def command(argv: Sequence[str]) -> int:
         "flow": ("sizes", "repeats", "out"),
         "spectrum": ("steps", "repeats", "out"),
         "population": ("members", "repeats", "runs", "out"),
+        "start": ("repeats", "out"),
     }
     if not argv:
         raise UsageError(f"a command is missing; allowed are {', '.join(kinds)}")
@@ -312,6 +316,8 @@ def measured(kind: str, flags: Mapping[str, str], peers: Sequence[str]) -> tuple
         sizes = [whole({"members": text}, "members", 1) for text in flags.get("members", "1,4,16,64").split(",")]
         rows = bench_population.measure(sizes, whole(flags, "repeats", 9), whole(flags, "runs", 16))
         return rows, bench_population.draw
+    if kind == "start":
+        return bench_start.measure(whole(flags, "repeats", 3)), bench_start.draw
     function, default = (long_step, "10000,1000000") if kind == "long" else (spectrum, "10000,100000")
     lengths = [whole({"steps": text}, "steps", 1) for text in flags.get("steps", default).split(",")]
     return long_sequences(function, lengths, whole(flags, "repeats", 3)), bench_plots.long

@@ -17,10 +17,11 @@ from experiments import measure
 from experiments.measure import Compiled
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load, plan
 from gru_jax.tasks import split_key
+from gru_jax.training.feed import batch_indices
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
 from gru_jax.training.numbers import numbers_of
-from gru_jax.training.step import Trainer, batch_indices
+from gru_jax.training.step import Trainer
 
 PLAIN, LIVE = "training step", "training step, live adjoints"
 STEPS = 5  # in one call

@@ -17,10 +17,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config, load
-from gru_jax.training.loop import load_splits
+from gru_jax.training.feed import batch_indices, load_splits
 from gru_jax.training.numbers import numbers_of
 from gru_jax.training.population import Population, Programs
-from gru_jax.training.step import Trainer, batch_indices
+from gru_jax.training.step import Trainer
 
 SOLO, STEPS = "solo", 10
 RATES, BIASES = (3e-4, 1e-3, 3e-3, 1e-2), ("zeros", "chrono")

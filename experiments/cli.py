@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
+import io
+import logging
+import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +26,9 @@ from gru_jax.settings import Text, describe, flatten
 from gru_jax.tasks import TASKS
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
+DIGITS = 18  # of whole numbers on the command line
+PROCESSES = ("coordinator", "processes", "process")
+"""Flags that join several processes."""
 
 
 def parse(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -118,6 +126,12 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     if any(argument in ("--help", "-h") for argument in argv):
         print(usage())
         sys.exit(0)
+    remember_compilations()
+    for stream in (sys.stdout, sys.stderr):  # paths need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.unraisablehook = _unraisable
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         code = command(argv)
     except UsageError as error:
@@ -128,9 +142,79 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
         code = fail(f"out of memory; try a smaller train.batch_size or train.eval_batch_size ({error})", EXIT_USAGE)
     except OSError as error:
         code = fail(f"{error.filename or 'input/output'}: {error.strerror or error}", EXIT_USAGE)
+    except (MemoryError, RecursionError) as error:
+        code = fail(f"too much for this machine: {type(error).__name__} {error}", EXIT_USAGE)
     except KeyboardInterrupt:
         code = fail("interrupted; the same command with the same --workdir goes on", EXIT_INTERRUPTED)
     sys.exit(code)
+
+
+def _unraisable(what: Any) -> None:
+    """Where a save fails, threads of Orbax' store still speak to a loop that is gone; the failure itself is told."""
+    if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(what)
+
+
+def join(flags: Mapping[str, str]) -> None:
+    """Join several processes, if the flags say so, which must come before JAX is used.
+
+    Raises:
+        UsageError: flags that do not go together, or nobody answers.
+    """
+    together = [name for name in PROCESSES if name in flags]
+    if not together:
+        return
+    if len(together) < len(PROCESSES):
+        raise UsageError(f"--{together[0]}: allowed together with {listing([f'--{name}' for name in PROCESSES])}")
+    processes, process = whole(flags, "processes", 1), whole(flags, "process", 0)
+    if process >= processes:
+        raise UsageError(f"--process={process}: allowed are 0 to {processes - 1}, below --processes")
+    try:
+        jax.distributed.initialize(flags["coordinator"], processes, process)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"--coordinator={flags['coordinator']}: {_one_line(error)}") from error
+
+
+def whole(flags: Mapping[str, str], name: str, default: int) -> int:
+    """A flag that is a whole number.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = flags.get(name, str(default))
+    if not text.isdecimal() or len(text) > DIGITS:
+        raise UsageError(f"--{name}={text[:50]}: a whole number is needed here")
+    return int(text)
+
+
+def remember_compilations() -> None:
+    """Keep compiled programs in `~/.cache/gru_jax/xla`, or where `JAX_COMPILATION_CACHE_DIR` says.
+
+    Programs for a CPU may use all that it can do: each kind of CPU has a folder of its own.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = (
+        {line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features", "model name"))}
+        if (cpuinfo.exists())
+        else {platform.processor()}
+    )
+    kind = hashlib.sha256(" ".join([platform.machine(), *sorted(flags)]).encode()).hexdigest()[:12]
+    folder = Path("~/.cache/gru_jax/xla").expanduser() / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written: programs are compiled anew, as without a cache
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def goes_on(why: object, name: str, argv: Sequence[str], workdir: str) -> str:
+    """What is said by a command that was asked to end."""
+    words = ["python", "-m", f"experiments.{name}", *argv]
+    if not any(word.partition("=")[0] == "--workdir" for word in argv):
+        words += ["--workdir", workdir]
+    return f"{why}; this goes on from there:\n  {shlex.join(words)}"
 
 
 def fail(message: object, code: int) -> int:

@@ -68,7 +68,7 @@ def of_run(workdir: str | Path, step: str = LATEST, config: Config | None = None
     config = own if config is None else config
     if step == INIT:
         return of_init(config)
-    if step not in (BEST, LATEST) and not step.isdecimal():
+    if step not in (BEST, LATEST) and not (step.isdecimal() and len(step) <= cli.DIGITS):
         raise UsageError(f"--step={step}: allowed are {BEST}, {LATEST}, {INIT} or a step")
     number = int(step) if step.isdecimal() else None
     state = stored.restore(rundir, config, choose_device(config), LATEST if number is not None else step, number)

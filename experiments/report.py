@@ -24,19 +24,25 @@ from typing import Any
 import polars as pl
 
 from experiments import cli
+from experiments.stored import open_run
 from experiments.studies import findings, page, pictures, table
-from experiments.studies.execute import MEMBERS, STUDY_FILE
-from experiments.studies.study import alone
-from gru_jax.config import load
+from experiments.studies.directory import MEMBERS, STUDY_FILE
+from experiments.studies.study import alone, read_study
 from gru_jax.errors import UsageError
 from gru_jax.training import plots
-from gru_jax.training.rundir import RunDir, read_json
+from gru_jax.training.files import no_links, replace
+from gru_jax.training.rundir import RunDir
 
 SOURCE = "study"  # the axis of several directories
 
 
 def run(paths: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the report of directories, and return its path; for notebooks.
+    """Write the report of directories, and return its path; for notebooks. Raises as `write` does."""
+    return write(paths, out)[0]
+
+
+def write(paths: Sequence[Path], out: Path | None = None) -> tuple[Path, list[str]]:
+    """Write the report of directories, and return its path and what it says in words.
 
     Raises:
         UsageError: a directory is neither a study's nor a run's, or they have different goals.
@@ -53,25 +59,24 @@ def run(paths: Sequence[Path], out: Path | None = None) -> Path:
     curves = {name: curve(path, goal) for name, path in members.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        no_links(out)
         table.write(frame, out)
-        config = load(read_json(RunDir(members[found.best]).config))
+        _, config = open_run(members[found.best])
         baseline = summary["baseline"].get(goal)
         drawn = pictures.draw(frame, axes, found, curves, baseline, config, out / "plots")
         shown = {f"{path.stem.capitalize()}": path for path in drawn if path.suffix == ".png"}
         if len(members) == 1:
-            rundir = RunDir(next(iter(members.values())))
-            shown |= {
-                p.stem.replace("_", " ").capitalize(): p for p in plots.draw(rundir, load(read_json(rundir.config)))
-            }
+            only = open_run(next(iter(members.values())))
+            shown |= {p.stem.replace("_", " ").capitalize(): p for p in plots.draw(*only)}
         title = ", ".join(path.name for path in paths)
         told = findings.sentences(found, frame)
         best = members[found.best]
         content = page.Content(title, told, commands(paths, best, found.best), frame, axes, found, curves, shown)
         report = out / "report.html"
-        report.write_text(page.render(content))
+        replace(report, page.render(content).encode())
     except OSError as error:
-        raise UsageError(f"--out={out}: cannot be written ({error.strerror})") from error
-    return report
+        raise UsageError(f"--out={out}: cannot be written ({error.strerror or error})") from error
+    return report, told
 
 
 def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Path]]:
@@ -106,21 +111,13 @@ def commands(paths: Sequence[Path], best: Path, name: str) -> dict[str, str]:
     """Commands to copy: the best member alone, its gradient flow, the study again."""
     told = {}
     for path in paths:
-        study = path / STUDY_FILE
-        if study.is_file() and name in read_json(study)["members"]:
-            described = read_json(study)
+        described = read_study(path / STUDY_FILE) if (path / STUDY_FILE).is_file() else None
+        if described is not None and name in described["members"]:
             changes = {**described["changes"], **described["members"][name]["settings"]}
             told["The best member alone"] = alone(described["base"], changes)
     if RunDir(best).checkpoints.is_dir():
         told["What its gradients do"] = shlex.join(["python", "-m", "experiments.flow", "--workdir", str(best)])
     return told
-
-
-def conclusions(path: Path) -> str:
-    """The findings on a study in words."""
-    frame, axes, members = gather([path])
-    summary = RunDir(next(iter(members.values()))).read_summary()
-    return "\n".join(findings.sentences(findings.find(frame, axes, summary["goal"]), frame))
 
 
 def command(argv: Sequence[str]) -> int:

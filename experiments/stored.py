@@ -10,9 +10,10 @@ from gru_jax.config import Config, load, plan
 from gru_jax.errors import UsageError
 from gru_jax.training.checkpoints import LATEST, Checkpoints
 from gru_jax.training.environment import Device
+from gru_jax.training.files import read_json
 from gru_jax.training.model import build_model
 from gru_jax.training.numbers import numbers_of
-from gru_jax.training.rundir import RunDir, read_json
+from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer, TrainState
 
 

@@ -54,7 +54,7 @@ def parse(text: str, config: Config) -> tuple[str, list[str]]:
         return key, given.split(",")
     try:
         low, high, count = given.split(":")
-        values = np.linspace(float(low), float(high), int(count))
+        values = np.linspace(float(low), float(high), min(int(count), MOST + 1))
     except ValueError:
         values = np.empty(0)
     if not 2 <= len(values) <= MOST or not np.isfinite(values).all():

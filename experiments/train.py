@@ -1,10 +1,13 @@
 """Train a network from a config.
 
 usage: python -m experiments.train --config FILE.py[:ARG] [--config.KEY=VALUE ...] [--workdir DIR]
+                                   [--coordinator=HOST:PORT --processes=N --process=I]
 
   --config FILE.py[:ARG]   the study; ARG goes to the file's get_config
   --config.KEY=VALUE       change any key, e.g. --config.optimizer.lr=3e-3 --config.model.hidden=128,64
   --workdir DIR            where the run goes; by default runs/<config>-<time>
+  --coordinator, --processes, --process   join several processes by jax.distributed, which split every batch; the
+                           first alone, which the address is of, reads and writes the directory
 
 The same command on a directory that is not done resumes it; on one that is done it says so. A run leaves
 config.json, env.json, metrics.jsonl, flow.npz, checkpoints/, plots/*.png and, last, summary.json.
@@ -19,6 +22,7 @@ examples:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from collections.abc import Mapping, Sequence
@@ -31,9 +35,13 @@ from ml_collections import ConfigDict
 from experiments import cli
 from gru_jax.config import Config, load
 from gru_jax.errors import UsageError
-from gru_jax.training.environment import check_memory, choose_device, describe, precision
-from gru_jax.training.loop import NonFiniteError, Run, load_splits
+from gru_jax.training.environment import check_memory, choose_devices, describe, devices_here, precision
+from gru_jax.training.feed import load_splits
+from gru_jax.training.loop import NonFiniteError, Run
+from gru_jax.training.preemption import PreemptedError, watched
+from gru_jax.training.processes import by_lead, leads, say
 from gru_jax.training.rundir import RunDir
+from gru_jax.training.writers import check_installed
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -51,20 +59,29 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
     Raises:
         UsageError: the config, the data or the directory is not usable.
         NonFiniteError: a step gave an infinite or undefined number.
+        PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     config = load(config.to_dict() if isinstance(config, Config | ConfigDict) else config)
     rundir, as_dict = RunDir(workdir), config.to_dict()
-    if rundir.inspect(as_dict) == "done":
-        print(f"{rundir.path}: already done")
-        return rundir.read_summary()
-    device = choose_device(config)
+    if by_lead(lambda: rundir.inspect(as_dict)) == "done":
+        say(f"{rundir.path}: already done")
+        return by_lead(rundir.read_summary)
+    devices = choose_devices(config)
+    device = devices_here(devices)[0]
     check_memory(config, device)
+    check_installed(config.writers or ())
     splits = load_splits(config)
-    env = describe(config, device)
-    for change in rundir.start(as_dict, env):
-        print(f"going on in another environment, results may differ in their last bits: {change}")
-    with precision(config), jax.default_device(device):
-        return Run(config, rundir, splits, device).train()
+    env = describe(config, device, len(devices))
+    with contextlib.ExitStack() as stack:
+        by_lead(lambda: stack.enter_context(rundir.held()))
+        asked = stack.enter_context(watched())
+        if by_lead(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
+            return by_lead(rundir.read_summary)
+        for change in by_lead(lambda: rundir.start(as_dict, env)):
+            say(f"going on in another environment, results may differ in their last bits: {change}")
+        stack.enter_context(precision(config))
+        stack.enter_context(jax.default_device(device))
+        return Run(config, rundir, splits, devices, asked).train()
 
 
 def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
@@ -86,19 +103,25 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
 
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, overrides = cli.parse(argv, ("config", "workdir"))
+    flags, overrides = cli.parse(argv, ("config", "workdir", *cli.PROCESSES))
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a config file, e.g. --config configs/quickstart.py")
     config = cli.load_config(flags["config"], overrides)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     rundir = RunDir(workdir)
-    print(f"run directory: {rundir.path}", flush=True)
+    cli.join(flags)
+    say(f"run directory: {rundir.path}")
     try:
-        summary = run(config, rundir.path)
+        with watched():  # also while data are read
+            summary = run(config, rundir.path)
     except NonFiniteError as error:
         return cli.fail(error, cli.EXIT_NON_FINITE)
-    print(report(summary, rundir))
+    except PreemptedError as error:
+        say(cli.goes_on(error, "train", argv, workdir))
+        return 0
+    if leads():
+        print(report(summary, rundir))
     return 0
 
 

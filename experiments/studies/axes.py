@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from gru_jax.errors import UsageError, check_choice, closest
+from gru_jax.settings import literal
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
 GRID, RANDOM, SOBOL = "grid", "random", "sobol"
@@ -21,7 +22,7 @@ METHODS = (GRID, RANDOM, SOBOL)
 REPEATS = ("seed", "task.fold")  # sampled members are repeated over all their values
 MOST = 100_000  # values of an axis, and members
 _SPAN = re.compile(r"(log|lin)\(([^,()]+),([^,()]+)(?:,([^,()]+))?\)")
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(\d{1,18}))?")
 
 
 class Value(NamedTuple):
@@ -72,12 +73,12 @@ def parse(name: str, given: Any) -> Axis:
             raise UsageError(
                 f"axes.{name}: a name for each value is needed, and its settings, e.g. {{'a': {{KEY: 1}}}}"
             )
-        values = [Value(str(k), {key: _text(v) for key, v in settings.items()}) for k, settings in given.items()]
+        values = [Value(str(k), {key: typed(v) for key, v in settings.items()}) for k, settings in given.items()]
         return Axis(name, tuple(values))
     if isinstance(given, Sequence) and not isinstance(given, str):
-        texts = [_text(item) for item in given]
+        texts = [typed(item) for item in given]
     else:
-        texts = _texts(name, _text(given).strip())
+        texts = _texts(name, typed(given).strip())
         if isinstance(texts, tuple):
             return Axis(name, (), texts)
     if not texts or len(texts) > MOST or any(not text for text in texts):
@@ -232,7 +233,8 @@ def _wrong(name: str, given: Any) -> UsageError:
     return UsageError(f"axes.{name}={given}: allowed are {GRAMMAR}")
 
 
-def _text(value: Any) -> str:
+def typed(value: Any) -> str:
+    """A value as on a command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
@@ -275,7 +277,4 @@ def _literal(value: Any) -> Any:
         return value[0]
     if not isinstance(value, str):
         return value
-    try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
-    except (ValueError, SyntaxError):
-        return value
+    return literal({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value), value)

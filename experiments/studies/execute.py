@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from experiments.studies.directory import StudyDir, read_wave
 from experiments.studies.study import Member, Study
-from gru_jax.config import Config, differences, load, plan
+from gru_jax.config import Config, load, plan
 from gru_jax.errors import UsageError
 from gru_jax.training.checkpoints import meet
 from gru_jax.training.environment import Device, choose_device, precision
-from gru_jax.training.loop import load_splits
+from gru_jax.training.feed import Splits, load_splits
+from gru_jax.training.lock import hold
 from gru_jax.training.numbers import training_program
 from gru_jax.training.population import Population, Programs
-from gru_jax.training.rundir import RunDir, read_json, write_json
-from gru_jax.training.wave import Wave
+from gru_jax.training.preemption import Asked
+from gru_jax.training.processes import by_lead, several
+from gru_jax.training.rundir import RunDir
+from gru_jax.training.wave import Wave, by_member
 
-STUDY_FILE, MEMBERS, WAVES, WAVE_FILE = "study.json", "members", "waves", "wave.json"
 SHARE = 0.8  # of the memory that is there, for a population
 
 
@@ -55,16 +58,27 @@ class Execution:
 
     Args:
         study: the study.
-        workdir: its directory.
+        path: its directory.
         means: with what.
         watcher: who is told how it goes.
+        asked: whether it has been asked to end; see `gru_jax.training.preemption`.
     """
 
-    def __init__(self, study: Study, workdir: Path, means: Means, watcher: Watcher = Watcher()) -> None:  # noqa: B008
-        self.study, self.workdir, self.means, self.watcher = study, workdir, means, watcher
+    def __init__(
+        self,
+        study: Study,
+        path: Path,
+        means: Means,
+        watcher: Watcher = Watcher(),  # noqa: B008
+        asked: Asked = lambda: False,
+    ) -> None:
+        self.study, self.directory, self.means, self.watcher = study, StudyDir(path), means, watcher
+        self._asked_here = asked
         self.members = {member.id: member for member in study.members()}
-        self.process, self.processes = jax.process_index(), jax.process_count()
+        # Whether there are devices at all is found out later.
+        self.process, self.processes = (jax.process_index(), jax.process_count()) if several() else (0, 1)
         self._programs: dict[str, Programs] = {}
+        self._splits: dict[str, Splits] = {}
         self._open: Wave | None = None
         self._halved: dict[str, str] = {}  # members that did not get beyond a rung, and why
 
@@ -72,16 +86,29 @@ class Execution:
         """Train every member that has no directory yet.
 
         Raises:
-            UsageError: the directory belongs to something else, a device or data are missing.
+            UsageError: the directory belongs to something else or is in use, a device or data are missing.
+            PreemptedError: it was asked to end, and has saved where it is.
         """
-        if self.process == 0:
-            self._start()
+        self._check()
+        members = {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
+        base = self.study.base_config()
+        with contextlib.ExitStack() as stack:
+
+            def start() -> None:
+                self.directory.inspect(base, members)
+                stack.enter_context(hold(self.directory.path))
+                self.directory.start({**self.study.to_dict(), "config": base, "members": members})
+
+            by_lead(start)
+            self._run()
+
+    def _run(self) -> None:
         meet("start")
         waves = self._unfinished()
         waiting = {member for _, ids in waves for member in ids}
         settled = [name for name in self.members if name not in waiting]
-        done = [self.path(name) for name in settled if self.path(name).exists()]
-        new = [self.members[name] for name in settled if not self.path(name).exists()]
+        done = [self.directory.member(name) for name in settled if self.directory.is_done(name)]
+        new = [self.members[name] for name in settled if not self.directory.is_done(name)]
         meet("planned")
         mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
         begun = [self.members[name] for _, ids in mine for name in ids]
@@ -90,48 +117,29 @@ class Execution:
         self._train(mine)
         meet("done")
 
-    def path(self, member: str) -> Path:
-        """The run directory of a member."""
-        return self.workdir / MEMBERS / member
+    def asked(self) -> bool:
+        """Whether a process of this study has been asked to end."""
+        mark = self.directory.asked
+        if self._asked_here() and self.processes > 1:
+            mark.touch()
+        return self._asked_here() or (self.processes > 1 and mark.exists())
 
-    # The directory
+    def _check(self) -> None:
+        """All that can be said before anything is written.
 
-    def _start(self) -> None:
-        path, told = self.workdir / STUDY_FILE, self.study.to_dict()
-        base = self.study.base_config()
-        try:
-            if path.exists():
-                # What is varied does not belong to the base: only the rest has to be the same.
-                before = read_json(path)
-                varied = {key for member in self.members.values() for key in member.settings}
-                varied |= {key for member in before["members"].values() for key in member["settings"]}
-                changed = [text for text in differences(before["config"], base) if text.split(" ")[0] not in varied]
-                if changed:
-                    raise UsageError(
-                        f"--workdir={self.workdir}: belongs to a study of another base: {'; '.join(changed)}"
-                    )
-            elif others := sorted(p.name for p in self.workdir.glob("*") if p.name != f"{STUDY_FILE}.tmp"):
-                other = others[0]
-                raise UsageError(
-                    f"--workdir={self.workdir}: not a study's directory, it holds {other} and no {STUDY_FILE}; "
-                    "allowed is a new or empty directory, or one of an earlier study"
-                )
-            self.workdir.mkdir(parents=True, exist_ok=True)
-            members = {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
-            write_json(path, {**told, "config": base, "members": members})
-            (self.workdir / MEMBERS).mkdir(exist_ok=True)
-            for wave in (self.workdir / WAVES).glob("*"):  # killed before they began, or after they ended
-                begun = wave / WAVE_FILE
-                if not begun.exists() or all(self.path(name).exists() for name in read_json(begun)):
-                    shutil.rmtree(wave)
-        except OSError as error:
-            raise UsageError(f"--workdir={self.workdir}: cannot be used ({error.strerror})") from error
+        Raises:
+            UsageError: a device or data are missing, or halving falls between validations.
+        """
+        for member in self.members.values():
+            with surroundings(member.config):
+                self._splits_of(member.config)
+        self._check_rungs(self._most())
 
     def _unfinished(self) -> list[tuple[Path, list[str]]]:
         """Waves that an earlier process began, and their members."""
         found = []
-        for path in sorted((self.workdir / WAVES).glob("*")):
-            configs = read_json(path / WAVE_FILE)
+        for path in self.directory.waves():
+            configs = read_wave(path)
             for name, config in configs.items():  # of axes that the study no longer has
                 self.members.setdefault(name, Member(name, {}, {}, load(config)))
             found.append((path, list(configs)))
@@ -152,7 +160,8 @@ class Execution:
                 ids = [member.id for member in group[i::count]]
                 # Devices take blocks of a wave: neighbours, which tend to end at the same time, go to different ones.
                 ids = [member for k in range(devices) for member in ids[k::devices]]
-                waves.append((self._new_wave(ids), ids))
+                configs = {member: self.members[member].config.to_dict() for member in ids}
+                waves.append((self.directory.new_wave(self.process, configs), ids))
             if count > 1:
                 print(f"{len(group)} members do not fit the memory together: {count} waves of up to {size}", flush=True)
         return waves
@@ -169,33 +178,38 @@ class Execution:
                 size = max(1, min(size - 1, int(size * limit / need)))
             return size, len(devices)
 
-    def _new_wave(self, ids: list[str]) -> Path:
-        taken = [int(path.name.split("-")[1]) for path in (self.workdir / WAVES).glob(f"{self.process}-*")]
-        path = self.workdir / WAVES / f"{self.process}-{max(taken, default=-1) + 1:04d}"
-        path.mkdir(parents=True)
-        write_json(path / WAVE_FILE, {member: self.members[member].config.to_dict() for member in ids})
-        return path
-
     def _programs_of(self, lead: Config, devices: Sequence[Device]) -> Programs:
         """What is compiled for a config's like, once."""
         key = training_program(lead)
         if key not in self._programs:
-            self._programs[key] = Programs(lead, load_splits(lead), devices, self.means.mapping)
+            self._programs[key] = Programs(lead, self._splits_of(lead), devices, self.means.mapping)
         return self._programs[key]
+
+    def _splits_of(self, config: Config) -> Splits:
+        """The data of a config, read once for all that share them, whatever their folds."""
+        key = json.dumps({k: v for k, v in config.to_dict()["task"].items() if k != "fold"})
+        if key not in self._splits:
+            self._splits[key] = load_splits(config, streams=False)
+        return self._splits[key]
+
+    def _most(self) -> int:
+        """Steps of the longest training."""
+        return max((plan(member.config).steps for member in self.members.values()), default=0)
 
     def _train(self, waves: list[tuple[Path, list[str]]]) -> None:
         """Train waves to each rung of the halving in turn, and to their end."""
-        halving = self.study.halving
-        most = max((plan(member.config).steps for member in self.members.values()), default=0)
-        self._check_rungs(most)
+        halving, most = self.study.halving, self._most()
+        self._check_rungs(most)  # again, with members that are here from before
         for rung in [*halving.rungs(most), None]:
             for path, ids in waves:
                 with self._wave(path, ids) as wave:
                     wave.train(rung)
                     if rung is None:
-                        wave.finish([self.path(member) for member in ids], keep_networks=self.study.networks)
+                        wave.finish(
+                            [self.directory.member(member) for member in ids], keep_networks=self.study.networks
+                        )
                 if rung is None:
-                    shutil.rmtree(path)
+                    self.directory.remove(path)
             if rung is not None:
                 meet(f"rung {rung}")
                 self._halve(rung)
@@ -217,7 +231,7 @@ class Execution:
                     rows for rows in programs.compiled_rows() if len(ids) <= rows <= programs.rows(len(ids)) + spare
                 ]
                 population = Population(programs, configs, min(fitting, default=len(ids)))
-                self._open = Wave(population, RunDir(path), self.watcher.told)
+                self._open = Wave(population, RunDir(path), self.watcher.told, self.asked)
                 for i, member in enumerate(ids):
                     if member in self._halved:
                         self._open.stop(i, self._halved[member])
@@ -257,13 +271,13 @@ class Execution:
                 name, direction = self.members[member].config.task.goal
                 found[member] = line[name] if direction == "min" else -line[name]
 
-        for path in (self.workdir / WAVES).glob("*"):
-            ids = list(read_json(path / WAVE_FILE))
-            for line in RunDir(path).read_metrics():
-                note(ids[line["member"]], line)
+        for path in self.directory.waves():
+            ids = list(read_wave(path))
+            for i, line in by_member(RunDir(path), len(ids)):
+                note(ids[i], line)
         for member in self.members:
-            if self.path(member).exists():
-                for line in RunDir(self.path(member)).read_metrics():
+            if self.directory.is_done(member):
+                for line in RunDir(self.directory.member(member)).read_metrics():
                     note(member, line)
         return found
 

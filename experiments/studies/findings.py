@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,11 +88,11 @@ def find(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str]) -> Findi
     name, direction = goal
     score = f"best_valid_{name}"
     varied = [axis for axis in axes if axis not in REPEATS]
+    parts = dict(_groups(frame, varied))
     ranked = sorted(
-        (_effect(key, part, score, direction) for key, part in _groups(frame, varied)),
+        (_effect(key, part, score, direction) for key, part in parts.items()),
         key=lambda effect: _worse(effect.median, direction),
     )
-    parts = dict(_groups(frame, varied))
     chosen = parts[ranked[0].value]
     order = [_worse(value, direction) for value in _scores(chosen, score, direction)]
     alive = chosen.filter(pl.col(STATUS) != DIVERGED)
@@ -211,20 +211,21 @@ def _worse(value: float, direction: str) -> float:
 
 def _effect(key: tuple[Any, ...], part: pl.DataFrame, score: str, direction: str) -> Effect:
     values = _scores(part, score, direction)
-    medians = _resampled(values, lambda rows: np.median(rows, axis=1))
+    medians = _resampled(values)
     low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="inverted_cdf")
     seeds = part["seed"].n_unique() if "seed" in part.columns else 1
     diverged = int((part[STATUS] == DIVERGED).sum())
     return Effect(key, float(np.median(values)), float(low), float(high), len(values), seeds, diverged)
 
 
-def _resampled(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _resampled(values: np.ndarray) -> np.ndarray:
+    """Medians of bootstrap samples."""
     # Not scipy.stats.bootstrap, which has no answer where members diverged to infinity.
     rows = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    return statistic(values[rows])
+    return np.median(values[rows], axis=1)
 
 
 def _ahead(one: np.ndarray, two: np.ndarray, direction: str) -> float:
-    first, second = (_resampled(values, lambda rows: np.median(rows, axis=1)) for values in (one, two))
+    first, second = map(_resampled, (one, two))
     second = np.random.default_rng(1).permutation(second)
     return float(np.mean(first < second if direction == "min" else first > second))

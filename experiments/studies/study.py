@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
-import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import Any, NamedTuple
 
 from experiments import cli
 from experiments.studies import axes
-from gru_jax.config import Config
+from gru_jax.config import OF_THE_PROCESS, Config, identity
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import Text, flatten, resolve, setting
+from gru_jax.training.files import read_json
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
+_ID = re.compile("[0-9a-f]{12}")
 STUDY_KEYS = ("base", "config", "axes", "where", "zip", "sampling", "halving", "networks")
 
 
@@ -112,6 +113,9 @@ class Study:
             found.setdefault(made.id, made)
         if not found:
             raise UsageError(f"axes: no member is left; where={self.where}")
+        for key in OF_THE_PROCESS:
+            if base[key] != Config().to_dict()[key]:
+                raise UsageError(f"config.{key}={base[key]}: without effect in a study; it is for single runs")
         goals = sorted({" ".join(member.config.task.goal) for member in found.values()})
         if len(goals) > 1:
             raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
@@ -136,11 +140,38 @@ def alone(base: str, changes: Mapping[str, str]) -> str:
     return shlex.join(["python", "-m", "experiments.train", "--config", base, *words])
 
 
-def identity(config: Config) -> str:
-    """A short name that follows from all that determines a run, but not from where its data lie."""
-    plain = config.to_dict()
-    plain["task"].pop("data_dir", None)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+def members_in(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of a study says of its members, by their ids.
+
+    Raises:
+        UsageError: it is damaged. A name that is no id might lead out of the study's directory.
+    """
+    for name, of in content.items():
+        if not _ID.fullmatch(name) or not isinstance(of, dict):
+            raise UsageError(f"{path}: damaged, {name!r} is no member's id")
+    return dict(content)
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """The content of a `study.json`.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    content = read_json(path)
+    for key, kind in {"base": str, "changes": dict, "config": dict, "members": dict}.items():
+        if not isinstance(content.get(key), kind):
+            raise UsageError(f"{path}: damaged, it has no {key}")
+    for member in members_in(path, content["members"]).values():
+        for key in ("labels", "settings"):
+            texts = member.get(key)
+            if not isinstance(texts, dict) or not all(_is_text(text) for pair in texts.items() for text in pair):
+                raise UsageError(f"{path}: damaged, a member has no {key}")
+    return content
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
 def load(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], extra: Mapping[str, str]) -> Study:
@@ -165,7 +196,7 @@ def load(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], ext
     if "base" not in content:
         raise UsageError(f"--config={spec}: no base; allowed is the config file of a run, relative to this one")
     base = spec if content["base"] is None else _beside(spec, str(content["base"]))
-    changes = {key: _typed(value) for key, value in flatten(content.get("config", {})).items()}
+    changes = {key: axes.typed(value) for key, value in flatten(content.get("config", {})).items()}
     given = {**dict(content.get("axes", {})), **varied}
     if not given:
         raise UsageError(f"--config={spec}: a study needs axes; --axis.KEY=VALUES adds one, with {axes.GRAMMAR}")
@@ -193,7 +224,3 @@ def _beside(spec: str, base: str) -> str:
     """A path that a study file gives, which is relative to that file."""
     name, colon, argument = base.partition(":")
     return os.path.normpath(Path(spec.partition(":")[0]).parent / name) + colon + argument
-
-
-def _typed(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

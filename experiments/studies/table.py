@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from experiments.studies.execute import MEMBERS, STUDY_FILE
+from experiments.stored import open_run
+from experiments.studies.directory import MEMBERS, STUDY_FILE
+from experiments.studies.study import read_study
 from gru_jax import flow
-from gru_jax.config import load
 from gru_jax.errors import UsageError
+from gru_jax.settings import literal
+from gru_jax.training.files import read_json, replace
 from gru_jax.training.flow_plots import horizons
-from gru_jax.training.rundir import RunDir, read_json
+from gru_jax.training.rundir import RunDir
 from gru_jax.training.wave import DIVERGED
 
 ID, STATUS, STOPPED = "member", "status", "stopped"
@@ -33,13 +36,14 @@ def read(path: Path) -> tuple[pl.DataFrame, list[str]]:
     Raises:
         UsageError: the directory is neither.
     """
-    study = path / STUDY_FILE
-    if study.is_file():
-        described = read_json(study)["members"]
+    described_in = path / STUDY_FILE
+    if described_in.is_file():
+        described = read_study(described_in)["members"]
         found = {name: of for name, of in described.items() if (path / MEMBERS / name).is_dir()}
         if not found:
             raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")
-        axes = list(dict.fromkeys(axis for of in found.values() for axis in of["labels"]))
+        labels = dict.fromkeys(axis for of in found.values() for axis in of["labels"])
+        axes = [axis for axis in labels if axis != ID]  # it might name another directory
         rows = [
             {ID: name, **{axis: _typed(of["labels"].get(axis)) for axis in axes}, **row(path / MEMBERS / name)}
             for name, of in found.items()
@@ -56,8 +60,8 @@ def read(path: Path) -> tuple[pl.DataFrame, list[str]]:
 
 def row(path: Path) -> dict[str, Any]:
     """What a run came to, without anything that two equal runs need not share."""
-    rundir = RunDir(path)
-    summary, config = rundir.read_summary(), load(read_json(rundir.config))
+    rundir, config = open_run(path)
+    summary = rundir.read_summary()
     stopped = summary["stopped"] or ""
     status = DIVERGED if stopped.startswith(DIVERGED) else "halved" if stopped.startswith("halved") else "done"
     told: dict[str, Any] = {STATUS: status, STOPPED: stopped, "steps": summary["steps"]}
@@ -68,8 +72,11 @@ def row(path: Path) -> dict[str, Any]:
     told["parameters"] = summary["parameters"]
     records = rundir.read_flow()
     if "step" in records and len(records["step"]):
-        told |= {f"{INIT}_{name}": value for name, value in readings(records, 0, config.task.time).items()}
-        told |= {f"{FINAL}_{name}": value for name, value in readings(records, -1, config.task.time).items()}
+        try:
+            for when, which in ((INIT, 0), (FINAL, -1)):
+                told |= {f"{when}_{name}": of for name, of in readings(records, which, config.task.time).items()}
+        except (IndexError, TypeError, ValueError) as error:
+            raise UsageError(f"{rundir.flow}: damaged ({error})") from error
     return told
 
 
@@ -98,8 +105,10 @@ def readings(records: Mapping[str, np.ndarray], which: int, time: int) -> dict[s
 def write(frame: pl.DataFrame, path: Path) -> list[Path]:
     """Write `table.csv` and `table.parquet`."""
     made = [path / "table.csv", path / "table.parquet"]
-    frame.write_csv(made[0])
-    frame.write_parquet(made[1])
+    for to, by in zip(made, (frame.write_csv, frame.write_parquet), strict=True):
+        content = io.BytesIO()
+        by(content)
+        replace(to, content.getvalue())
     return made
 
 
@@ -125,8 +134,5 @@ def _typed(label: str | None) -> Any:
     """A label as the number or truth value that it is, or as text."""
     if label is None:
         return None
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(label, label))
-    except (ValueError, SyntaxError):
-        return label
+    value = literal({"true": "True", "false": "False"}.get(label, label), label)
     return value if isinstance(value, bool | int | float) else label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -17,15 +16,17 @@ import polars as pl
 import pytest
 
 from experiments import ablate, cli, report
-from experiments.studies import execute, table
-from experiments.studies.execute import MEMBERS, WAVES, Means
+from experiments.studies import directory, execute, table
+from experiments.studies.directory import MEMBERS, WAVES
+from experiments.studies.execute import Means
 from experiments.studies.study import load
 from gru_jax.errors import UsageError
-from gru_jax.training import rundir
+from gru_jax.training import files, rundir
 from gru_jax.training.checkpoints import Checkpoints
 from gru_jax.training.progress import Progress
 from gru_jax.training.rundir import RunDir
 from gru_jax.training.wave import Wave
+from tests.training.killing import struck
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,10 +39,6 @@ def study_of(folder, axes=None, extra=None, **changes):
 def unreported(monkeypatch):
     """Studies without a report, for tests of anything else."""
     monkeypatch.setattr("experiments.report.run", lambda paths: table.write(table.read(paths[0])[0], paths[0])[0])
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the product catches it."""
 
 
 def test_one_compilation_for_all_members(whole):
@@ -61,17 +58,23 @@ def test_the_table_tells_of_every_member(whole):
 
 
 def test_nothing_is_run_again(whole, folder, monkeypatch):
+    def written():
+        return {path: path.stat().st_mtime_ns for path in (whole[0] / MEMBERS).rglob("*") if path.is_file()}
+
+    before = written()
     monkeypatch.setattr(execute, "Wave", None)
     ablate.run(study_of(folder), whole[0])
+    assert written() == before
 
 
 MOMENTS = {  # function, and the calls of it that are struck
-    "study": (execute, "write_json", (1, 2)),
+    "study": (directory, "write_json", (1, 2)),
     "metrics": (RunDir, "append_metrics", (2, 5)),
     "checkpoint": (Checkpoints, "save", (1, 3)),
     "members": (Wave, "finish", (1,)),
-    "files": (rundir, "replace", (3, 9)),
-    "removal": (execute.shutil, "rmtree", (1,)),
+    "files": (rundir, "replace", (2, 5)),
+    "json": (files, "replace", (3, 9)),
+    "removal": (directory.shutil, "rmtree", (1,)),
 }
 
 
@@ -80,24 +83,11 @@ MOMENTS = {  # function, and the calls of it that are struck
 )
 def test_struck_at_any_moment(moment, folder, tmp_path, monkeypatch, whole, unreported):
     owner, name, calls = MOMENTS[moment]
-    original = getattr(owner, name)
     few = {"seed": "0"}
-    for strike in calls:
-        seen = 0
-
-        def struck(*args, strike=strike, **kwargs):
-            nonlocal seen
-            seen += 1
-            result = original(*args, **kwargs)
-            if seen == strike:
-                raise Killed
-            return result
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, struck)
-            with contextlib.suppress(Killed):
-                ablate.run(study_of(folder, few), tmp_path / "study")
-        assert seen >= strike
+    for call in calls:
+        with struck(monkeypatch, owner, name, call) as seen:
+            ablate.run(study_of(folder, few), tmp_path / "study")
+        assert len(seen) >= call
     ablate.run(study_of(folder, few), tmp_path / "study")
     wanted = pl.read_parquet(whole[0] / "table.parquet").filter(pl.col("seed") == 0)
     assert table.read(tmp_path / "study")[0].equals(wanted)
@@ -249,7 +239,7 @@ def test_ten_kills(folder, tmp_path, whole):
             break
         lasts = time.monotonic() - began
         for member in list((tmp_path / "study" / MEMBERS).iterdir())[::2]:  # done too soon: undo half of it
-            execute.shutil.rmtree(member)
+            directory.shutil.rmtree(member)
     assert kills == 10
     assert (tmp_path / "study" / "table.csv").read_bytes() == (whole[0] / "table.csv").read_bytes()
 

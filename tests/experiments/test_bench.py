@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bench, bench_population
+from experiments import bench, bench_population, bench_start
 from experiments.measure import Shape
 from experiments.peers import PEERS
 from gru_jax.cells import GRU
@@ -110,3 +110,12 @@ def test_wrong_use(argv, words):
     with pytest.raises(UsageError) as raised:
         bench.command(argv)
     assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_start_says_what_a_newcomer_waits_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_start, "first_step", lambda folder: 1.5)
+    assert bench.command(["start", "--repeats=1", f"--out={tmp_path / 'bench'}"]) == 0
+    rows = {row["what"]: row["seconds"] for row in json.loads((tmp_path / "bench" / "bench.json").read_text())["rows"]}
+    assert rows["first step, programs kept"] == 1.5
+    assert rows["import jax"] > 0
+    assert (tmp_path / "bench" / "bench.png").stat().st_size > 0
