@@ -1,0 +1,251 @@
+"""The Colab notebook: what it names exists; it runs from top to bottom, twice, and installing moves nothing."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from gru_jax.config import Config, load
+from gru_jax.settings import flatten
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+CELLS = json.loads(NOTEBOOK.read_text())["cells"]
+CODE = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+NODES = [node for source in CODE for node in ast.walk(ast.parse(source))]  # plain Python, without ! and %
+PINNED = [line for line in (ROOT / ".ci" / "colab.txt").read_text().split("\n") if "==" in line]
+
+
+def value_of(name):
+    """What the notebook assigns to a name."""
+    node = next(n for n in NODES if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == name)
+    return eval(ast.unparse(node.value), {"PLATFORM": "auto", "SOURCE": ROOT})
+
+
+def cell_with(text):
+    """The only code cell that holds a text, compiled."""
+    (source,) = (source for source in CODE if text in source)
+    return compile(source, str(NOTEBOOK), "exec")
+
+
+def test_it_is_a_notebook_without_outputs():
+    with NOTEBOOK.open() as stream:
+        content = json.load(stream)
+    nbformat.validate(content)
+    assert (content["nbformat"], content["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    assert len({cell["id"] for cell in CELLS}) == len(CELLS)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in CELLS)
+
+
+def test_all_that_it_imports_exists():
+    for node in NODES:
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("gru_jax", "experiments"):
+            for alias in node.names:
+                module = importlib.import_module(node.module)
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_all_of_ours_that_it_calls_exists():
+    calls = [ast.unparse(node.func).rpartition(".") for node in NODES if isinstance(node, ast.Call)]
+    ours = {(module, name) for module, _, name in calls if module in ("train", "ablate", "report", "study", "flow")}
+    assert len(ours) >= 5
+    for module, name in ours:
+        package = "experiments.studies" if module == "study" else "experiments"
+        assert callable(getattr(importlib.import_module(f"{package}.{module}"), name))
+
+
+def test_its_configs_are_valid():
+    from experiments.studies import study
+
+    assert load(value_of("CONFIG")).task.length == 100
+    axes, settings = value_of("axes"), value_of("settings")
+    assert {*axes, *settings} <= flatten(Config().to_dict()).keys()
+    assert len(study.load(value_of("base"), settings, axes, {}).members()) == 12
+
+
+def test_it_says_when_there_is_nothing_to_install(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="set REPOSITORY above") as said:
+        exec(cell_with("def find_clone"), {"REPOSITORY": ""})
+    assert "\n" not in str(said.value)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """What the notebook's cell on storage defines."""
+    names = {"contextlib": contextlib, "tempfile": tempfile, "Path": Path, "SOURCE": tmp_path, "DRIVE": ""}
+    exec(cell_with("def stored"), names)
+    return SimpleNamespace(**names)
+
+
+def write(folder, text):
+    folder.mkdir(exist_ok=True)
+    for name in ("config.json", "lock"):
+        (folder / name).write_text(text)
+
+
+def test_what_was_saved_comes_back(storage, capsys):
+    with storage.stored("a") as run:
+        assert not run.exists()
+        write(run, "1")
+    shutil.rmtree(run)
+    with storage.stored("a") as run:
+        assert [path.name for path in run.iterdir()] == ["config.json"]
+        write(run, "2")
+    storage.fetch("a")
+    assert (run / "config.json").read_text() == "2", "what is here is newer"
+    assert capsys.readouterr().out.count("fetched a from") == 1
+
+
+DAMAGES = (lambda data: b"", lambda data: data[:-9], lambda data: data.replace(b"two", b"tow"))
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=("empty", "cut", "changed"))
+def test_of_damaged_archives_the_one_before_is_used(storage, damage, capsys):
+    run = storage.LOCAL / "a"
+    for text in ("one", "two"):
+        write(run, text)
+        storage.save("a")
+    newest = storage.STORAGE / "a.zip"
+    newest.write_bytes(damage(newest.read_bytes()))
+    shutil.rmtree(run)
+    storage.fetch("a")
+    assert (run / "config.json").read_text() == "one"
+    assert {path.name for path in storage.LOCAL.iterdir()} == {"a", "storage"}
+    assert "is damaged" in capsys.readouterr().out
+
+
+def test_a_copy_that_was_cut_short_is_no_archive(storage, monkeypatch):
+    run = storage.LOCAL / "a"
+    write(run, "one")
+    storage.save("a")
+
+    def cut(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:20])
+        raise OSError("Transport endpoint is not connected")
+
+    monkeypatch.setattr(shutil, "copyfile", cut)
+    with pytest.raises(OSError, match="Transport"), storage.stored("a"):
+        write(run, "two")
+    shutil.rmtree(run)
+    storage.fetch("a")
+    assert (run / "config.json").read_text() == "one"
+
+
+def test_archives_of_a_run_in_training_are_of_one_moment(storage, monkeypatch):
+    """A checkpoint that comes in the middle must not lie beside the records of an earlier moment, or be half there."""
+    run, read, calls = storage.LOCAL / "a", Path.read_bytes, []
+    write(run, "one")
+    (run / "old").write_text("")
+
+    def reading(path):
+        if path.parent == run and not calls:
+            calls.append(path)
+            (run / "old").unlink()
+            (run / "new").write_text("")
+            (run / "config.json").write_text("two")
+            return b"one"
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    storage.save("a")
+    with zipfile.ZipFile(storage.STORAGE / "a.zip") as packed:
+        assert {name: packed.read(name) for name in packed.namelist()} == {"config.json": b"two", "new": b""}
+
+
+def run(*words, cwd=ROOT.parent):
+    """Run a program as a user's shell does, without what the tests set for themselves, and return how it went."""
+    mine = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PYTHONPATH")}
+    return subprocess.run(words, capture_output=True, text=True, env=mine, cwd=cwd)
+
+
+def installed(python):
+    """The versions in an environment."""
+    listed = json.loads(run(python, "-m", "pip", "list", "--format=json").stdout)
+    return {package["name"]: package["version"] for package in listed}
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """The python of an environment as Colab has it, without the product; or a skip where it cannot be had."""
+    folder = tmp_path_factory.mktemp("colab")
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["notebook"]
+    done = run(python, "-m", "pip", "install", "-q", *PINNED, *extra)
+    if done.returncode:
+        pytest.skip(f"Colab's versions cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+    return python
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone of the project, without its history and whatever else lies about."""
+    path = tmp_path / "clone"
+    for name in ("gru_jax", "experiments", "configs", "notebooks"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, path / name)
+    return path
+
+
+def execute(python, folder):
+    """Execute the notebook in a folder, and return what it printed and how many pictures it shows."""
+    script = (
+        "import sys, nbformat, nbclient\n"
+        "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
+        "nbclient.NotebookClient(notebook, timeout=900, resources={'metadata': {'path': sys.argv[2]}}).execute()\n"
+        "nbformat.write(notebook, sys.argv[3])\n"
+    )
+    done = folder / "executed.ipynb"
+    ran = run(python, "-c", script, NOTEBOOK, folder, done, cwd=folder)
+    assert ran.returncode == 0, ran.stderr[-5000:]
+    outputs = [cell["outputs"] for cell in json.loads(done.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert len(outputs) == len(CODE)
+    assert not any(output["output_type"] == "error" for cell in outputs for output in cell)
+    printed = ["".join("".join(o["text"]) for o in cell if o["output_type"] == "stream") for cell in outputs]
+    pictures = [sum("image/png" in output.get("data", {}) for output in cell) for cell in outputs]
+    return "\n".join(printed), sum(pictures)
+
+
+@pytest.mark.slow
+def test_it_runs_twice_and_moves_nothing(colab, clone, capsys):
+    began, before = time.monotonic(), installed(colab)
+    printed, pictures = execute(colab, clone / "notebooks")
+    first = time.monotonic() - began
+    after = installed(colab)
+    assert {name: after[name] for name in before} == before  # whatever was there, the five packages above all
+    assert "gru-jax" in {name.replace("_", "-") for name in after}
+    assert all(f"'{name}': '{version}'" in printed for name, version in (line.split("==") for line in PINNED))
+    assert "This is a CPU, not a TPU" in printed
+    assert pictures == 11
+    saved, taken_up = (printed.split(f"{word} step ")[1].split(" ")[0] for word in ("end:", "resuming at"))
+    assert 0 < int(saved) == int(taken_up)
+    assert "Best of 4 combinations" in printed
+
+    shutil.rmtree(clone / "runs" / "adding")  # a runtime is lost, with its disk
+    shutil.rmtree(clone / "runs" / "ablation")
+    printed, again = execute(colab, clone / "notebooks")
+    assert all(f"fetched {name} from" in printed for name in ("adding", "ablation"))
+    assert "runs/adding: already done" in printed
+    assert "12 members, 12 of them done" in printed
+    assert "resuming" not in printed
+    assert again == pictures
+    second = time.monotonic() - began - first
+    with capsys.disabled():
+        print(f"\nthe notebook took {first:.0f} s, and {second:.0f} s when all was done already")
