@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import api_page
+
 ROOT = Path(__file__).parent.parent
 PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if "```python" in page.read_text()]
 
@@ -35,6 +37,10 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_public_names_is_up_to_date():
+    assert api_page.PAGE.read_text() == api_page.page()
 
 
 def test_two_commands():
