@@ -40,13 +40,13 @@ from pathlib import Path
 import jax
 
 from experiments import cli, report
-from experiments.studies.execute import Execution, Means
-from experiments.studies.progress import StudyProgress
-from experiments.studies.study import Study, load
+from experiments.study_progress import StudyProgress
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.runtime.preemption import PreemptedError, watched
+from gru_jax.runtime.processes import leads, say
+from gru_jax.studies.runner import Execution, Means
+from gru_jax.studies.study import Study, load
 from gru_jax.training.population import MAPPINGS
-from gru_jax.training.preemption import PreemptedError, watched
-from gru_jax.training.processes import leads, say
 
 ABLATIONS = Path(__file__).parent.parent / "configs" / "ablations"
 FLAGS = (
@@ -60,9 +60,9 @@ def run(study: Study, workdir: str | os.PathLike[str], means: Means = Means()) -
     """Run a study in a directory, resuming what is there, and write its table and report; for notebooks.
 
     Args:
-        study: the study, see `experiments.studies.study.load`.
+        study: the study, see `gru_jax.studies.study.load`.
         workdir: its directory.
-        means: with what; see `experiments.studies.execute.Means`.
+        means: with what; see `gru_jax.studies.runner.Means`.
 
     Returns:
         The report.

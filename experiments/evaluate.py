@@ -24,13 +24,14 @@ from typing import Any
 
 import jax
 
-from experiments import cli, stored
+from experiments import cli
 from gru_jax.config import Config
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.runs import stored
+from gru_jax.runs.checkpoints import BEST, LATEST
+from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
-from gru_jax.training.checkpoints import BEST, LATEST
-from gru_jax.training.environment import choose_device, precision
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.model import build_model
 

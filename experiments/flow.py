@@ -39,21 +39,24 @@ import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 
-from experiments import cli, compare, stored, sweep
-from experiments.compare import Member
+from experiments import cli
 from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, Config, plan
+from gru_jax.config.hyperparameters import numbers_of
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.plotting import comparison as compare
+from gru_jax.plotting import flow as flow_plots
+from gru_jax.plotting.comparison import Member
+from gru_jax.plotting.style import STYLE
+from gru_jax.runs import stored
+from gru_jax.runs.checkpoints import BEST, LATEST
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.recorder import FlowRecorder
+from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.studies import sweep
 from gru_jax.tasks import split_key
-from gru_jax.training import flow_plots
-from gru_jax.training.checkpoints import BEST, LATEST
-from gru_jax.training.drawing import STYLE
-from gru_jax.training.environment import choose_device, precision
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.numbers import numbers_of
-from gru_jax.training.recorder import FlowRecorder
-from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer
 
 INIT = "init"

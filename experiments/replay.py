@@ -17,16 +17,16 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.stored import open_run
 from gru_jax.config import plan
+from gru_jax.data.feed import load_splits
 from gru_jax.errors import UsageError
-from gru_jax.training.diagnosis import explain, read_failure
-from gru_jax.training.environment import choose_device, precision
-from gru_jax.training.feed import load_splits
+from gru_jax.runs.diagnosis import explain, read_failure
+from gru_jax.runs.population import DIVERGED
+from gru_jax.runs.stored import open_run
+from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.training.layers import layer_names
 from gru_jax.training.model import build_model
 from gru_jax.training.step import Trainer, forward
-from gru_jax.training.wave import DIVERGED
 
 SHOWN = 8  # time steps
 

@@ -24,14 +24,14 @@ from typing import Any
 import polars as pl
 
 from experiments import cli
-from experiments.stored import open_run
-from experiments.studies import findings, page, pictures, table
-from experiments.studies.directory import MEMBERS, STUDY_FILE
-from experiments.studies.study import alone, read_study
 from gru_jax.errors import UsageError
-from gru_jax.training import plots
-from gru_jax.training.files import no_links, replace
-from gru_jax.training.rundir import RunDir
+from gru_jax.plotting import runs as plots
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.stored import open_run
+from gru_jax.runtime.files import no_links, replace
+from gru_jax.studies.directory import MEMBERS, STUDY_FILE
+from gru_jax.studies.report import findings, page, pictures, table
+from gru_jax.studies.study import alone, read_study
 
 SOURCE = "study"  # the axis of several directories
 

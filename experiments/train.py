@@ -34,14 +34,14 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from gru_jax.config import Config, load
+from gru_jax.data.feed import load_splits
 from gru_jax.errors import UsageError
-from gru_jax.training.environment import check_memory, choose_devices, describe, devices_here, precision
-from gru_jax.training.feed import load_splits
-from gru_jax.training.loop import NonFiniteError, Run
-from gru_jax.training.preemption import PreemptedError, watched
-from gru_jax.training.processes import by_lead, leads, say
-from gru_jax.training.rundir import RunDir
-from gru_jax.training.writers import check_installed
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.loop import NonFiniteError, Run
+from gru_jax.runs.writers import check_installed
+from gru_jax.runtime.devices import check_memory, choose_devices, describe, devices_here, precision
+from gru_jax.runtime.preemption import PreemptedError, watched
+from gru_jax.runtime.processes import by_lead, leads, say
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("gru_jax")
 def x64():
     """Double precision for one test."""
     from gru_jax.config import Config
-    from gru_jax.training.environment import precision
+    from gru_jax.runtime.devices import precision
 
     with precision(Config(dtype="float64")):
         yield
@@ -49,7 +49,7 @@ def x64():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs without pictures, for tests of anything else: drawing takes half of a small run's time."""
-    monkeypatch.setattr("gru_jax.training.plots.draw", lambda rundir, config: [])
+    monkeypatch.setattr("gru_jax.plotting.runs.draw", lambda rundir, config: [])
 
 
 @pytest.fixture

@@ -65,12 +65,12 @@ def test_all_of_ours_that_it_calls_exists():
     ours = {(module, name) for module, _, name in calls if module in ("train", "ablate", "report", "study", "flow")}
     assert len(ours) >= 5
     for module, name in ours:
-        package = "experiments.studies" if module == "study" else "experiments"
+        package = "gru_jax.studies" if module == "study" else "experiments"
         assert callable(getattr(importlib.import_module(f"{package}.{module}"), name))
 
 
 def test_its_configs_are_valid():
-    from experiments.studies import study
+    from gru_jax.studies import study
 
     assert load(value_of("CONFIG")).task.length == 100
     axes, settings = value_of("axes"), value_of("settings")

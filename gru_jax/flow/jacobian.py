@@ -6,7 +6,8 @@ phi the cell's step as a function of the state s and of the products v_i = U_i^T
     J = diag(dphi/ds) + sum_i diag(dphi/dv_i) U_i^T dq_i/ds,
 
 where dq_i/ds is the identity for a product of the state itself, and again of this form for one of a function of it,
-as r * h with the reset gate before the product. See `gru_jax.unroll.structure`, from which the fast unroll comes too.
+as r * h with the reset gate before the product. See `gru_jax.unroll.blocked.structure`, from which the fast unroll
+comes too.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from gru_jax.flow.trajectory import (
     transition,
     walk,
 )
+from gru_jax.unroll.blocked.structure import Name, Partials, partials, parts, run, structure, whole
 from gru_jax.unroll.reference import Steps, entering, masked
-from gru_jax.unroll.structure import Name, Partials, partials, parts, run, structure, whole
 
 SQUARINGS = 20
 
@@ -44,7 +45,7 @@ class Jacobians:
 
     Attributes:
         cell: the cell.
-        slopes: derivatives of the step's pointwise function, `[B, T, H]` each; see `gru_jax.unroll.structure`.
+        slopes: derivatives of the step's pointwise function, `[B, T, H]` each; see `gru_jax.unroll.blocked.structure`.
         kernels: `U [H, H]` by gate.
         valid: False in the padding, where J is the identity; None where there is none.
         resets: True where the state is reset before the step, so that J is zero; None where it never is.

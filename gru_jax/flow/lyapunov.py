@@ -22,7 +22,7 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import normalised
 from gru_jax.flow.trajectory import Along, linearised, to_vector, walk
-from gru_jax.unroll.choice import at_least_one
+from gru_jax.unroll.options import at_least_one
 from gru_jax.unroll.reference import Steps
 
 Map = Callable[[Array], Array]

@@ -17,8 +17,8 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.unroll import start_carry, valid_steps
 from gru_jax.unroll.arguments import check_inputs, checked_resets
+from gru_jax.unroll.blocked.structure import parts, whole
 from gru_jax.unroll.reference import Steps, advance, masked, scan_steps
-from gru_jax.unroll.structure import parts, whole
 
 
 @dataclasses.dataclass(frozen=True)

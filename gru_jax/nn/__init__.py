@@ -1,7 +1,7 @@
 """Flax NNX modules around the pure cells."""
 
-from gru_jax.nn.model import READOUTS, Functional, SequenceModel, Trace, functional
-from gru_jax.nn.recurrent import Bidirectional, LayerTrace, Recurrent, Stack
+from gru_jax.nn.layers import Bidirectional, LayerTrace, Recurrent, Stack
+from gru_jax.nn.models import READOUTS, Functional, SequenceModel, Trace, functional
 
 __all__ = [
     "READOUTS",

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from gru_jax.data.files import data_root
+from gru_jax.data.npy import Rows, open_rows
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
-from gru_jax.tasks.files import data_root
-from gru_jax.tasks.npy import Rows, open_rows
 
 XS, TARGETS, LENGTHS = "xs", "targets", "lengths"
 MAX_CLASSES = 10**6

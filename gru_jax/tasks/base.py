@@ -13,9 +13,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
-from gru_jax.tasks.npy import Rows
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gru_jax.data.files import DataFile, locate
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 from gru_jax.tasks.base import Batch, FromFiles, classification
-from gru_jax.tasks.files import DataFile, locate
 
 SIDE = 28
 PIXELS = SIDE * SIDE

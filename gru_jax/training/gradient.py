@@ -27,7 +27,7 @@ def interventions(
         config: the config.
         key: draws the masks.
         shape: of the masks, `[B, T]`.
-        numbers: of the section `gradient`, see `gru_jax.training.numbers`.
+        numbers: of the section `gradient`, see `gru_jax.config.hyperparameters`.
         weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean.
     """
     gradient = config.gradient
@@ -67,7 +67,7 @@ def penalty_gradient(
         sent: adjoints of every layer of the batch's loss, where a penalty needs them.
         batch: the batch.
         step: steps done.
-        numbers: of the section `gradient`, see `gru_jax.training.numbers`.
+        numbers: of the section `gradient`, see `gru_jax.config.hyperparameters`.
     """
     gradient = config.gradient
     total = None

@@ -11,12 +11,12 @@ from jaxtyping import Array
 
 from gru_jax import flow
 from gru_jax.config import NOISE, Config
+from gru_jax.config.hyperparameters import floats
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import interventions
 from gru_jax.training.layers import by_name, cells_along, zero_perturbations
-from gru_jax.training.numbers import floats
 from gru_jax.training.step import Data, forward
 
 Readings = dict[str, Array]

@@ -13,7 +13,7 @@ from gru_jax.config import Config
 from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.tasks import Batch
-from gru_jax.unroll.structure import whole
+from gru_jax.unroll.blocked.structure import whole
 
 DIRECTIONS = ("forward", "backward")
 

@@ -47,7 +47,7 @@ def build_optimizer(
     Args:
         config: decides which parts there are (names, which clipping, which penalties), never a value.
         steps, warmup: lengths of the training and of the warm-up.
-        numbers: the values, see `gru_jax.training.numbers`; they may be traced.
+        numbers: the values, see `gru_jax.config.hyperparameters`; they may be traced.
         seed: of the noise on gradients.
     """
     shape = schedule_shape(config, steps, warmup, numbers["final"])

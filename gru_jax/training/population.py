@@ -12,15 +12,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from gru_jax.config import AUTO, Config, plan
+from gru_jax.config.hyperparameters import initial_program, numbers_of, training_program
+from gru_jax.data.feed import Splits, batch_indices
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.runtime.devices import Device
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.base import ORDER
-from gru_jax.training.environment import Device
 from gru_jax.training.evaluation import build_totals, means
-from gru_jax.training.feed import Splits, batch_indices
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.numbers import initial_program, numbers_of, training_program
 from gru_jax.training.step import Data, Steps, Trainer, TrainState
 
 MAP, VMAP = "map", "vmap"
@@ -34,7 +34,7 @@ class Own(NamedTuple):
 
     Attributes:
         seed: its seed.
-        numbers: its settings that are values, see `gru_jax.training.numbers`.
+        numbers: its settings that are values, see `gru_jax.config.hyperparameters`.
         orders: by split, which examples of the files it consists of; empty where all members share them.
     """
 

@@ -12,11 +12,11 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
 from gru_jax.config import Config, Plan
+from gru_jax.config.hyperparameters import Numbers, with_numbers
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import flossed, interventions, needs_adjoints, penalty_gradient
 from gru_jax.training.layers import by_name, directions, layer_names, zero_perturbations
-from gru_jax.training.numbers import Numbers, with_numbers
 from gru_jax.training.optimizer import build_optimizer
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.

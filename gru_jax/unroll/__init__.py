@@ -20,10 +20,10 @@ from gru_jax.unroll.arguments import (
     start_carry,
     valid_steps,
 )
-from gru_jax.unroll.choice import KEEPS, LAYOUTS, METHODS, at_least_one, chosen_chunk, chosen_layout, chosen_method
-from gru_jax.unroll.fast import current_precision, fast_unroll
-from gru_jax.unroll.forward import Masks, Operands, Program
+from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
+from gru_jax.unroll.blocked.forward import Masks, Operands, Program
 from gru_jax.unroll.interventions import NONE, Intervention
+from gru_jax.unroll.options import KEEPS, LAYOUTS, METHODS, at_least_one, chosen_chunk, chosen_layout, chosen_method
 from gru_jax.unroll.reference import Steps, is_finite, masked, scan_steps
 
 __all__ = ["KEEPS", "LAYOUTS", "METHODS", "Intervention", "Unrolled", "start_carry", "unroll", "valid_steps"]

@@ -14,8 +14,8 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.cells.base import check_dtypes
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, listing
-from gru_jax.unroll.choice import at_least_one
 from gru_jax.unroll.interventions import Intervention
+from gru_jax.unroll.options import at_least_one
 
 
 def check_inputs(cell: Cell, params: Params, xs: Array) -> None:

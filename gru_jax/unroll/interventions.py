@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell
-from gru_jax.unroll.structure import parts, whole
+from gru_jax.unroll.blocked.structure import parts, whole
 
 
 class Intervention(NamedTuple):

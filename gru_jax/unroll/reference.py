@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell, Gates, Params
+from gru_jax.unroll.blocked.structure import parts, whole
 from gru_jax.unroll.interventions import NONE, Intervention, Stops, intervened, stops_of
-from gru_jax.unroll.structure import parts, whole
 
 
 class Steps(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from experiments import ablate
-from experiments.studies.study import load
+from gru_jax.studies.study import load
 
 BASE = '''"""A tiny run."""
 def get_config():

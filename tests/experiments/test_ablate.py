@@ -16,16 +16,19 @@ import polars as pl
 import pytest
 
 from experiments import ablate, cli, report
-from experiments.studies import directory, execute, table
-from experiments.studies.directory import MEMBERS, WAVES
-from experiments.studies.execute import Means
-from experiments.studies.study import load
+from experiments.progress import Progress
 from gru_jax.errors import UsageError
-from gru_jax.training import files, rundir
-from gru_jax.training.checkpoints import Checkpoints
-from gru_jax.training.progress import Progress
-from gru_jax.training.rundir import RunDir
-from gru_jax.training.wave import Wave
+from gru_jax.runs import directory as rundir
+from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.population import Wave
+from gru_jax.runtime import files
+from gru_jax.studies import directory
+from gru_jax.studies import runner as execute
+from gru_jax.studies.directory import MEMBERS, WAVES
+from gru_jax.studies.report import table
+from gru_jax.studies.runner import Means
+from gru_jax.studies.study import load
 from tests.training.killing import struck
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from experiments.studies.axes import Axis, holds, members, parse, together
 from gru_jax.errors import UsageError
+from gru_jax.studies.axes import Axis, holds, members, parse, together
 
 LR = "optimizer.lr"
 

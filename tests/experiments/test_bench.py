@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bench, bench_population, bench_start
-from experiments.measure import Shape
-from experiments.peers import PEERS
+from experiments.bench import __main__ as bench
+from experiments.bench import population as bench_population
+from experiments.bench import start as bench_start
+from experiments.bench.measure import Shape
+from experiments.bench.peers import PEERS
 from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
 

@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from experiments import cli, evaluate, train
 from gru_jax.config import plan
+from gru_jax.runs.diagnosis import NonFiniteError, explain
+from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import split_key
-from gru_jax.training.diagnosis import NonFiniteError, explain
 from gru_jax.training.model import build_model
-from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments import compare, flow, sweep, train
-from experiments.compare import Member
+from experiments import flow, train
 from gru_jax.errors import UsageError
 from gru_jax.flow import theory
-from gru_jax.training.rundir import RunDir
+from gru_jax.plotting import comparison as compare
+from gru_jax.plotting.comparison import Member
+from gru_jax.runs.directory import RunDir
+from gru_jax.studies import sweep
 from tests.training.small import small
 
 CONFIG = """

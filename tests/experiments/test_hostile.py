@@ -16,10 +16,10 @@ import polars as pl
 import pytest
 
 from experiments import ablate, report
-from experiments.studies.directory import ASIDE, MEMBERS, STUDY_FILE, WAVE_FILE, WAVES
-from experiments.studies.study import load
 from gru_jax.errors import UsageError
-from gru_jax.training.wave import Wave
+from gru_jax.runs.population import Wave
+from gru_jax.studies.directory import ASIDE, MEMBERS, STUDY_FILE, WAVE_FILE, WAVES
+from gru_jax.studies.study import load
 from tests.training.killing import struck
 
 ROOT = Path(__file__).parent.parent.parent

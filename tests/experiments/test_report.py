@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from experiments import report, train
-from experiments.studies import findings
 from gru_jax.errors import UsageError
-from gru_jax.training.rundir import RunDir
+from gru_jax.runs.directory import RunDir
+from gru_jax.studies.report import findings
 from tests.training.small import small
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

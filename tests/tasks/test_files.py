@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gru_jax.data.files import DataFile, data_root, locate
 from gru_jax.errors import UsageError
 from gru_jax.tasks import MNIST
 from gru_jax.tasks.base import split_key
-from gru_jax.tasks.files import DataFile, data_root, locate
 from gru_jax.tasks.mnist import permutation, read_idx
 
 CONTENT = b"some data"

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from experiments import train
-from gru_jax.training.loop import Run
+from gru_jax.runs.loop import Run
 from tests.training.killing import struck
 from tests.training.small import small
 

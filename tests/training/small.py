@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from gru_jax.config import Config, load
-from gru_jax.training.rundir import WALL_CLOCK, RunDir
+from gru_jax.runs.directory import WALL_CLOCK, RunDir
 
 
 def small(**changes) -> Config:

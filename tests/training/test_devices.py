@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gru_jax.errors import UsageError
-from gru_jax.training.environment import choose_devices
+from gru_jax.runtime.devices import choose_devices
 from tests.training.small import assert_same_losses, small
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +23,7 @@ workdir, devices, calls, *joined = json.loads(sys.argv[1])
 if joined:
     jax.distributed.initialize(*joined)
 from experiments import train
-from gru_jax.training.preemption import PreemptedError
+from gru_jax.runtime.preemption import PreemptedError
 from tests.training.small import small
 from tests.training.test_faults import asked_after
 train.watched = asked_after(calls)

@@ -9,12 +9,12 @@ from jax import export
 
 from gru_jax.cells import CELLS
 from gru_jax.config import FLOW_INSTRUMENTS, plan
+from gru_jax.config.hyperparameters import numbers_of
+from gru_jax.data.feed import load_splits
 from gru_jax.tasks import split_key
 from gru_jax.training.evaluation import build_totals
-from gru_jax.training.feed import load_splits
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.model import build_model
-from gru_jax.training.numbers import numbers_of
 from gru_jax.training.population import MEASURE, TRAIN, VMAP, Programs
 from gru_jax.training.step import Trainer
 from tests.training.small import small

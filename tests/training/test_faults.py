@@ -17,11 +17,11 @@ import pytest
 
 from experiments import replay, train
 from gru_jax.errors import UsageError
-from gru_jax.training.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints, DamagedError
-from gru_jax.training.lock import LOCK, hold
-from gru_jax.training.loop import NonFiniteError
-from gru_jax.training.preemption import PreemptedError, watched
-from gru_jax.training.rundir import RunDir
+from gru_jax.runs.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints, DamagedError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.loop import NonFiniteError
+from gru_jax.runtime.locks import LOCK, hold
+from gru_jax.runtime.preemption import PreemptedError, watched
 from tests.training.small import small
 from tests.training.test_resume import same_run
 
@@ -274,7 +274,7 @@ def test_a_directory_that_cannot_be_written(half, tmp_path):
 
 def test_a_second_process_is_refused_by_name(started):
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, pathlib; from gru_jax.training.lock import hold\n"
+        [sys.executable, "-c", "import sys, pathlib; from gru_jax.runtime.locks import hold\n"
          "with hold(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()", str(started)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip

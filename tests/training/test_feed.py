@@ -11,13 +11,13 @@ import pytest
 
 from experiments import evaluate, train
 from gru_jax.config import load
+from gru_jax.data.feed import load_splits
+from gru_jax.data.npy import open_rows
 from gru_jax.errors import UsageError
+from gru_jax.runs import loop
+from gru_jax.runs.checkpoints import LATEST
+from gru_jax.runs.loop import Run
 from gru_jax.tasks import SPLITS, Arrays
-from gru_jax.tasks.npy import open_rows
-from gru_jax.training import loop
-from gru_jax.training.checkpoints import LATEST
-from gru_jax.training.feed import load_splits
-from gru_jax.training.loop import Run
 from tests.training.killing import struck
 from tests.training.small import assert_same_losses, small, timeless
 
@@ -57,7 +57,7 @@ def config(folder, *, megabytes=0, **changes):
 def test_the_same_run_as_on_the_device(folder, tmp_path, monkeypatch):
     """Over several epochs, in calls of other sizes; to the bit where it is killed and goes on."""
     train.run(config(folder, megabytes=1), tmp_path / "resident")
-    monkeypatch.setattr("gru_jax.training.feed.AHEAD", 1500)  # bytes: a few steps
+    monkeypatch.setattr("gru_jax.data.feed.AHEAD", 1500)  # bytes: a few steps
     train.run(config(folder), tmp_path / "streamed")
     assert_same_losses(tmp_path / "streamed", tmp_path / "resident")
     with struck(monkeypatch, Run, "_save", 2):

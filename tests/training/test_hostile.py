@@ -11,10 +11,10 @@ import pytest
 
 from experiments import replay, train
 from gru_jax.errors import UsageError
-from gru_jax.training.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints
-from gru_jax.training.lock import LOCK, hold
-from gru_jax.training.loop import NonFiniteError, Run
-from gru_jax.training.rundir import RunDir
+from gru_jax.runs.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.loop import NonFiniteError, Run
+from gru_jax.runtime.locks import LOCK, hold
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 
@@ -225,7 +225,7 @@ def test_a_full_disk_does_not_hide_what_was_found(tmp_path, monkeypatch):
     def full(*args):
         raise UsageError("no space")
 
-    monkeypatch.setattr("gru_jax.training.loop.keep_failure", full)
+    monkeypatch.setattr("gru_jax.runs.loop.keep_failure", full)
     with pytest.raises(NonFiniteError, match=r"step 2 is not finite.*its batch is not kept, no space"):
         train.run(small(optimizer={"lr": 1e38, "name": "sgd"}), tmp_path / "run")
 

@@ -10,14 +10,14 @@ import pytest
 from experiments import train
 from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, plan
+from gru_jax.config.hyperparameters import numbers_of
+from gru_jax.data.feed import batch_indices
 from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import split_key
-from gru_jax.training.feed import batch_indices
 from gru_jax.training.gradient import floss
 from gru_jax.training.instruments import adjoints, build_instruments, passes
 from gru_jax.training.model import build_model
-from gru_jax.training.numbers import numbers_of
-from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 

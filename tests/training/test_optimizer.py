@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from gru_jax.config import OPTIMIZERS, OptimizerConfig
-from gru_jax.training.numbers import floats
+from gru_jax.config.hyperparameters import floats
 from gru_jax.training.optimizer import build_optimizer, schedule_shape
 
 pytestmark = pytest.mark.usefixtures("x64")  # float32 would show the rounding of 1 - b2, not mistakes

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from experiments import train
+from gru_jax.config.hyperparameters import initial_program, numbers_of, training_program
+from gru_jax.data.feed import batch_indices, load_splits
 from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.population import Wave
+from gru_jax.runtime.devices import precision
 from gru_jax.tasks import MNIST, TASKS
-from gru_jax.training.environment import precision
-from gru_jax.training.feed import batch_indices, load_splits
-from gru_jax.training.numbers import initial_program, numbers_of, training_program
 from gru_jax.training.population import MAP, VMAP, Population, Programs, chosen_mapping
-from gru_jax.training.rundir import RunDir
 from gru_jax.training.step import Trainer
-from gru_jax.training.wave import Wave
 from tests.training.small import small, timeless
 
 STEPS = 200

@@ -15,9 +15,10 @@ import pytest
 
 from experiments import train
 from gru_jax.errors import UsageError
-from gru_jax.training import loop, rundir
-from gru_jax.training.checkpoints import Checkpoints
-from gru_jax.training.rundir import RunDir
+from gru_jax.runs import directory as rundir
+from gru_jax.runs import loop
+from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.directory import RunDir
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 

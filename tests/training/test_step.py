@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gru_jax.config import plan
+from gru_jax.config.hyperparameters import numbers_of
+from gru_jax.data.feed import batch_indices
 from gru_jax.tasks import MNIST, Adding
 from gru_jax.training.evaluation import build_evaluator
-from gru_jax.training.feed import batch_indices
 from gru_jax.training.model import build_model
-from gru_jax.training.numbers import numbers_of
 from gru_jax.training.step import Trainer, forward
 from tests.training.small import small
 
@@ -117,7 +117,7 @@ def test_a_step_that_is_not_finite_changes_nothing():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_precisions(dtype):
-    from gru_jax.training.environment import precision
+    from gru_jax.runtime.devices import precision
 
     config = small(dtype=dtype)
     with precision(config):

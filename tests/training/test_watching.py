@@ -10,9 +10,9 @@ import pytest
 from experiments import train
 from gru_jax.config import WRITERS as NAMES
 from gru_jax.errors import UsageError
-from gru_jax.training.profiling import Profile
-from gru_jax.training.rundir import RunDir
-from gru_jax.training.writers import MODULES, WRITERS, scalars
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.profiling import Profile
+from gru_jax.runs.writers import MODULES, WRITERS, scalars
 from tests.training.small import small, timeless
 
 

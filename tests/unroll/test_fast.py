@@ -17,7 +17,7 @@ import gru_jax
 from gru_jax.cells import GRU, LSTM, Elman, MinGRU
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
-from gru_jax.training.environment import precision
+from gru_jax.runtime.devices import precision
 from tests.golden.peers import random_problem
 from tests.unroll.toys import Normalized, Toy
 

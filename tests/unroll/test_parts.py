@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_jax.cells import GRU, LSTM, Elman
-from gru_jax.unroll import choice
-from gru_jax.unroll.chunks import Chunks, cut
-from gru_jax.unroll.kernels import kernels, layout
-from gru_jax.unroll.linear_map import linear_map
-from gru_jax.unroll.structure import partials, structure
+from gru_jax.unroll import options as choice
+from gru_jax.unroll.blocked.chunks import Chunks, cut
+from gru_jax.unroll.blocked.kernels import kernels, layout
+from gru_jax.unroll.blocked.linear_map import linear_map
+from gru_jax.unroll.blocked.structure import partials, structure
 from tests.golden.peers import random_problem
 from tests.unroll.toys import Toy
 

@@ -1,0 +1,398 @@
+"""The experiment config: a frozen dataclass, checked as a whole before anything is compiled.
+
+Config files return an `ml_collections.ConfigDict` with what differs from the defaults below; the command line may
+change any key of it. `load` turns that into a `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gru_jax.cells import CELLS, GRU, Cell
+from gru_jax.errors import UsageError
+from gru_jax.flow.instruments import INSTRUMENTS, Options
+from gru_jax.initializers import Scheme
+from gru_jax.nn import READOUTS
+from gru_jax.settings import flatten, resolve, setting, to_dict
+from gru_jax.tasks import TASKS, Adding, Task
+from gru_jax.unroll import KEEPS, METHODS
+from gru_jax.unroll.options import chosen_method
+
+REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
+OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
+SCHEDULES = ("constant", "cosine", "exponential")
+MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
+AUTO = "auto"
+NOISE = "noise"
+FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
+WRITERS = ("tensorboard", "wandb")
+OF_THE_PROCESS = ("devices", "resident_mb", "profile", "writers")
+NEUTRAL = ("task.data_dir", *OF_THE_PROCESS)
+"""Keys on which no result depends, beyond its last bits."""
+_PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        cell: its `name` and settings; see `gru_jax.cells`.
+        hidden: units of each layer, bottom to top.
+        bidirectional: whether each layer runs in both directions.
+        dropout: probability of dropping a unit between layers.
+        readout: what the head sees: last, mean or every state; auto is what the task needs.
+        method, chunk, keep: how to unroll; see `gru_jax.unroll`.
+        init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
+    """
+
+    cell: Cell = dataclasses.field(default_factory=GRU)
+    hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
+    bidirectional: bool = False
+    dropout: float = setting(0.0, low=0.0, high=0.99)
+    readout: str = setting(AUTO, choices=(AUTO, *READOUTS))
+    method: str = setting(AUTO, choices=METHODS)
+    chunk: int | None = setting(None, low=1)
+    keep: str = setting(KEEPS[0], choices=KEEPS)
+    init: Scheme = dataclasses.field(default_factory=Scheme)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and what is done to gradients before it, in this order: clip by value, clip by norm, L1 and L2.
+
+    Attributes:
+        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
+        lr: learning rate, the peak of the schedule.
+        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up.
+        final: fraction of `lr` at the end.
+        warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
+        clip_norm: greatest global norm of the gradient; None for no clipping.
+        clip_value: greatest absolute value of each entry; None for no clipping.
+        l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
+        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
+            adamw and 0 for the others.
+        momentum, nesterov: of momentum.
+        b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
+        decay: of rmsprop's mean square.
+        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
+            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
+    """
+
+    name: str = setting("adam", choices=OPTIMIZERS)
+    lr: float = setting(1e-3, low=0.0)
+    schedule: str = setting("constant", choices=SCHEDULES)
+    final: float = setting(0.01, low=0.0, high=1.0)
+    warmup_steps: int | None = setting(None, low=0)
+    warmup_epochs: float | None = setting(None, low=0.0)
+    clip_norm: float | None = setting(1.0, low=1e-30)
+    clip_value: float | None = setting(None, low=1e-30)
+    l1: float = setting(0.0, low=0.0)
+    l2: float = setting(0.0, low=0.0)
+    weight_decay: float | None = setting(None, low=0.0)
+    momentum: float = setting(0.9, low=0.0, high=1.0)
+    nesterov: bool = False
+    b1: float = setting(0.9, low=0.0, high=1.0)
+    b2: float = setting(0.999, low=0.0, high=1.0)
+    eps: float = setting(1e-8, low=0.0)
+    decay: float = setting(0.9, low=0.0, high=1.0)
+    noise: float = setting(0.0, low=0.0)
+    noise_decay: float = setting(0.55, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and how often. Of each pair of `_steps` and `_epochs`, one at a time.
+
+    Attributes:
+        batch_size: sequences a step.
+        steps, epochs: length of the training.
+        eval_steps, eval_epochs: between validations; by default a twentieth of the training. Each validation also
+            saves a checkpoint.
+        log_steps: between lines of training metrics; by default a tenth of the steps between validations.
+        patience: validations without improvement after which training stops; None for never.
+        target: validation score, of the task's goal, at which training stops; None for never.
+        keep: latest checkpoints kept (the best is kept besides).
+        eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
+        call_steps: greatest number of steps per call of the compiled program.
+    """
+
+    batch_size: int = setting(64, low=1, high=10**6)
+    steps: int | None = setting(None, low=1, high=10**9)
+    epochs: float | None = setting(None, low=1e-6, high=1e6)
+    eval_steps: int | None = setting(None, low=1, high=10**9)
+    eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
+    log_steps: int | None = setting(None, low=1, high=10**9)
+    patience: int | None = setting(None, low=1)
+    target: float | None = None
+    keep: int = setting(2, low=1, high=1000)
+    eval_batch_size: int | None = setting(None, low=1, high=10**6)
+    call_steps: int = setting(50, low=1, high=10**5)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowConfig:
+    """What the gradient-flow instruments record.
+
+    Attributes:
+        every: steps between recordings, 0 for none; by default one at the start, the middle and the end.
+        instruments: which, see `gru_jax.flow.instruments`; and noise, the gradient's signal-to-noise ratio.
+        batch_size: held-out validation sequences that the instruments see.
+        sequences, exponents, interval, matrices: see `gru_jax.flow.instruments.Options`.
+        live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
+            own backward pass, on its own batch; 0 for none.
+    """
+
+    every: int | None = setting(None, low=0, high=10**9)
+    instruments: tuple[str, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS)
+    batch_size: int = setting(32, low=1, high=10**5)
+    sequences: int = setting(Options().sequences, low=1, high=10**5)
+    exponents: int = setting(Options().exponents, low=1, high=10**5)
+    interval: int = setting(Options().interval, low=1, high=10**6)
+    matrices: int = setting(Options().matrices, low=1, high=10**6)
+    live: int = setting(0, low=0, high=10**9)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientConfig:
+    """What is done to gradients on their way back through time, and penalties on how they flow.
+
+    Attributes:
+        adjoint_clip: greatest norm of what a step sends back to the state before it, for each sequence's own loss, in
+            every layer; see `gru_jax.unroll.Intervention`.
+        truncate: steps after which gradients stop there.
+        detach: probability with which each step's gradient to the hidden state before it is stopped.
+        omega: factor of Pascanu's regulariser, see `gru_jax.flow.vanishing_penalty`.
+        floss: Lyapunov exponents that gradient flossing drives to zero, see `gru_jax.flow.flossing_penalty`.
+        floss_before: steps of Adam on that penalty before the training, at learning rate `floss_lr`, on Gaussian
+            inputs.
+        floss_every: steps of the training between those that add `floss_weight` times the penalty's gradient; None
+            for no flossing during the training.
+        floss_time, floss_sequences: steps and number of the sequences that flossing follows.
+    """
+
+    adjoint_clip: float | None = setting(None, low=1e-30)
+    truncate: int | None = setting(None, low=1, high=10**9)
+    detach: float = setting(0.0, low=0.0, high=1.0)
+    omega: float = setting(0.0, low=0.0)
+    floss: int = setting(0, low=0, high=10**5)
+    floss_before: int = setting(0, low=0, high=10**6)
+    floss_every: int | None = setting(None, low=1, high=10**9)
+    floss_weight: float = setting(1.0, low=0.0)
+    floss_lr: float = setting(1e-3, low=0.0)
+    floss_time: int = setting(100, low=2, high=10**6)
+    floss_sequences: int = setting(4, low=1, high=10**5)
+
+    @property
+    def intervenes(self) -> bool:
+        """Whether anything is done in the backward recursion itself."""
+        return self.adjoint_clip is not None or self.truncate is not None or self.detach > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that determines a run.
+
+    Attributes:
+        seed: of the initial parameters, the batches and the dropout.
+        platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
+        dtype: type that products run in; parameters are float32, or float64 for float64.
+        matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
+        devices: of each process, over which each batch is split; 0 for all there are.
+        resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
+        profile: training steps to trace, as `steps:10-20`; None for none.
+        writers: where metrics go beside `metrics.jsonl`; None for nowhere.
+    """
+
+    seed: int = setting(0, low=0, high=2**31 - 1)
+    platform: str = setting(AUTO, choices=(AUTO, "cpu", "gpu", "tpu"))
+    dtype: str = setting("float32", choices=("float32", "bfloat16", "float64"))
+    matmul_precision: str = setting("float32", choices=("float32", "tensorfloat32", "bfloat16"))
+    devices: int = setting(1, low=0, high=10**6)
+    resident_mb: int = setting(2048, low=0, high=10**9)
+    profile: str | None = None
+    writers: tuple[str, ...] | None = setting(None, choices=WRITERS)
+    task: Task = dataclasses.field(default_factory=Adding)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
+    flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and the last training step that are traced.
+
+        Raises:
+            UsageError: `profile` says something else.
+        """
+        if self.profile is None:
+            return None
+        found = _PROFILE.fullmatch(self.profile)
+        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        if not 1 <= first <= last:
+            raise UsageError(f"profile={self.profile}: allowed are such as steps:10-20, counted from 1")
+        return first, last
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, fit for JSON; `load` reads them."""
+        return to_dict(self, REGISTRIES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All durations of a run, in steps."""
+
+    steps: int
+    steps_per_epoch: int | None
+    eval_every: int
+    log_every: int
+    flow_every: int
+    warmup: int
+
+    def next_stop(self, step: int) -> int:
+        """The first step after `step` at which something is due: a validation, a recording, or the end."""
+        marks = [every for every in (self.eval_every, self.flow_every) if every]
+        return min(self.steps, *((step // every + 1) * every for every in marks))
+
+
+def load(values: Mapping[str, Any]) -> Config:
+    """A checked config from nested dicts.
+
+    Raises:
+        UsageError: the first thing wrong with it, in one line.
+    """
+    config = resolve(Config, values, REGISTRIES)
+    model = config.model
+    gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}
+    t_max = float(config.task.time) if model.init.t_max is None else model.init.t_max
+    init = dataclasses.replace(model.init, gates=gates, t_max=t_max)
+    readout = config.task.readout if model.readout == AUTO else model.readout
+    optimizer = config.optimizer
+    if optimizer.weight_decay is None:
+        optimizer = dataclasses.replace(optimizer, weight_decay=0.01 if optimizer.name == "adamw" else 0.0)
+    model = dataclasses.replace(model, init=init, readout=readout)
+    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    _check(config)
+    plan(config)
+    return config
+
+
+def plan(config: Config) -> Plan:
+    """Resolve all durations.
+
+    Raises:
+        UsageError: a duration given twice, missing, or in epochs of an endless task.
+    """
+    size = config.task.size("train")
+    per_epoch = None if size is None else size // config.train.batch_size
+    train = config.train
+
+    def steps_of(name: str, steps: int | None, epochs: float | None, default: int | None) -> int:
+        if steps is not None and epochs is not None:
+            raise UsageError(f"{name}steps={steps} and {name}epochs={epochs:g}: allowed is one of them")
+        if epochs is not None:
+            if per_epoch is None:
+                raise UsageError(f"{name}epochs={epochs:g}: this task is generated without end; allowed is {name}steps")
+            return round(epochs * per_epoch)
+        if steps is None and default is None:
+            raise UsageError(f"{name}steps: missing; allowed is a whole number, or {name}epochs for a task of files")
+        return steps if steps is not None else default or 0
+
+    steps = max(1, steps_of("train.", train.steps, train.epochs, None))
+    eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
+    warmup = steps_of("optimizer.warmup_", config.optimizer.warmup_steps, config.optimizer.warmup_epochs, 0)
+    if warmup > steps:
+        raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
+    if steps * train.batch_size > MAX_EXAMPLES:
+        raise UsageError(
+            f"train.steps={steps}: with train.batch_size={train.batch_size}, allowed are up to "
+            f"{MAX_EXAMPLES // train.batch_size}"
+        )
+    log_every = train.log_steps or -(-eval_every // 10)
+    flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
+    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
+
+
+def identity(config: Config) -> str:
+    """A short name that follows from all that determines a run, but not from where its data lie."""
+    plain = config.to_dict()
+    plain["task"].pop("data_dir", None)
+    for key in OF_THE_PROCESS:
+        del plain[key]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configs as dicts, but for keys that are `NEUTRAL`: `"optimizer.lr was 0.1, is 0.2"`."""
+    before, after = flatten(old), flatten(new)
+    keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL]
+    absent = "absent"
+    return [
+        f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
+        for k in keys
+        if before.get(k, absent) != after.get(k, absent)
+    ]
+
+
+def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
+    checked = resolve(Scheme, changes, REGISTRIES, f"model.init.gates.{gate}")
+    return {name: getattr(checked, name) for name in changes}
+
+
+def _check(config: Config) -> None:
+    """What no single key can tell."""
+    model, task, train = config.model, config.task, config.train
+    try:
+        model.cell.check_scheme(model.init)
+    except UsageError as error:
+        raise UsageError(f"model.init.{error}") from error
+    for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
+        if scheme.gate_bias == "chrono" and (scheme.t_max is None or not 1.0 <= scheme.t_min < scheme.t_max):
+            raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
+    if model.dropout and len(model.hidden) < 2:
+        raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
+    if config.optimizer.nesterov and config.optimizer.name != "momentum":
+        raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
+    if (task.readout == "every") != (model.readout == "every"):
+        allowed = "every" if task.readout == "every" else "last, mean"
+        raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
+    _check_gradient(config)
+    _ = config.profiled
+    if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
+        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
+    size = task.size("train")
+    if train.batch_size % max(1, config.devices):
+        raise UsageError(
+            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
+            "allowed are its divisors"
+        )
+    if size is not None and train.batch_size > size:
+        raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_gradient(config: Config) -> None:
+    gradient, model = config.gradient, config.model
+    if "parameters" in config.flow.instruments and not model.cell.affine:
+        raise UsageError("flow.instruments='parameters': this cell's products are not affine; leave it out")
+    state = min(model.hidden) * model.cell.carry_parts
+    if gradient.floss > state:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: allowed are up to {state}, the numbers in the smallest state"
+        )
+    flosses = gradient.floss_before > 0 or gradient.floss_every is not None
+    if flosses and not gradient.floss:
+        raise UsageError("gradient.floss=0: no exponents to drive to zero; allowed are whole numbers from 1")
+    if gradient.floss and not flosses:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
+        )
+    try:
+        chosen_method(model.cell, model.method, intervenes=gradient.intervenes)
+    except UsageError as error:
+        raise UsageError(f"model.{error}") from error

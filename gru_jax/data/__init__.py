@@ -1,0 +1,1 @@
+"""Data: files, arrays larger than memory, batches."""

@@ -1,0 +1,265 @@
+"""Pictures of what the gradient-flow instruments recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from gru_jax import flow
+from gru_jax.config import Config
+from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure
+from gru_jax.runs.directory import LIVE, LIVE_STEP
+
+Records = Mapping[str, np.ndarray]
+HORIZON = 0.01  # fraction of the peak at which the drawn gradient horizon lies
+DECADES = 12  # of a logarithmic scale; what is smaller has the lowest colour
+MARKED = 40  # recordings whose horizons are marked one by one
+FEW = 4  # recordings that are drawn as lines rather than as a heat map
+LAG, NORM = "lag from the end of the pass (steps)", r"mean $\|\partial L/\partial h_t\|$"
+
+
+def pictures(records: Records, config: Config) -> dict[str, Figure]:
+    """All pictures that can be drawn of a run's records, by file name."""
+    drawn = {}
+    for name, (kind, draw) in PICTURES.items():
+        if any(key.startswith(f"{kind}/") for key in records):
+            drawn[name] = draw(records)
+            if name == "time_scales":
+                _predict_time_scales(drawn[name], config)
+    return drawn
+
+
+def gradient_flow(records: Records) -> Figure:
+    """Adjoint norm over lag and training step, one panel a layer, with the gradient horizon."""
+    return _adjoints(records, "adjoint/", records["step"])
+
+
+def live_gradient_flow(records: Records) -> Figure:
+    """The same of the training steps' own batches."""
+    return _adjoints(records, f"{LIVE}adjoint/", records[LIVE_STEP])
+
+
+def profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon."""
+    finite = [p[np.isfinite(p)].max(initial=0.0) for rows in series.values() for p in rows]
+    top = max(finite, default=0.0) or 1.0
+    for (label, rows), colour in zip(series.items(), cycle(len(series)), strict=True):
+        for i, profile in enumerate(rows):
+            shown = np.where(profile >= top * 10.0**-DECADES, profile, np.nan)
+            ax.plot(shown, color=colour, lw=1.5 if len(rows) == 1 else 1.0, label=None if i else label)
+            at = horizons(profile[None])[0]
+            if not np.isnan(at) and not np.isnan(shown[int(at)]):
+                ax.plot(at, shown[int(at)], "o", color=colour, ms=6, mec="white")
+    ax.set_yscale("log")
+    ax.set(xlabel=LAG, ylabel=NORM)
+    ax.legend(frameon=False, title=f"dots: horizon ({HORIZON:.0%} of the peak)", title_fontsize=8, fontsize=8)
+
+
+def gate_histograms(records: Records) -> Figure:
+    """Distribution of every gate's values at the first and the last recording."""
+    names = _names(records, "gates/")
+    picture, axes = figure(len(names), width=3.4, columns=4)
+    edges = records["gate_edges"]
+    for ax, name in zip(axes, names, strict=True):
+        _before_and_after(ax, records[name] / np.diff(edges), edges, records["step"])
+        ax.set_yscale("log")
+        ax.set(xlabel="gate value", ylabel="density", title=_title(name), xlim=(0, 1))
+        ax.legend(frameon=False)
+    return picture
+
+
+def time_scales(records: Records) -> Figure:
+    """Units by time scale of their memory gate, at the first and the last recording."""
+    names = _names(records, "time_scales/")
+    picture, axes = figure(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        values = np.clip(records[name], 1e-2, 1e6)
+        known = values[~np.isnan(values)]
+        edges = np.geomspace(known.min(initial=1e6) * 0.9, known.max(initial=1e-2) * 1.1, 31)
+        counts = np.stack([np.histogram(row[~np.isnan(row)], edges)[0] for row in values])
+        _before_and_after(ax, counts, edges, records["step"])
+        longest = len(records["lag"])
+        ax.axvline(longest, color=ORANGE, ls="--", lw=1, label=f"the sequence, {longest} steps")
+        ax.set_xscale("log")
+        ax.set(xlabel=r"time scale $-1/\langle\ln z\rangle$ (steps)", ylabel="units", title=_title(name))
+        ax.legend(frameon=False, fontsize=8)
+    return picture
+
+
+def _before_and_after(ax: Axes, rows: np.ndarray, edges: np.ndarray, steps: np.ndarray) -> None:
+    """Histograms of the first recording, filled, and of the last, if it is another."""
+    ax.stairs(rows[0], edges, color=GREY, fill=True, alpha=0.45, label=f"step {steps[0]}")
+    if len(rows) > 1:
+        ax.stairs(rows[-1], edges, color=BLUE, lw=1.5, label=f"step {steps[-1]}")
+
+
+def _predict_time_scales(picture: Figure, config: Config) -> None:
+    """Draw what the initialisation of the memory gate's bias alone gives, where there is a closed form."""
+    cell = config.model.cell
+    if cell.memory is None:
+        return
+    scheme = config.model.init.gate(cell.memory.gate)
+    for ax, units in zip(picture.axes, _units(config), strict=True):
+        if scheme.gate_bias == "chrono" and scheme.t_max is not None:
+            histogram: Any = ax.patches[0]
+            edges = np.asarray(histogram.get_data().edges)
+            below = np.asarray(flow.theory.chrono_time_scales(jnp.asarray(edges), scheme.t_min, scheme.t_max))
+            ax.stairs(units * np.diff(below), edges, color=GREEN, lw=1.2, ls=":", label="chrono biases, in theory")
+        elif scheme.gate_bias in ("zeros", "constant"):
+            logit = scheme.gate_value if scheme.gate_bias == "constant" else 0.0
+            rest = float(flow.theory.retention_time(logit))
+            ax.axvline(rest, color=GREEN, ls=":", lw=1.2, label=f"{scheme.gate_bias}, in theory")
+        ax.legend(frameon=False, fontsize=8)
+
+
+def _units(config: Config) -> list[int]:
+    """Units of every cell, in the order of the records."""
+    return [units for units in config.model.hidden for _ in range(2 if config.model.bidirectional else 1)]
+
+
+def lyapunov(records: Records) -> Figure:
+    """The largest Lyapunov exponents over training; the shade is one standard deviation over sequences."""
+    names = _names(records, "lyapunov/")
+    picture, axes = figure(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        values, spread = records[name], records[name.replace("lyapunov/", "lyapunov_deviation/")]
+        ranks(ax, records["step"], values)
+        ax.fill_between(records["step"], values[:, 0] - spread[:, 0], values[:, 0] + spread[:, 0],
+                        color=BLUE, alpha=0.25, lw=0)  # fmt: skip
+        ax.axhline(0.0, color=GREY, ls="--", lw=1)
+        ax.set(xlabel="training step", ylabel=r"$\lambda_i$ (nats per step)",
+               title=f"{_title(name)} · {values.shape[1]} largest exponents")  # fmt: skip
+    return picture
+
+
+def ranks(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-") -> None:
+    """A line for each column of `[N, k]`, from dark for the first to light for the last."""
+    shades = np.linspace(1.0, 0.25, values.shape[1])
+    for i in range(values.shape[1]):
+        ax.plot(x, values[:, i], ls=line, color=BLUE, alpha=shades[i], lw=1.2, marker="o", ms=3)
+
+
+def gradient_shares(records: Records) -> Figure:
+    """How much of each gate's gradient each time step contributes, at the last recording, summed from the first."""
+    layers = list(dict.fromkeys(name.split("/")[1] for name in _names(records, "gradient_share/")))
+    picture, axes = figure(len(layers))
+    for ax, layer in zip(axes, layers, strict=True):
+        names = _names(records, f"gradient_share/{layer}/")
+        for name, colour in zip(names, cycle(len(names)), strict=True):
+            share = records[name][-1]
+            total = share.sum()
+            ax.plot(np.cumsum(share) / (total if total > 0 else 1.0), color=colour, lw=1.5, label=name.split("/")[-1])
+        ax.set(xlabel="time step", ylabel=r"$\sum_{s\leq t} \langle g_s, g\rangle / \|g\|^2$",
+               title=f"{layer} · step {records['step'][-1]}")  # fmt: skip
+        ax.legend(frameon=False, title="gate")
+    return picture
+
+
+def states(records: Records) -> Figure:
+    """Norm of the states over time at every recording, first to last from light to dark."""
+    names = _names(records, "state_norm/")
+    picture, axes = figure(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        _lines(ax, np.arange(records[name].shape[1]), records[name], records["step"])
+        ax.set(xlabel="time step", ylabel=r"mean $\|h_t\|$", title=_title(name))
+    return picture
+
+
+def singular_values(records: Records) -> Figure:
+    """Singular values of the step's Jacobian, a line for each time step it was formed at, at the last recording."""
+    names = _names(records, "singular_values/")
+    picture, axes = figure(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        values = records[name][-1]
+        _lines(ax, np.arange(1, values.shape[1] + 1), values, records["jacobian_time"], "t")
+        ax.axhline(1.0, color=GREY, ls="--", lw=1)
+        ax.set(xlabel="index", ylabel=r"singular value of $\partial s_t/\partial s_{t-1}$",
+               title=f"{_title(name)} · step {records['step'][-1]}")  # fmt: skip
+    return picture
+
+
+PICTURES: dict[str, tuple[str, Callable[[Records], Figure]]] = {
+    "gradient_flow": ("adjoint", gradient_flow),
+    "live_gradient_flow": (f"{LIVE}adjoint", live_gradient_flow),
+    "gates": ("gates", gate_histograms),
+    "time_scales": ("time_scales", time_scales),
+    "lyapunov": ("lyapunov", lyapunov),
+    "gradient_shares": ("gradient_share", gradient_shares),
+    "states": ("state_norm", states),
+    "singular_values": ("singular_values", singular_values),
+}
+"""Each picture by file name, with the kind of record that it draws."""
+
+
+def _adjoints(records: Records, prefix: str, steps: np.ndarray) -> Figure:
+    names = _names(records, prefix)
+    picture, axes = figure(len(names), width=5.2)
+    for ax, name in zip(axes, names, strict=True):
+        if len(steps) <= FEW:
+            profiles(ax, {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)})
+            ax.set_title(_title(name))
+        else:
+            heat_map(picture, ax, records["lag"], steps, records[name], _title(name))
+    return picture
+
+
+def heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray, norms: np.ndarray, title: str) -> None:
+    """Adjoint norms `[N, T]` in logarithmic colour over lag and training step, with the horizon drawn in."""
+    top = np.nanmax(norms, initial=0.0, where=np.isfinite(norms))
+    top = top if top > 0 else 1.0
+    positive = norms[np.isfinite(norms) & (norms > 0)]
+    low = max(positive.min() if positive.size else top, top * 10.0**-DECADES)
+    norm = LogNorm(low * 0.999, top)
+    # One row of cells per recording, as high as all others: recordings need not be evenly spaced.
+    rows = np.arange(len(steps))
+    mesh = ax.pcolormesh(
+        lag, rows, np.maximum(norms, low), norm=norm, cmap="cividis", shading="nearest", rasterized=True
+    )
+    lags = horizons(norms)
+    if np.isnan(lags).all():
+        title += f" · horizon ({HORIZON:.0%} of the peak) beyond the sequence"
+    else:
+        dot = "o" if len(steps) <= MARKED else ""
+        ax.plot(lags, rows, color="white", lw=3, marker=dot, ms=5)
+        label = f"horizon ({HORIZON:.0%} of the peak)"
+        ax.plot(lags, rows, color=ORANGE, lw=1.5, marker=dot, ms=3, label=label)
+        ax.legend(loc="upper right", framealpha=0.9)
+    shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
+    ax.set_yticks(shown, [str(s) for s in steps[shown]])
+    ax.set(xlabel=LAG, ylabel="training step", title=title)
+    picture.colorbar(mesh, ax=ax, label=NORM)
+
+
+def _lines(ax: Axes, x: np.ndarray, rows: np.ndarray, numbers: np.ndarray, what: str = "step") -> None:
+    """Rows from light to dark, the first and the last named."""
+    shades = np.linspace(0.25, 1.0, len(rows))
+    for i, (row, number) in enumerate(zip(rows, numbers, strict=True)):
+        ends = i in (0, len(rows) - 1)
+        ax.plot(x, row, color=BLUE, alpha=shades[i], lw=1.2, label=f"{what} {number}" if ends else None)
+    ax.legend(frameon=False)
+
+
+def horizons(norms: np.ndarray) -> np.ndarray:
+    """The gradient horizon of each row; NaN where it lies beyond the sequence."""
+    peak = np.where(np.isfinite(norms), norms, 0.0).max(axis=1, keepdims=True, initial=0.0)
+    relative = norms / np.where(peak > 0, peak, 1.0)  # in the range of float32
+    lags = np.asarray(_horizons(jnp.asarray(relative)))
+    return np.where(lags < norms.shape[1], lags, np.nan)
+
+
+_horizons = jax.jit(jax.vmap(lambda profile: flow.horizon(profile, HORIZON)))
+
+
+def _names(records: Records, prefix: str) -> list[str]:
+    return [name for name in records if name.startswith(prefix)]
+
+
+def _title(name: str) -> str:
+    return " · ".join(name.removeprefix(LIVE).split("/")[1:])

@@ -1,0 +1,86 @@
+"""What the gradient-flow instruments recorded in a run, and the file it goes to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gru_jax.config import Config, Plan
+from gru_jax.flow.adjoint import QUANTILES
+from gru_jax.flow.instruments import Options
+from gru_jax.runs.directory import FLOW_AXES, LIVE, LIVE_STEP, RunDir
+from gru_jax.training.step import Data
+
+Measure = Callable[[Any, Any], Mapping[str, Any]]
+
+
+class FlowRecorder:
+    """Readings by name, a row for each recorded step; those of the training step itself have steps of their own.
+
+    Args:
+        config: the config.
+        plan: its durations.
+        rundir: the run's directory.
+        measure: the compiled instruments, see `build_instruments`.
+    """
+
+    def __init__(self, config: Config, plan: Plan, rundir: RunDir, measure: Measure) -> None:
+        self.config, self.plan, self.rundir, self.measure = config, plan, rundir, measure
+        self.readings: dict[str, list[np.ndarray]] = {}
+        self.seconds: list[float] = []  # of each recording in this process; the first one compiles
+
+    @property
+    def count(self) -> int:
+        """Recordings so far, those of training steps among them."""
+        return sum(len(self.readings.get(name, [])) for name in ("step", LIVE_STEP))
+
+    def restore(self, count: int) -> None:
+        """Take up what an earlier process recorded, which were so many; that some are lost is said."""
+        self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
+        if self.count < count:
+            print(f"{self.rundir.flow}: {self.count} of {count} recordings are there, the others are lost", flush=True)
+
+    def record(self, step: int, params: Any, data: Data | None, *, end: bool = False) -> None:
+        """Measure after `step` steps, if a recording is due there, as it is at the end, and not yet made."""
+        every, made = self.plan.flow_every, self.readings.get("step", [])
+        if not every or (step % every and not end) or (made and made[-1] == step):
+            return
+        began = time.monotonic()
+        readings = jax.device_get(self.measure(params, data))
+        self._add({"step": np.int64(step), **readings})
+        self.seconds.append(time.monotonic() - began)
+
+    def record_live(self, first: int, count: int, readings: Mapping[str, np.ndarray]) -> None:
+        """Keep what `count` training steps from `first` on measured of themselves, a row each, where it is due."""
+        for i in range(count if readings else 0):
+            if (first + i) % self.config.flow.live == 0:
+                rows = {f"{LIVE}{name}": value[i] for name, value in readings.items()}
+                self._add({LIVE_STEP: np.int64(first + i), **rows})
+
+    def write(self) -> None:
+        """Replace the run's file, if there is anything to tell."""
+        if self.readings:
+            arrays = {name: np.stack(values) for name, values in self.readings.items() if values}
+            self.rundir.write_flow({**arrays, **dict(zip(FLOW_AXES, self._axes(), strict=True))})
+
+    def overhead(self, training_seconds: float) -> str:
+        """A line on what the recordings of this process cost."""
+        total = sum(self.seconds)
+        share = total / max(training_seconds, 1e-9)
+        count = f"{len(self.seconds)} recording{'s' if len(self.seconds) != 1 else ''}"
+        return f"gradient flow: {count}, {total:.1f} s with compilation, {share:.1%} of the run"
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            self.readings.setdefault(name, []).append(np.asarray(value))
+
+    def _axes(self) -> tuple[np.ndarray, ...]:
+        bins = next((v[0].shape[-1] for k, v in self.readings.items() if k.startswith("gates/")), 0)
+        options = Options(matrices=self.config.flow.matrices)
+        time = self.config.task.time
+        edges = np.linspace(0.0, 1.0, bins + 1)
+        return np.arange(time), np.asarray(QUANTILES), edges, np.asarray(options.times(time))

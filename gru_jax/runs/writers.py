@@ -1,0 +1,96 @@
+"""Metrics to TensorBoard and Weights & Biases, beside `metrics.jsonl` and by the same names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import WALL_CLOCK
+
+
+class Writer(Protocol):
+    """Somewhere that lines of metrics go to."""
+
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take lines of `metrics.jsonl`."""
+
+    def close(self) -> None:
+        """Write out what is left."""
+
+
+class TensorBoard:
+    """Event files under `<run>/tensorboard`, by tensorboardX.
+
+    Args:
+        directory: of the run.
+        config: of the run.
+        step: at which it is resumed; later events of an earlier process are dropped.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+        module = _imported(MODULES["tensorboard"], "tensorboard")
+        self._writer = module.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take lines of `metrics.jsonl`."""
+        for line in lines:
+            for name, value in scalars(line).items():
+                self._writer.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        """Write out what is left."""
+        self._writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases, named by the run's directory, whose identity is kept in `<run>/wandb/id`.
+
+    Args: as of `TensorBoard`.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+        module = _imported(MODULES["wandb"], "wandb")
+        folder = directory / "wandb"
+        folder.mkdir(exist_ok=True)
+        identity = folder / "id"
+        if not identity.exists():
+            identity.write_text(module.util.generate_id())
+        self._run = module.init(
+            dir=str(directory), name=directory.name, id=identity.read_text(), resume="allow", config=dict(config)
+        )
+
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take lines of `metrics.jsonl`."""
+        for line in lines:
+            self._run.log(scalars(line), step=line["step"])
+
+    def close(self) -> None:
+        """Write out what is left."""
+        self._run.finish()
+
+
+MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+WRITERS: dict[str, Callable[[Path, Mapping[str, Any], int], Writer]] = {"tensorboard": TensorBoard, "wandb": WandB}
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a line as `<split>/<name>`."""
+    return {f"{line['split']}/{k}": v for k, v in line.items() if k not in ("step", "split", *WALL_CLOCK[:1])}
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise `UsageError` where a writer is not there, before a run begins."""
+    for name in names:
+        _imported(MODULES[name], name)
+
+
+def _imported(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"writers={extra}: {module} is not installed; pip install 'gru_jax[{extra}]' brings it"
+        ) from error

@@ -1,0 +1,1 @@
+"""Processes, devices, signals, locks and files."""

@@ -1,0 +1,131 @@
+"""The directory of a study: what it is, its members, and the waves that they are trained in."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gru_jax.config import differences
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runtime.files import no_links, read_json, write_json
+from gru_jax.runtime.locks import LOCK
+from gru_jax.studies.study import members_in, read_study
+
+STUDY_FILE, MEMBERS, WAVES, WAVE_FILE, ASIDE = "study.json", "members", "waves", "wave.json", "aside"
+_WAVE = re.compile(r"\d+-\d{4,}")
+
+
+class StudyDir:
+    """The directory of a study.
+
+    Args:
+        path: the directory; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = path / "asked_to_end"
+        """There while every process is to end."""
+
+    def member(self, name: str) -> Path:
+        """The run directory of a member."""
+        return self.path / MEMBERS / name
+
+    def is_done(self, name: str) -> bool:
+        """Whether a member has come to its end.
+
+        Raises:
+            UsageError: its directory is not whole.
+        """
+        path = self.member(name)
+        if path.exists() and not RunDir(path).summary.is_file():
+            raise UsageError(f"{path}: damaged, it has no summary.json; move it away to train this member again")
+        return path.exists()
+
+    def inspect(self, base: Mapping[str, Any], members: Mapping[str, Any]) -> None:
+        """Make the directory, if it is not there, for a study of this base config and these members.
+
+        Raises:
+            UsageError: it belongs to another study or to something else, or cannot be used.
+        """
+        path = self.path / STUDY_FILE
+        try:
+            if path.exists():
+                # What is varied does not belong to the base: only the rest has to be the same.
+                before = read_study(path)
+                varied = {key for of in (members, before["members"]) for member in of.values()
+                          for key in member["settings"]}  # fmt: skip
+                told = differences(before["config"], base)
+                changed = [text for text in told if text.split(" ")[0] not in varied]
+                if changed:
+                    raise UsageError(f"--workdir={self.path}: belongs to a study of another base: {'; '.join(changed)}")
+            elif others := sorted(p.name for p in self.path.glob("*") if p.name not in (f"{STUDY_FILE}.tmp", LOCK)):
+                raise UsageError(
+                    f"--workdir={self.path}: not a study's directory, it holds {others[0]} and no {STUDY_FILE}; "
+                    "allowed is a new or empty directory, or one of an earlier study"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.path / MEMBERS, self.path / WAVES):
+                no_links(folder)
+        except OSError as error:
+            raise UsageError(f"--workdir={self.path}: cannot be used ({error.strerror})") from error
+
+    def start(self, described: Mapping[str, Any]) -> None:
+        """Write what the study is, and clear away waves that came to nothing.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            write_json(self.path / STUDY_FILE, described)
+            (self.path / MEMBERS).mkdir(exist_ok=True)
+            self.asked.unlink(missing_ok=True)
+            for wave in self.waves():
+                begun = (wave / WAVE_FILE).exists()
+                if begun and not all(self.is_done(name) for name in read_wave(wave)):
+                    continue  # to be gone on with; the others were killed before they began, or after they ended
+                if not begun and any((wave / "checkpoints").rglob("*")):
+                    kept = self._keep(wave, wave.name)
+                    print(f"{wave}: damaged, it has no {WAVE_FILE}; kept as {kept}, its members begin anew", flush=True)
+                else:
+                    self.remove(wave)
+        except OSError as error:
+            raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
+
+    def waves(self) -> list[Path]:
+        """The directories of all waves."""
+        return sorted(path for path in (self.path / WAVES).glob("*") if _WAVE.fullmatch(path.name))
+
+    def new_wave(self, process: int, configs: Mapping[str, Any]) -> Path:
+        """A directory for a wave of this process, with these configs by member."""
+        taken = [int(path.name.split("-")[1]) for path in self.waves() if path.name.startswith(f"{process}-")]
+        path = self.path / WAVES / f"{process}-{max(taken, default=-1) + 1:04d}"
+        path.mkdir(parents=True)
+        write_json(path / WAVE_FILE, configs)
+        return path
+
+    def remove(self, wave: Path) -> None:
+        """Remove a wave that has ended, but for checkpoints that were set aside."""
+        if (aside := wave / "checkpoints" / ASIDE).is_dir():
+            self._keep(aside, wave.name)
+        shutil.rmtree(wave)
+
+    def _keep(self, path: Path, name: str) -> Path:
+        """Put something out of use, and return where it is now."""
+        folder = self.path / ASIDE
+        folder.mkdir(exist_ok=True)
+        return path.rename(folder / f"{name}-{sum(1 for _ in folder.iterdir())}")
+
+
+def read_wave(wave: Path) -> dict[str, Any]:
+    """By id, the configs of a wave's members.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = wave / WAVE_FILE
+    return members_in(path, read_json(path))

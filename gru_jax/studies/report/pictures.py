@@ -1,0 +1,244 @@
+"""The report's pictures as PNG and SVG, for papers and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, SymLogNorm
+from matplotlib.figure import Figure
+
+from gru_jax.config import Config
+from gru_jax.plotting.style import BLUE, GREY, ORANGE, STYLE, cycle, figure
+from gru_jax.runs.population import DIVERGED
+from gru_jax.studies.axes import REPEATS
+from gru_jax.studies.report.findings import Findings
+from gru_jax.studies.report.table import INIT, STATUS
+from gru_jax.studies.sweep import GAIN, edge
+
+FORMS = ("png", "svg")
+BELOW: dict[str, Any] = {
+    "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
+}  # fmt: skip
+Curves = Mapping[str, Mapping[str, Sequence[Any]]]
+
+
+def draw(
+    frame: pl.DataFrame,
+    axes: Sequence[str],
+    findings: Findings,
+    curves: Curves,
+    baseline: float | None,
+    config: Config,
+    out: Path,
+) -> list[Path]:
+    """Draw what the table allows into `out`: `overview` of the first two axes, `effects` of all, and the `phase`
+    diagram over recurrent gain and another number.
+
+    Args:
+        frame, axes: the table, see `gru_jax.studies.report.table.read`.
+        findings: what was found in it.
+        curves: by member, steps and scores of the validations.
+        baseline: the score without memory, if there is one.
+        config: of any member.
+        out: the folder.
+    """
+    varied = [axis for axis in axes if axis not in REPEATS and frame[axis].n_unique() > 1]
+    made: dict[str, Figure] = {}
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "gru_jax"}):
+        if varied:
+            made["overview"] = overview(frame, varied, findings, curves, baseline)
+            made["effects"] = effects(findings, varied, baseline)
+            exponent = next((name for name in frame.columns if name.startswith(f"{INIT}_lambda_1")), None)
+            numeric = [axis for axis in varied if axis != GAIN and frame[axis].dtype.is_numeric()]
+            if GAIN in varied and numeric and exponent is not None:
+                made["phase"] = phase(frame, numeric[0], exponent, findings, edge(config))
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in made.items():
+            for form in FORMS:
+                metadata = {"Date": None} if form == "svg" else {}
+                picture.savefig(out / f"{name}.{form}", facecolor="white", metadata=metadata)
+    return [out / f"{name}.{form}" for name in made for form in FORMS]
+
+
+def overview(
+    frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baseline: float | None
+) -> Figure:
+    """The score over the first two axes, learning curves of the best combinations, and the score against what the
+    instruments said before training.
+    """
+    reading = next((name for name in findings.correlations if "lambda_1" in name), None)
+    reading = reading or next((name for name in findings.correlations if "horizon" in name), None)
+    panels = (len(varied) > 1) + 1 + (reading is not None)
+    picture, axes = figure(panels, width=5.4)
+    rest = list(axes)
+    if len(varied) > 1:
+        heat_map(picture, rest.pop(0), frame, varied, findings)
+    learning_curves(rest.pop(0), frame, findings, curves, baseline)
+    if reading is not None:
+        against(rest.pop(0), frame, reading, varied, findings, baseline)
+    return picture
+
+
+def phase(frame: pl.DataFrame, other: str, exponent: str, findings: Findings, theory: float | None) -> Figure:
+    """The largest Lyapunov exponent before training, and the score, over recurrent gain and another number; with the
+    line on which the exponent is zero, measured and, of the cell at rest, in theory.
+    """
+    picture, axes = figure(2, width=5.4)
+    xs, ys = levels(frame, GAIN), levels(frame, other)
+    grids = []
+    for name in (exponent, findings.score):
+        values = frame.filter(pl.col(STATUS) != DIVERGED).group_by(GAIN, other).agg(pl.col(name).median())
+        found = {(x, y): value for x, y, value in values.iter_rows()}
+        grids.append(np.array([[found.get((x, y), np.nan) for x in xs] for y in ys], float))
+    limit = np.nanmax(np.abs(grids[0]))
+    norms = [SymLogNorm(0.01, vmin=-limit, vmax=limit), LogNorm() if logarithmic(grids[1]) else None]
+    labels = [r"$\lambda_1$ before training (nats per step)", f"median {_pretty(findings.score)}"]
+    for ax, grid, norm, colours, label in zip(axes, grids, norms, ("PuOr_r", "cividis"), labels, strict=True):
+        mesh = ax.pcolormesh(xs, ys, grid, cmap=colours, norm=norm, shading="nearest")
+        picture.colorbar(mesh, ax=ax, label=label)
+        if min(len(xs), len(ys)) > 1 and np.nanmin(grids[0]) < 0 < np.nanmax(grids[0]):
+            ax.contour(xs, ys, grids[0], levels=[0.0], colors="black", linewidths=1.5)
+            ax.plot([], [], color="black", lw=1.5, label=r"$\lambda_1 = 0$, measured")
+        if theory is not None:
+            ax.axvline(theory, color=ORANGE, ls="--", lw=1.5, label=f"edge at rest in theory, {theory:.3g}")
+        ax.set(xlabel=GAIN, ylabel=other)
+        ax.legend(**BELOW)
+    return picture
+
+
+def heat_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Sequence[str], findings: Findings) -> None:
+    """Median score of the members that did not diverge, over two axes; the share that did in numbers."""
+    across, up = _shorter_up(frame, varied[0], varied[1])
+    xs, ys = levels(frame, across), levels(frame, up)
+    values = np.full((len(ys), len(xs)), np.nan)
+    rows, columns = ({value: i for i, value in enumerate(of)} for of in (ys, xs))
+    for (x, y), cell in frame.drop_nulls([across, up]).group_by(across, up):
+        i, j = rows[y], columns[x]
+        alive = cell.filter(pl.col(STATUS) != DIVERGED)[findings.score].drop_nulls().to_numpy()
+        values[i, j] = np.median(alive) if len(alive) else np.nan
+        lost = cell.height - len(cell.filter(pl.col(STATUS) != DIVERGED))
+        if lost:
+            ax.text(j, i, f"{lost}/{cell.height} ×", ha="center", va="center", color=ORANGE, fontsize=8)
+    mesh = ax.pcolormesh(np.arange(len(xs)), np.arange(len(ys)), values, cmap="cividis",
+                         norm=LogNorm() if logarithmic(values) else None, shading="nearest")  # fmt: skip
+    picture.colorbar(mesh, ax=ax, label=f"median {_pretty(findings.score)}")
+    ax.set_xticks(range(len(xs)), [_short(x) for x in xs], rotation=45 if len(xs) > 5 else 0)
+    ax.set_yticks(range(len(ys)), [_short(y) for y in ys])
+    ax.set(xlabel=across, ylabel=up)
+    lost = frame.filter(pl.col(STATUS) == DIVERGED).height
+    ax.set_title(f"{frame.height} members, {lost} diverged")
+
+
+def learning_curves(
+    ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baseline: float | None, most: int = 7
+) -> None:
+    """Median and quartiles of the validation score of the best combinations, of each value of the first axis one."""
+    chosen, seen = [], set()
+    first = _shorter_up(frame, *findings.axes[:2])[1] if len(findings.axes) > 1 else findings.axes[0]
+    for effect in findings.combinations:
+        value = effect.value[findings.axes.index(first)]
+        if value not in seen and len(chosen) < most:
+            seen.add(value)
+            chosen.append(effect)
+    drawn: list[float] = []
+    for effect, colour in zip(chosen, cycle(len(chosen)), strict=True):
+        part = frame
+        for axis, value in zip(findings.axes, effect.value, strict=True):
+            part = part.filter(pl.col(axis).is_null() if value is None else pl.col(axis) == value)
+        own = [curves[member] for member in part["member"] if member in curves]
+        steps = sorted({step for curve in own for step in curve["step"]})
+        rows = [dict(zip(curve["step"], curve["score"], strict=True)) for curve in own]
+        at = [[row[step] for row in rows if step in row] for step in steps]
+        low, mid, high = (np.array([np.quantile(values, q) for values in at]) for q in (0.25, 0.5, 0.75))
+        label = ", ".join(_short(v) for v in effect.value if v is not None)
+        ax.plot(steps, mid, color=colour, lw=1.5, label=label)
+        ax.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
+        drawn += list(mid)
+    _level(ax, baseline)
+    ax.set(xlabel="training step", ylabel=_pretty(findings.score.removeprefix("best_")))
+    if logarithmic(np.array(drawn)):
+        ax.set_yscale("log")
+    ax.set_title(f"best for each {first}; median and quartiles")
+    ax.legend(**BELOW)
+
+
+def against(
+    ax: Axes, frame: pl.DataFrame, reading: str, varied: Sequence[str], findings: Findings, baseline: float | None
+) -> None:
+    """The score of every member against a reading of the instruments, coloured by an axis."""
+    by = _shorter_up(frame, varied[0], varied[1])[1] if len(varied) > 1 else varied[0]
+    values = levels(frame, by)
+    for value, colour in zip(values, cycle(len(values)), strict=True):
+        part = frame.filter((pl.col(by) == value) & (pl.col(STATUS) != DIVERGED))
+        ax.plot(part[reading], part[findings.score], "o", ms=4, alpha=0.7, color=colour, label=_short(value))
+    found = findings.correlations[reading]
+    if logarithmic(frame[findings.score].drop_nulls().to_numpy()):
+        ax.set_yscale("log")
+    _level(ax, baseline)
+    among = f" within each {', '.join(found.within)}" if found.within else ""
+    title = f"rank correlation {found.rho:.2f}{among}"
+    ax.set(xlabel=_pretty(reading), ylabel=_pretty(findings.score), title=title)
+    ax.legend(**BELOW)
+
+
+def effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
+    """The median score at every value of every axis, with its bootstrap interval."""
+    picture, axes = figure(len(varied), width=4.8)
+    for ax, axis in zip(axes, varied, strict=True):
+        found = findings.effects[axis]
+        y = np.array([effect.median for effect in found])
+        spread = np.array([[e.median - e.low for e in found], [e.high - e.median for e in found]])
+        shown = np.isfinite(y)
+        ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
+                    color=BLUE, capsize=3)  # fmt: skip
+        _level(ax, baseline)
+        if logarithmic(y):
+            ax.set_yscale("log")
+        names = [_short(effect.value[0]) for effect in found]
+        ax.set_xticks(range(len(found)), names, rotation=45 if len(found) > 4 else 0)
+        counts = sorted({effect.members for effect in found})
+        ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}",
+               title=f"{', '.join(map(str, counts))} members a value, 95 % bootstrap")  # fmt: skip
+    return picture
+
+
+def levels(frame: pl.DataFrame, axis: str) -> list[Any]:
+    """The values of a column: numbers in their order, names as they come."""
+    found = frame[axis].drop_nulls().unique(maintain_order=True).to_list()
+    return sorted(found) if frame[axis].dtype.is_numeric() else found
+
+
+def logarithmic(values: Any) -> bool:
+    """Whether numbers are better drawn on a logarithmic scale."""
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    return bool(finite.size > 1 and finite.min() > 0 and finite.max() / finite.min() > 10)
+
+
+def _shorter_up(frame: pl.DataFrame, one: str, two: str) -> tuple[str, str]:
+    """Two axes: numbers across, names up."""
+    numeric = [frame[axis].dtype.is_numeric() for axis in (one, two)]
+    return (two, one) if numeric[1] and not numeric[0] else (one, two)
+
+
+def _level(ax: Axes, baseline: float | None) -> None:
+    if baseline is not None:
+        ax.axhline(baseline, color=GREY, ls="--", lw=1, label="memoryless or chance")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _pretty(name: str) -> str:
+    words = {f"{INIT}_": "before training: ", "best_valid_": "best validation ", "valid_": "validation ",
+             "lambda_1/": "λ₁ (nats per step), ", "horizon/": "gradient horizon (steps), "}  # fmt: skip
+    for short, long in words.items():
+        name = name.replace(short, long)
+    return name

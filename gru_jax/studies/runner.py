@@ -1,0 +1,305 @@
+"""How a study is run: its members by program, in waves that fit the memory, over all devices and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gru_jax.config import Config, load, plan
+from gru_jax.config.hyperparameters import training_program
+from gru_jax.data.feed import Splits, load_splits
+from gru_jax.errors import UsageError
+from gru_jax.runs.checkpoints import meet
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.population import Wave, by_member
+from gru_jax.runtime.devices import Device, choose_device, precision
+from gru_jax.runtime.locks import hold
+from gru_jax.runtime.preemption import Asked
+from gru_jax.runtime.processes import by_lead, several
+from gru_jax.studies.directory import StudyDir, read_wave
+from gru_jax.studies.study import Member, Study
+from gru_jax.training.population import Population, Programs
+
+SHARE = 0.8  # of the memory that is there, for a population
+
+
+class Means(NamedTuple):
+    """With what a study is run. None of it changes results beyond their last bits.
+
+    Attributes:
+        mapping: how the members of a device share it, see `Population`.
+        memory: bytes that a population may take on each device; None for most of what there is.
+    """
+
+    mapping: str = "auto"
+    memory: int | None = None
+
+
+class Watcher:
+    """Is told how a study goes, and does nothing with it."""
+
+    def planned(self, goal: tuple[str, str], done: Sequence[Path], mine: Sequence[Member]) -> None:
+        """Before the first wave: the metric that counts and its direction, the run directories of members that are
+        done, and whom this process is to train or is in the middle of.
+        """
+
+    def told(self, wave: Wave) -> None:
+        """After every call of a wave's compiled program."""
+
+
+class Execution:
+    """The running of a study in its directory.
+
+    Args:
+        study: the study.
+        path: its directory.
+        means: with what.
+        watcher: who is told how it goes.
+        asked: whether it has been asked to end; see `gru_jax.runtime.preemption`.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        path: Path,
+        means: Means,
+        watcher: Watcher = Watcher(),  # noqa: B008
+        asked: Asked = lambda: False,
+    ) -> None:
+        self.study, self.directory, self.means, self.watcher = study, StudyDir(path), means, watcher
+        self._asked_here = asked
+        self.members = {member.id: member for member in study.members()}
+        # Whether there are devices at all is found out later.
+        self.process, self.processes = (jax.process_index(), jax.process_count()) if several() else (0, 1)
+        self._programs: dict[str, Programs] = {}
+        self._splits: dict[str, Splits] = {}
+        self._open: Wave | None = None
+        self._halved: dict[str, str] = {}  # members that did not get beyond a rung, and why
+
+    def run(self) -> None:
+        """Train every member that has no directory yet.
+
+        Raises:
+            UsageError: the directory belongs to something else or is in use, a device or data are missing.
+            PreemptedError: it was asked to end, and has saved where it is.
+        """
+        self._check()
+        members = {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
+        base = self.study.base_config()
+        with contextlib.ExitStack() as stack:
+
+            def start() -> None:
+                self.directory.inspect(base, members)
+                stack.enter_context(hold(self.directory.path))
+                self.directory.start({**self.study.to_dict(), "config": base, "members": members})
+
+            by_lead(start)
+            self._run()
+
+    def _run(self) -> None:
+        meet("start")
+        waves = self._unfinished()
+        waiting = {member for _, ids in waves for member in ids}
+        settled = [name for name in self.members if name not in waiting]
+        done = [self.directory.member(name) for name in settled if self.directory.is_done(name)]
+        new = [self.members[name] for name in settled if not self.directory.is_done(name)]
+        meet("planned")
+        mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
+        begun = [self.members[name] for _, ids in mine for name in ids]
+        self.watcher.planned(next(iter(self.members.values())).config.task.goal, done, begun + share)
+        mine += self._cut(share)
+        self._train(mine)
+        meet("done")
+
+    def asked(self) -> bool:
+        """Whether a process of this study has been asked to end."""
+        mark = self.directory.asked
+        if self._asked_here() and self.processes > 1:
+            mark.touch()
+        return self._asked_here() or (self.processes > 1 and mark.exists())
+
+    def _check(self) -> None:
+        """All that can be said before anything is written.
+
+        Raises:
+            UsageError: a device or data are missing, or halving falls between validations.
+        """
+        for member in self.members.values():
+            with surroundings(member.config):
+                self._splits_of(member.config)
+        self._check_rungs(self._most())
+
+    def _unfinished(self) -> list[tuple[Path, list[str]]]:
+        """Waves that an earlier process began, and their members."""
+        found = []
+        for path in self.directory.waves():
+            configs = read_wave(path)
+            for name, config in configs.items():  # of axes that the study no longer has
+                self.members.setdefault(name, Member(name, {}, {}, load(config)))
+            found.append((path, list(configs)))
+        return found
+
+    # Waves
+
+    def _cut(self, members: Sequence[Member]) -> list[tuple[Path, list[str]]]:
+        """New waves of these members: one program each, and no more members than fit the memory."""
+        groups: dict[str, list[Member]] = {}
+        for member in members:
+            groups.setdefault(training_program(member.config), []).append(member)
+        waves = []
+        for group in groups.values():
+            size, devices = self._fitting([member.config for member in group])
+            count = -(-len(group) // size)
+            for i in range(count):
+                ids = [member.id for member in group[i::count]]
+                # Devices take blocks of a wave: neighbours, which tend to end at the same time, go to different ones.
+                ids = [member for k in range(devices) for member in ids[k::devices]]
+                configs = {member: self.members[member].config.to_dict() for member in ids}
+                waves.append((self.directory.new_wave(self.process, configs), ids))
+            if count > 1:
+                print(f"{len(group)} members do not fit the memory together: {count} waves of up to {size}", flush=True)
+        return waves
+
+    def _fitting(self, configs: list[Config]) -> tuple[int, int]:
+        """How many of these members fit the memory of the devices together, and how many devices there are."""
+        with surroundings(configs[0]) as devices:
+            programs = self._programs_of(configs[0], devices)
+            limit, size = self.means.memory or SHARE * free_memory(devices), len(configs)
+            while size > 1:
+                need = programs.bytes_needed(programs.rows(size))
+                if need <= limit:
+                    break
+                size = max(1, min(size - 1, int(size * limit / need)))
+            return size, len(devices)
+
+    def _programs_of(self, lead: Config, devices: Sequence[Device]) -> Programs:
+        """What is compiled for a config's like, once."""
+        key = training_program(lead)
+        if key not in self._programs:
+            self._programs[key] = Programs(lead, self._splits_of(lead), devices, self.means.mapping)
+        return self._programs[key]
+
+    def _splits_of(self, config: Config) -> Splits:
+        """The data of a config, read once for all that share them, whatever their folds."""
+        key = json.dumps({k: v for k, v in config.to_dict()["task"].items() if k != "fold"})
+        if key not in self._splits:
+            self._splits[key] = load_splits(config, streams=False)
+        return self._splits[key]
+
+    def _most(self) -> int:
+        """Steps of the longest training."""
+        return max((plan(member.config).steps for member in self.members.values()), default=0)
+
+    def _train(self, waves: list[tuple[Path, list[str]]]) -> None:
+        """Train waves to each rung of the halving in turn, and to their end."""
+        halving, most = self.study.halving, self._most()
+        self._check_rungs(most)  # again, with members that are here from before
+        for rung in [*halving.rungs(most), None]:
+            for path, ids in waves:
+                with self._wave(path, ids) as wave:
+                    wave.train(rung)
+                    if rung is None:
+                        wave.finish(
+                            [self.directory.member(member) for member in ids], keep_networks=self.study.networks
+                        )
+                if rung is None:
+                    self.directory.remove(path)
+            if rung is not None:
+                meet(f"rung {rung}")
+                self._halve(rung)
+                meet(f"decided {rung}")
+
+    @contextlib.contextmanager
+    def _wave(self, path: Path, ids: list[str]) -> Iterator[Wave]:
+        """A wave as it stands, open; one that stays the same stays open."""
+        if self._open is not None and self._open.rundir.path != path.absolute():
+            self._open.close()
+            self._open = None
+        configs = [self.members[member].config for member in ids]
+        with surroundings(configs[0]) as devices:
+            if self._open is None:
+                programs = self._programs_of(configs[0], devices)
+                # A wave that is smaller by a few shares the compiled program of its like.
+                spare = len(devices)
+                fitting = [
+                    rows for rows in programs.compiled_rows() if len(ids) <= rows <= programs.rows(len(ids)) + spare
+                ]
+                population = Population(programs, configs, min(fitting, default=len(ids)))
+                self._open = Wave(population, RunDir(path), self.watcher.told, self.asked)
+                for i, member in enumerate(ids):
+                    if member in self._halved:
+                        self._open.stop(i, self._halved[member])
+            yield self._open
+
+    # Successive halving
+
+    def _check_rungs(self, steps: int) -> None:
+        halving = self.study.halving
+        for member in self.members.values():
+            every = plan(member.config).eval_every
+            for rung in halving.rungs(steps):
+                if rung % every and rung < plan(member.config).steps:
+                    raise UsageError(
+                        f"halving.first={halving.first}: there is no validation at the rung of step {rung}; "
+                        f"allowed are multiples of {every}"
+                    )
+
+    def _halve(self, rung: int) -> None:
+        """End the training of all members but the best at a rung. What is decided follows from the scores on disk."""
+        scores = self._scores(rung)
+        ranked = sorted(scores, key=lambda member: (scores[member], member))
+        rank = {member: i + 1 for i, member in enumerate(ranked)}
+        going_on = -(-len(ranked) // self.study.halving.eta)
+        for member in ranked[going_on:]:
+            self._halved[member] = f"halved at step {rung}: {rank[member]} of {len(ranked)}"
+        if self._open is not None:
+            self._open.close()  # opened again, a wave knows of it
+            self._open = None
+
+    def _scores(self, rung: int) -> dict[str, float]:
+        """By member the validation score at a rung, lower being better, of those that came so far."""
+        found: dict[str, float] = {}
+
+        def note(member: str, line: Mapping[str, Any]) -> None:
+            if member in self.members and line["split"] == "valid" and line["step"] == rung:
+                name, direction = self.members[member].config.task.goal
+                found[member] = line[name] if direction == "min" else -line[name]
+
+        for path in self.directory.waves():
+            ids = list(read_wave(path))
+            for i, line in by_member(RunDir(path), len(ids)):
+                note(ids[i], line)
+        for member in self.members:
+            if self.directory.is_done(member):
+                for line in RunDir(self.directory.member(member)).read_metrics():
+                    note(member, line)
+        return found
+
+
+@contextlib.contextmanager
+def surroundings(config: Config) -> Iterator[list[Device]]:
+    """The precision and the devices of this process that a config is to run with."""
+    first = choose_device(config)
+    devices = jax.local_devices(backend=first.platform)
+    with precision(config), jax.default_device(devices[0]):
+        yield devices
+
+
+def free_memory(devices: Sequence[Device]) -> float:
+    """Bytes that each device has to give."""
+    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    told = Path("/proc/meminfo")
+    if told.exists():
+        lines = told.read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free / len(devices)

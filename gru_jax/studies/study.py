@@ -1,0 +1,226 @@
+"""A study as it is described: a base config, axes, and how to choose; and the members that follow from them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import cli
+from gru_jax.config import OF_THE_PROCESS, Config, identity
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.runtime.files import read_json
+from gru_jax.settings import Text, flatten, resolve, setting
+from gru_jax.studies import axes
+
+SECTIONS = ("config", "axes", "where", "sampling", "halving")
+_ID = re.compile("[0-9a-f]{12}")
+STUDY_KEYS = ("base", "config", "axes", "where", "zip", "sampling", "halving", "networks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How members are chosen among those that the axes span.
+
+    Attributes:
+        method: grid, or random or sobol samples.
+        count, seed: of the samples.
+    """
+
+    method: str = setting(axes.GRID, choices=axes.METHODS)
+    count: int = setting(0, low=0, high=axes.MOST)
+    seed: int = setting(0, low=0, high=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """Successive halving, Jamieson and Talwalkar 2016, arXiv:1502.07943: at rungs, only the best members go on.
+
+    Attributes:
+        first: steps of the first rung, at which there is a validation; 0 for no halving.
+        eta: of so many members one goes on, and the next rung is so many times as far.
+    """
+
+    first: int = setting(0, low=0, high=10**9)
+    eta: int = setting(3, low=2, high=10**6)
+
+    def rungs(self, steps: int) -> list[int]:
+        """The steps of all rungs before the end."""
+        found, rung = [], self.first
+        while self.first and rung < steps:
+            found.append(rung)
+            rung *= self.eta
+        return found
+
+
+class Member(NamedTuple):
+    """A member of a study.
+
+    Attributes:
+        id: made of its config, so that equal members of two studies have one directory.
+        labels: its value on each axis.
+        settings: what it changes of the base config, as typed.
+        config: its config.
+    """
+
+    id: str
+    labels: dict[str, str]
+    settings: dict[str, str]
+    config: Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Attributes:
+        base: of the config file of the base, as on a command line.
+        changes: of the study to the base config, by key, as typed.
+        axes: what varies.
+        where, sampling, halving: see `gru_jax.studies.axes.members`, `Sampling`, `Halving`.
+        networks: whether the last and best networks of every member are kept.
+    """
+
+    base: str
+    changes: dict[str, str]
+    axes: list[axes.Axis]
+    where: dict[str, str]
+    sampling: Sampling
+    halving: Halving
+    networks: bool
+
+    def base_config(self) -> dict[str, Any]:
+        """The base with the study's changes, as nested dicts."""
+        return cli.load_config(self.base, self.changes).to_dict()
+
+    def members(self) -> list[Member]:
+        """All members, in the order of the axes.
+
+        Raises:
+            UsageError: a value does not fit its key, or nothing is left.
+        """
+        base, sampling, values = self.base_config(), self.sampling, cli.read_config_file(self.base)
+        found: dict[str, Member] = {}
+        points = axes.members(self.axes, flatten(base), self.where, sampling.method, sampling.count, sampling.seed)
+        for labels, settings in points:
+            config = cli.override(copy.deepcopy(values), {**self.changes, **settings})
+            made = Member(identity(config), labels, settings, config)
+            found.setdefault(made.id, made)
+        if not found:
+            raise UsageError(f"axes: no member is left; where={self.where}")
+        for key in OF_THE_PROCESS:
+            if base[key] != Config().to_dict()[key]:
+                raise UsageError(f"config.{key}={base[key]}: without effect in a study; it is for single runs")
+        goals = sorted({" ".join(member.config.task.goal) for member in found.values()})
+        if len(goals) > 1:
+            raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
+        return list(found.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `study.json`, without its members."""
+        return {
+            "base": self.base,
+            "changes": self.changes,
+            "axes": {axis.name: axis.span or [value.label for value in axis.values] for axis in self.axes},
+            "where": self.where,
+            "sampling": dataclasses.asdict(self.sampling),
+            "halving": dataclasses.asdict(self.halving),
+            "networks": self.networks,
+        }
+
+
+def alone(base: str, changes: Mapping[str, str]) -> str:
+    """The command that trains a member by itself."""
+    words = [f"--config.{key}={value}" for key, value in changes.items()]
+    return shlex.join(["python", "-m", "experiments.train", "--config", base, *words])
+
+
+def members_in(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of a study says of its members, by their ids.
+
+    Raises:
+        UsageError: it is damaged. A name that is no id might lead out of the study's directory.
+    """
+    for name, of in content.items():
+        if not _ID.fullmatch(name) or not isinstance(of, dict):
+            raise UsageError(f"{path}: damaged, {name!r} is no member's id")
+    return dict(content)
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """The content of a `study.json`.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    content = read_json(path)
+    for key, kind in {"base": str, "changes": dict, "config": dict, "members": dict}.items():
+        if not isinstance(content.get(key), kind):
+            raise UsageError(f"{path}: damaged, it has no {key}")
+    for member in members_in(path, content["members"]).values():
+        for key in ("labels", "settings"):
+            texts = member.get(key)
+            if not isinstance(texts, dict) or not all(_is_text(text) for pair in texts.items() for text in pair):
+                raise UsageError(f"{path}: damaged, a member has no {key}")
+    return content
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value == value.encode(errors="replace").decode()
+
+
+def load(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], extra: Mapping[str, str]) -> Study:
+    """The study of a file, which may also be the config of a single run, with changes from a command line.
+
+    Args:
+        spec: `FILE.py[:ARG]`.
+        overrides: of the base config.
+        varied: axes, in place of those of the same name in the file.
+        extra: `zip`, and keys of `sampling` and `halving` as `sampling.count`.
+
+    Raises:
+        UsageError: whatever is wrong.
+    """
+    content: dict[str, Any] = cli.read_config_file(spec)
+    if "axes" not in content:
+        content = {"base": None}
+    for key, value in content.items():
+        check_choice(f"--config={spec}: key", key, STUDY_KEYS)
+        if key in SECTIONS and not isinstance(value, Mapping):
+            raise UsageError(f"--config={spec}: {key}={value!r}: a dict is needed here")
+    if "base" not in content:
+        raise UsageError(f"--config={spec}: no base; allowed is the config file of a run, relative to this one")
+    base = spec if content["base"] is None else _beside(spec, str(content["base"]))
+    changes = {key: axes.typed(value) for key, value in flatten(content.get("config", {})).items()}
+    given = {**dict(content.get("axes", {})), **varied}
+    if not given:
+        raise UsageError(f"--config={spec}: a study needs axes; --axis.KEY=VALUES adds one, with {axes.GRAMMAR}")
+    found = [axes.parse(name, value) for name, value in given.items()]
+    pairs = [tuple(names) for names in content.get("zip", ())]
+    pairs += [tuple(names.split(",")) for names in extra.get("zip", "").split(";") if names]
+    for names in pairs:
+        found = axes.together(found, names)
+    sections = {"sampling": Sampling, "halving": Halving}
+    made = {
+        name: resolve(cls, {**content.get(name, {}), **_section(extra, name)}, {}, name)
+        for name, cls in sections.items()
+    }
+    networks = extra.get("networks", str(content.get("networks", True))).lower()
+    check_choice("networks", networks, ("true", "false"))
+    where = {str(name): str(condition) for name, condition in content.get("where", {}).items()}
+    return Study(base, {**changes, **overrides}, found, where, made["sampling"], made["halving"], networks == "true")
+
+
+def _section(extra: Mapping[str, str], name: str) -> dict[str, Any]:
+    return {key.removeprefix(f"{name}."): Text(value) for key, value in extra.items() if key.startswith(f"{name}.")}
+
+
+def _beside(spec: str, base: str) -> str:
+    """A path that a study file gives, which is relative to that file."""
+    name, colon, argument = base.partition(":")
+    return os.path.normpath(Path(spec.partition(":")[0]).parent / name) + colon + argument

@@ -1,0 +1,216 @@
+"""How the gradient flow at initialisation moves with one setting."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments import cli
+from gru_jax import flow
+from gru_jax.cells import GRU
+from gru_jax.config import Config, plan
+from gru_jax.config.hyperparameters import numbers_of
+from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.flow import theory
+from gru_jax.plotting import flow as flow_plots
+from gru_jax.plotting.style import BLUE, GREY, ORANGE, STYLE, figure
+from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.settings import flatten
+from gru_jax.tasks import split_key
+from gru_jax.training.instruments import build_instruments
+from gru_jax.training.model import build_model
+from gru_jax.training.step import Trainer
+
+TASK, ZEROS = "task", "zeros"
+GAIN = "model.init.recurrent_scale"
+SWEPT = ("adjoint", "lyapunov")  # instruments
+MOST = 200  # values of a sweep
+PROFILES = 5  # adjoint profiles that are drawn of them
+Readings = dict[str, np.ndarray]
+
+
+def parse(text: str, config: Config) -> tuple[str, list[str]]:
+    """The key of a sweep and its values, as they would be typed: `KEY=LOW:HIGH:COUNT` or `KEY=a,b,c`.
+
+    Raises:
+        UsageError: neither, or no such key.
+    """
+    key, equals, given = text.partition("=")
+    key = key.removeprefix("config.")
+    if not equals or not given:
+        raise UsageError(f"--sweep={text}: allowed are KEY=LOW:HIGH:COUNT and KEY=a,b,c")
+    known = flatten(config.to_dict())
+    if not key.startswith("model.init.gates."):
+        check_choice("--sweep", key, known)
+    if ":" not in given:
+        return key, given.split(",")
+    try:
+        low, high, count = given.split(":")
+        values = np.linspace(float(low), float(high), min(int(count), MOST + 1))
+    except ValueError:
+        values = np.empty(0)
+    if not 2 <= len(values) <= MOST or not np.isfinite(values).all():
+        raise UsageError(
+            f"--sweep={text}: allowed are KEY=LOW:HIGH:COUNT, with two numbers and a count from 2 to {MOST}"
+        )
+    return key, [f"{value:.10g}" for value in values]
+
+
+def run(config: Config, text: str, source: str, out: Path, form: str) -> Path:
+    """Measure at every value, print a line for each, save `sweep.npz` and draw.
+
+    Args:
+        config: the config.
+        text: what to sweep, see `parse`.
+        source: `"task"`, the task's validation data, or `"zeros"`, the first layer's cell at rest.
+        out: where results go.
+        form: of the picture.
+    """
+    check_choice("--input", source, (TASK, ZEROS))
+    key, values = parse(text, config)
+    configs = [cli.override(_without(config.to_dict(), key), {key: value}) for value in values]
+    rows: list[Readings] = []
+    measure: Callable[[Any], Readings] | None = None
+    for i, (value, own) in enumerate(zip(values, configs, strict=True)):
+        with precision(own), jax.default_device(choose_device(own)):
+            if measure is None or _program(own) != _program(configs[i - 1]):
+                measure = _autonomous(own) if source == ZEROS else _on_task(own)
+            params = Trainer(own, plan(own), build_model(own)).init(own.seed, numbers_of(own)).params
+            rows.append(measure(params))
+        print(f"{key}={value}: {_line(rows[-1])}", flush=True)
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    records = {name: _stacked([row[name] for row in rows]) for name in names}
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "sweep.npz", key=key, values=np.array(values), **records)  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE):
+        path = out / f"sweep.{form}"
+        draw(key, values, records, edge(config, key) if source == ZEROS else None).savefig(path, facecolor="white")
+    return path
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Arrays as rows of one; behind shorter ones, of sequences or states of other sizes, NaN."""
+    longest = max(row.shape[-1:] for row in rows)
+    widths = [[(0, 0)] * (row.ndim - 1) + [(0, longest[0] - row.shape[-1])] if row.ndim else [] for row in rows]
+    return np.stack([np.pad(row, width, constant_values=np.nan) if width else row
+                     for row, width in zip(rows, widths, strict=True)])  # fmt: skip
+
+
+def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """The config as it is or, where the key is the name of a task or cell, without the settings of the one it has."""
+    *sections, last = key.split(".")
+    if last == "name":
+        inner = values
+        for section in sections[:-1]:
+            inner = inner[section]
+        inner[sections[-1]] = {}
+    return values
+
+
+def _program(config: Config) -> Config:
+    """The config without what only decides about initial values: equal ones are measured by the same program."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, init=Config().model.init))
+
+
+def _on_task(config: Config) -> Callable[[Any], Readings]:
+    names = tuple(name for name in config.flow.instruments if name in SWEPT)
+    if not names:
+        raise UsageError(f"--instruments={','.join(config.flow.instruments)}: a sweep takes {listing(SWEPT)}")
+    config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=names))
+    instruments = jax.jit(build_instruments(config, build_model(config), split_key("valid", 0)))
+    data = jax.device_put(config.task.load("valid"))
+
+    def measure(params: Any) -> Readings:
+        readings = jax.device_get(instruments(params, data))
+        for name in [name for name in readings if name.startswith("adjoint/")]:
+            layer = name.removeprefix("adjoint/")
+            profile = jnp.asarray(readings[name])
+            readings[f"horizon/{layer}"] = np.asarray(flow.horizon(profile, 0.01))
+            readings[f"slope/{layer}"] = np.asarray(flow.log_slope(profile))
+        return readings
+
+    return measure
+
+
+def _autonomous(config: Config) -> Callable[[Any], Readings]:
+    time, cell, options = config.task.time, config.model.cell, config.flow
+    if config.model.bidirectional:
+        raise UsageError(f"--input={ZEROS}: allowed for networks of one direction")
+    xs = jnp.zeros((1, time, config.task.input_size), config.dtype)
+
+    @jax.jit
+    def measure(params: Any) -> dict[str, Any]:
+        weights = params["stack"]["layer_0"]["weights"]
+        k = min(options.exponents, cell.carry_parts * config.model.hidden[0])
+        spectrum = flow.lyapunov_spectrum(cell, weights, xs, k=k, every=options.interval, warmup=time // 4)
+        return {"lyapunov/layer_0": spectrum.exponents[0]}
+
+    return lambda params: jax.device_get(measure(params))
+
+
+def edge(config: Config, key: str = GAIN) -> float | None:
+    """Where theory has the edge of stability of the resting cell, if a sweep of this key crosses it."""
+    model = config.model
+    cell = model.cell
+    fits = type(cell) is GRU and cell.reset == "after" and cell.activation == "tanh" and not cell.output_gate
+    gaussian = key == GAIN and model.init.recurrent == "fan_in_normal" and not model.init.gates
+    if not fits or not gaussian or model.init.bias != "zeros":
+        return None
+    return float(theory.edge_of_stability(0.0))
+
+
+def draw(key: str, values: list[str], records: Readings, edge: float | None) -> Figure:
+    """Exponents, gradient horizons and adjoint profiles of every layer."""
+    names = [name for kind in ("lyapunov/", "horizon/", "adjoint/") for name in records if name.startswith(kind)]
+    picture, axes = figure(len(names), columns=3)
+    numbers = _numbers(values)
+    x, line = (np.arange(len(values), dtype=float), "none") if numbers is None else (numbers, "-")
+    for ax, name in zip(axes, names, strict=True):
+        kind, layer = name.split("/", 1)
+        if kind == "adjoint":
+            some = np.unique(np.linspace(0, len(values) - 1, min(len(values), PROFILES)).astype(int))
+            flow_plots.profiles(ax, {values[i]: [records[name][i]] for i in some})
+            ax.set_title(f"{layer} · {key.split('.')[-1]}")
+            continue
+        if kind == "lyapunov":
+            flow_plots.ranks(ax, x, records[name], line)
+            ax.axhline(0.0, color=GREY, ls="--", lw=1)
+            if edge is not None:
+                ax.axvline(edge, color=ORANGE, ls="--", lw=1.2, label=f"edge of stability in theory, {edge:.3g}")
+                ax.legend(frameon=False)
+            ax.set(ylabel=r"$\lambda_i$ (nats per step)", title=f"{layer} · {records[name].shape[1]} largest exponents")
+        else:
+            ax.plot(x, records[name], ls=line, color=BLUE, lw=1.5, marker="o", ms=4)
+            ax.set(ylabel="gradient horizon, 1 % (steps)", title=layer, ylim=(0, None))
+        ax.set_xlabel(key)
+        if numbers is None:
+            ax.set_xticks(x, values)
+    return picture
+
+
+def _numbers(values: list[str]) -> np.ndarray | None:
+    try:
+        return np.array([float(value) for value in values])
+    except ValueError:
+        return None
+
+
+def _line(row: Readings) -> str:
+    parts = []
+    for name, value in row.items():
+        kind, layer = name.split("/", 1)
+        if kind == "lyapunov":
+            parts.append(f"{layer} lambda_1 {value[0]:.5f}, lambda_{len(value)} {value[-1]:.5f}")
+        elif kind == "horizon":
+            parts.append(f"1% horizon {int(value)}")
+        elif kind == "slope":
+            parts.append(f"slope {float(value):.5f} nats per step")
+    return "; ".join(parts)

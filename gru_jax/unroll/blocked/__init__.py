@@ -1,0 +1,1 @@
+"""The unroll in blocks of time."""

@@ -1,0 +1,93 @@
+"""What `unroll` chooses where its caller does not: method, block length and layout.
+
+The rules are measured (`python -m experiments.bench`), not tried out at every start, so that equal calls are equal
+programs.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+
+from gru_jax.cells import Cell
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.unroll.blocked.structure import is_pointwise
+
+METHODS = ("auto", "fast", "reference")
+"""`"reference"` scans the cell's own step; `"fast"` runs in blocks, with a derived backward pass. Both support every
+transformation. `"auto"` is `"fast"` for all cells that are pointwise between their products, else `"reference"`."""
+KEEPS = ("states", "boundaries")
+"""What the fast method keeps for the backward pass: every state, or only those between blocks."""
+LAYOUTS = ("auto", "separate", "fused")
+"""Each gate's product by itself, or all that can be one as one; see `chosen_layout` for `"auto"`."""
+
+BLOCK = {"cpu": 2**18}
+"""Numbers in one array of a block, C * B * H, by platform: on a CPU a block's arrays should stay in cache."""
+BLOCK_ELSEWHERE = 2**22
+SHORTEST, LONGEST = 16, 256
+
+
+def chosen_method(cell: Cell, method: str, *, intervenes: bool = False) -> str:
+    """`"fast"` or `"reference"`; the latter for what intervenes in the gradient.
+
+    Raises:
+        UsageError: not one of `METHODS`, or fast where there are interventions.
+    """
+    check_choice("method", method, METHODS)
+    if intervenes and method == "fast":
+        raise UsageError("method='fast': it knows no interventions in the gradient; allowed are auto, reference")
+    if method != "auto":
+        return method
+    return "fast" if is_pointwise(cell) and not intervenes else "reference"
+
+
+def chosen_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> int:
+    """Steps of a block: `chunk`, or by the rule if None.
+
+    The rule fills a block up to `BLOCK` and then looks nearby for a divisor of T, as a shorter last block has to be
+    compiled for itself.
+
+    Raises:
+        UsageError: not a whole number from 1.
+    """
+    if chunk is not None:
+        return min(at_least_one("chunk", chunk), max(time, 1))
+    room = BLOCK.get(jax.default_backend(), BLOCK_ELSEWHERE) // max(batch * hidden_size, 1)
+    size = min(max(room, SHORTEST), LONGEST, max(time, 1))
+    divisors = [c for c in range(max(size * 2 // 3, 1), min(size * 3 // 2, time) + 1) if time % c == 0]
+    return min(divisors, key=lambda c: abs(c - size), default=size)
+
+
+def chosen_layout(layout: str, batch: int, hidden_size: int) -> bool:
+    """Whether products are fused.
+
+    An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
+    is worth it where a step is so small that the number of its products is what it costs, or where a single gate does
+    not fill vector registers.
+
+    Raises:
+        UsageError: not one of `LAYOUTS`.
+    """
+    check_choice("layout", layout, LAYOUTS)
+    if layout != "auto":
+        return layout == "fused"
+    if jax.default_backend() != "cpu":
+        return True
+    return (batch * hidden_size < 512 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """`value` as an int.
+
+    Raises:
+        UsageError: not a whole number from 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{name}={value!r}: allowed are whole numbers from 1")
+    return number
