@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -218,6 +218,16 @@ class Cell(abc.ABC):
             UsageError: `x` is not floating, or float32 meets float64.
         """
         return self.step_with_gates(params, carry, x)[0]
+
+
+def carry_leaves(carry: Carry) -> tuple[Array, ...]:
+    """The arrays that a carry consists of, the hidden state first."""
+    return carry if isinstance(carry, tuple) else (carry,)
+
+
+def carry_from_leaves(cell: Cell, leaves: Sequence[Any]) -> Carry:
+    """The carry of a cell made of its arrays, the inverse of `carry_leaves`."""
+    return tuple(leaves) if cell.carry_parts > 1 else leaves[0]
 
 
 def product(
