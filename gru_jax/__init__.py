@@ -6,8 +6,8 @@ This top level needs JAX alone; Flax, optax and Orbax come in with `gru_jax.nn` 
 from gru_jax import cells, flow, initializers
 from gru_jax.cells import gru
 from gru_jax.initializers import Scheme
-from gru_jax.unroll import Unrolled, unroll
+from gru_jax.unroll import Intervention, Unrolled, unroll
 
 __version__ = "0.1.0"
 
-__all__ = ["Scheme", "Unrolled", "__version__", "cells", "flow", "gru", "initializers", "unroll"]
+__all__ = ["Intervention", "Scheme", "Unrolled", "__version__", "cells", "flow", "gru", "initializers", "unroll"]

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.cells.base import product
+from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
 from gru_jax.flow.adjoint import normalised
 from gru_jax.flow.trajectory import (
     Along,
@@ -33,8 +33,8 @@ from gru_jax.flow.trajectory import (
     transition,
     walk,
 )
-from gru_jax.unroll.blocked.structure import Name, Partials, partials, parts, run, structure, whole
-from gru_jax.unroll.reference import Steps, entering, masked
+from gru_jax.unroll.blocked.structure import Name, Partials, partials, run, structure
+from gru_jax.unroll.masking import StepInputs, entering, masked
 
 SQUARINGS = 20
 
@@ -79,7 +79,7 @@ class Jacobians:
 
     def _through(self, tangent: Carry) -> Carry:
         facts = structure(self.cell)
-        moved: dict[Name, Array] = {("carry", part): t for part, t in enumerate(parts(tangent))}
+        moved: dict[Name, Array] = {("carry", part): t for part, t in enumerate(carry_leaves(tangent))}
 
         def result(name: Name) -> Array:
             slopes = self.slopes[name]
@@ -91,7 +91,7 @@ class Jacobians:
             source = facts.source[query]
             q = result(("q", query)) if source is None else moved["carry", source]
             moved["v", call] = product(q, self.kernels[gate], None, q.dtype)
-        return whole(self.cell, [result(("carry", part)) for part in range(self.cell.carry_parts)])
+        return carry_from_leaves(self.cell, [result(("carry", part)) for part in range(self.cell.carry_parts)])
 
 
 jax.tree_util.register_dataclass(Jacobians, data_fields=["slopes", "kernels", "valid", "resets"], meta_fields=["cell"])
@@ -147,7 +147,7 @@ def dense_jacobians(
     if at is not None:
         steps, before = jax.tree.map(lambda a: a[at], (steps, before))
 
-    def of_step(step: Steps, before: Carry) -> Array:
+    def of_step(step: StepInputs, before: Carry) -> Array:
         _, jacobian = linearised(cell, params, step, before)
         batch, size = to_vector(before).shape
         eye = jnp.eye(size, dtype=to_vector(before).dtype)
@@ -216,7 +216,7 @@ def push(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] 
     """
     of = walk(cell, params, along)
 
-    def body(state: tuple[Carry, Array], step: Steps) -> tuple[Any, Array]:
+    def body(state: tuple[Carry, Array], step: StepInputs) -> tuple[Any, Array]:
         carry, unit = state
         carry, jacobian = linearised(cell, params, step, carry)
         unit, grown = normalised(jacobian(unit))
@@ -236,7 +236,7 @@ def pull(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] 
     """
     of = walk(cell, params, along)
 
-    def body(unit: Array, item: tuple[Steps, Carry]) -> tuple[Array, Array]:
+    def body(unit: Array, item: tuple[StepInputs, Carry]) -> tuple[Array, Array]:
         step, before = item
         _, jacobian = jax.vjp(transition(cell, params, step), before)
         return normalised(to_vector(jax.vmap(jacobian)(to_carry(cell, unit))[0]))

@@ -22,8 +22,8 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import normalised
 from gru_jax.flow.trajectory import Along, linearised, to_vector, walk
+from gru_jax.unroll.masking import StepInputs
 from gru_jax.unroll.options import at_least_one
-from gru_jax.unroll.reference import Steps
 
 Map = Callable[[Array], Array]
 Advance = Callable[[Any, Any], tuple[Any, Map]]
@@ -79,7 +79,7 @@ def lyapunov_spectrum(
         raise UsageError("resets: a trajectory has no Lyapunov exponents across them; allowed is None")
     (time, batch), size = steps.xs.shape[:2], to_vector(carry).shape[-1]
 
-    def advance(carry: Carry, step: Steps) -> tuple[Carry, Map]:
+    def advance(carry: Carry, step: StepInputs) -> tuple[Carry, Map]:
         return linearised(cell, params, step, carry)
 
     if reverse:

@@ -22,7 +22,7 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import magnitude
 from gru_jax.flow.trajectory import Along, carries_before, to_vector, walk
-from gru_jax.unroll.reference import entering, masked
+from gru_jax.unroll.masking import entering, masked
 
 
 class ParameterProfile(NamedTuple):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.flow.adjoint import adjoint_norms, magnitude
-from gru_jax.unroll.reference import where
+from gru_jax.unroll.masking import where
 
 
 class StateProfile(NamedTuple):

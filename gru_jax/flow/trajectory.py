@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError
 from gru_jax.unroll import start_carry, valid_steps
 from gru_jax.unroll.arguments import check_inputs, checked_resets
-from gru_jax.unroll.blocked.structure import parts, whole
-from gru_jax.unroll.reference import Steps, advance, masked, scan_steps
+from gru_jax.unroll.masking import StepInputs, advance, masked
+from gru_jax.unroll.reference import scan_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Walk(NamedTuple):
         reverse: whether it begins at the last step.
     """
 
-    steps: Steps
+    steps: StepInputs
     carry0: Carry
     reverse: bool
 
@@ -70,7 +71,7 @@ def walk(cell: Cell, params: Params, along: Along) -> Walk:
     of = along if isinstance(along, Trajectory) else Trajectory(along)
     check_inputs(cell, params, of.xs)
     batch, time = of.xs.shape[:2]
-    steps = Steps(of.xs, valid_steps(of.lengths, batch, time), checked_resets(of.resets, batch, time))
+    steps = StepInputs(of.xs, valid_steps(of.lengths, batch, time), checked_resets(of.resets, batch, time))
     steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
     return Walk(steps, start_carry(cell, params, of.carry0, batch, of.xs.dtype), of.reverse)
 
@@ -87,13 +88,13 @@ def carries_before(cell: Cell, params: Params, of: Walk) -> Carry:
     return jax.tree.map(shift, after, of.carry0)
 
 
-def transition(cell: Cell, params: Params, step: Steps) -> Callable[[Carry], Carry]:
+def transition(cell: Cell, params: Params, step: StepInputs) -> Callable[[Carry], Carry]:
     """One step as a function of the carry before it; the identity in the padding."""
     x = masked(step.xs, step.valid)
     return lambda carry: advance(cell, step, carry, lambda before: cell.step_with_gates(params, before, x))[0]
 
 
-def linearised(cell: Cell, params: Params, step: Steps, carry: Carry) -> tuple[Carry, Callable[[Array], Array]]:
+def linearised(cell: Cell, params: Params, step: StepInputs, carry: Carry) -> tuple[Carry, Callable[[Array], Array]]:
     """The carry after a step, and its Jacobian as a map of vectors `[K, B, S] -> [K, B, S]`."""
     after, push = jax.linearize(transition(cell, params, step), carry)
     return after, lambda vectors: to_vector(jax.vmap(push)(to_carry(cell, vectors)))
@@ -101,13 +102,13 @@ def linearised(cell: Cell, params: Params, step: Steps, carry: Carry) -> tuple[C
 
 def to_vector(carry: Carry) -> Float[Array, "*B S"]:
     """The parts of a carry side by side."""
-    pieces = parts(carry)
+    pieces = carry_leaves(carry)
     return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, axis=-1)
 
 
 def to_carry(cell: Cell, vector: Float[Array, "*B S"]) -> Carry:
     """The inverse of `to_vector`."""
-    return whole(cell, jnp.split(vector, cell.carry_parts, axis=-1))
+    return carry_from_leaves(cell, jnp.split(vector, cell.carry_parts, axis=-1))
 
 
 def per_sequence(vectors: Float[Array, "..."], carry: Carry) -> Float[Array, "K B S"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell
-from gru_jax.unroll.blocked.structure import parts, whole
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
 
 
 class Intervention(NamedTuple):
@@ -70,7 +70,7 @@ def intervened(cell: Cell, before: Carry, stops: Stops, clip: Any) -> Carry:
         before = cell.with_hidden(before, jnp.where(stops.hidden[..., None], jax.lax.stop_gradient(h), h))
     if clip is None:
         return before
-    return whole(cell, _clipped(jnp.asarray(clip, cell.hidden(before).dtype), parts(before)))
+    return carry_from_leaves(cell, _clipped(jnp.asarray(clip, cell.hidden(before).dtype), carry_leaves(before)))
 
 
 @jax.custom_vjp

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry
-from gru_jax.cells.base import product
+from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
 from gru_jax.dtypes import carry_dtype
 from gru_jax.unroll.blocked.chunks import cut
 from gru_jax.unroll.blocked.forward import Kept, Masks, Operands, Program, block_states
@@ -36,8 +36,8 @@ from gru_jax.unroll.blocked.kernels import (
     with_biases,
     zeros,
 )
-from gru_jax.unroll.blocked.structure import Name, Partials, partials, parts, run, structure, whole
-from gru_jax.unroll.reference import Steps, entering, masked, select, where
+from gru_jax.unroll.blocked.structure import Name, Partials, partials, run, structure
+from gru_jax.unroll.masking import StepInputs, entering, masked, select, where
 
 
 class Cotangents(NamedTuple):
@@ -69,7 +69,7 @@ def backward(
 
     def block(carry: tuple[Carry, Any], start: Any, length: int, before: Carry) -> tuple[Any, Any, None]:
         ct, total = carry
-        steps = cut(Steps(operands.xs, *masks, operands.perturbation), start, length)
+        steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
         if kept.states is None:
             states = block_states(program, weights, steps, before)[1]
         else:
@@ -82,7 +82,7 @@ def backward(
         ct, results = _against_time(program, back, backwards, arriving, ct)
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
-            moved = range(len(parts(operands.perturbation)))
+            moved = range(len(carry_leaves(operands.perturbation)))
             own = tuple(masked(results["carry", part], steps.valid) for part in moved)
             per_step["perturbation"] = own if isinstance(operands.perturbation, tuple) else own[0]
         dv, into = _of_products(program, slopes, results)
@@ -130,7 +130,7 @@ def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
 
 
 @jax.named_scope("linearise")
-def _linearise(program: Program, weights: Kernels, steps: Steps, carries: Carry) -> tuple[list[Array], Partials]:
+def _linearise(program: Program, weights: Kernels, steps: StepInputs, carries: Carry) -> tuple[list[Array], Partials]:
     """q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
     cell, layout = program.cell, program.layout
     u = with_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
@@ -182,7 +182,7 @@ def _against_time(
 def _pull(program: Program, back: list[Array], slopes: Partials, after: Carry) -> tuple[Carry, dict[Name, Array]]:
     """One step: the cotangent of the carry before it, and of every result of F."""
     cell, facts = program.cell, structure(program.cell)
-    results: dict[Name, Array] = {("carry", part): ct for part, ct in enumerate(parts(after))}
+    results: dict[Name, Array] = {("carry", part): ct for part, ct in enumerate(carry_leaves(after))}
 
     def of_query(query: int) -> Array:
         asking = [i for i, calls in enumerate(program.layout.recurrent) if facts.query[calls[0]] == query]
@@ -196,7 +196,7 @@ def _pull(program: Program, back: list[Array], slopes: Partials, after: Carry) -
     for part in range(cell.carry_parts):
         through = [of_query(query) for query, source in enumerate(facts.source) if source == part]
         before.append(_sum([_cotangent(("carry", part), slopes, results), *through]))
-    return whole(cell, before), results
+    return carry_from_leaves(cell, before), results
 
 
 def _cotangent(argument: Name, slopes: Partials, results: dict[Name, Array]) -> Array:

@@ -16,7 +16,7 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.unroll.blocked.chunks import Chunks, cut
 from gru_jax.unroll.blocked.kernels import Kernels, Layout, input_products, kernels, layout, multiplier, with_biases
 from gru_jax.unroll.blocked.structure import run
-from gru_jax.unroll.reference import Steps, advance, is_finite, masked
+from gru_jax.unroll.masking import StepInputs, advance, is_finite, masked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def forward(program: Program, operands: Operands, masks: Masks) -> tuple[Result,
 
     def block(carry: Carry, start: Any, length: int, given: None) -> tuple[Carry, Any, Carry]:
         del given
-        steps = cut(Steps(operands.xs, *masks, operands.perturbation), start, length)
+        steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
         after, states = block_states(program, weights, steps, carry)
         out = states if program.keep == "states" else cell.hidden(states)
         return after, (out, is_finite(states)), carry
@@ -106,12 +106,12 @@ def forward(program: Program, operands: Operands, masks: Masks) -> tuple[Result,
     return Result(states, carry, finite), Kept(None, starts)
 
 
-def block_states(program: Program, weights: Kernels, steps: Steps, carry: Carry) -> tuple[Carry, Carry]:
+def block_states(program: Program, weights: Kernels, steps: StepInputs, carry: Carry) -> tuple[Carry, Carry]:
     """Run a block of steps: the carry after it, and after each of its steps."""
     cell, where, compute_dtype = program.cell, program.layout, steps.xs.dtype
     products = input_products(where, weights, masked(steps.xs, steps.valid))
 
-    def body(before: Carry, item: tuple[Steps, list[Array]]) -> tuple[Carry, Carry]:
+    def body(before: Carry, item: tuple[StepInputs, list[Array]]) -> tuple[Carry, Carry]:
         step, products = item
         u, multiply = with_biases(where, weights, products), multiplier(where, weights, compute_dtype)
         after, _ = advance(cell, step, before, lambda carry: run(cell, multiply, carry, u))

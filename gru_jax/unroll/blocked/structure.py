@@ -17,6 +17,7 @@ from jax.extend.core import Literal
 from jaxtyping import Array
 
 from gru_jax.cells import Carry, Cell
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError, listing
 
 Name = tuple[str, Any]
@@ -53,16 +54,6 @@ class Structure(NamedTuple):
         return tuple(map(tuple, sharing.values()))
 
 
-def parts(carry: Carry) -> tuple[Array, ...]:
-    """The parts of a carry, h first."""
-    return carry if isinstance(carry, tuple) else (carry,)
-
-
-def whole(cell: Cell, values: Sequence[Any]) -> Carry:
-    """The carry made of `values`, the inverse of `parts`."""
-    return tuple(values) if cell.carry_parts > 1 else values[0]
-
-
 def run(
     cell: Cell, multiply: Callable[[int, str, Array], Array], carry: Carry, u: Mapping[str, Array]
 ) -> tuple[Carry, list[Array]]:
@@ -81,7 +72,7 @@ def pointwise(
 ) -> tuple[tuple[Array, ...], list[Array]]:
     """F: the parts of the next carry and q of every product, from the carry and the products."""
     after, queries = run(cell, lambda call, gate, q: v[call], carry, u)
-    return parts(after), queries
+    return carry_leaves(after), queries
 
 
 POINTWISE = frozenset({
@@ -108,7 +99,7 @@ def structure(cell: Cell) -> Structure:
         )
     calls: list[str] = []
     unit = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    carry, u = whole(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)
+    carry, u = carry_from_leaves(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)
 
     def count(call: int, gate: str, q: Array) -> Array:
         del call
@@ -190,7 +181,7 @@ def partials(cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array
     facts = structure(cell)
 
     def derivatives(result: Name) -> dict[Name, Array]:
-        values: dict[Name, Array] = {("carry", part): value for part, value in enumerate(parts(carry))}
+        values: dict[Name, Array] = {("carry", part): value for part, value in enumerate(carry_leaves(carry))}
         values |= {("u", gate): value for gate, value in u.items()}
         values |= {("v", call): value for call, value in enumerate(v)}
 
@@ -198,7 +189,7 @@ def partials(cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array
             now = values | dict(zip(facts.reads[result], read, strict=True))
             after, queries = pointwise(
                 cell,
-                whole(cell, [now["carry", part] for part in range(cell.carry_parts)]),
+                carry_from_leaves(cell, [now["carry", part] for part in range(cell.carry_parts)]),
                 {gate: now["u", gate] for gate in u},
                 [now["v", call] for call in range(len(v))],
             )
