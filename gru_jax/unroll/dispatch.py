@@ -1,0 +1,143 @@
+"""The public function `unroll`: it checks the arguments, chooses the method and runs it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gru_jax.cells import Carry, Cell, Gates, Params
+from gru_jax.dtypes import carry_dtype
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.unroll.arguments import (
+    check_inputs,
+    check_intervention,
+    check_perturbation,
+    checked_resets,
+    hidden_size,
+    start_carry,
+    valid_steps,
+)
+from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
+from gru_jax.unroll.blocked.forward import Masks, Operands, Program
+from gru_jax.unroll.interventions import NONE, Intervention
+from gru_jax.unroll.masking import StepInputs, is_finite, masked
+from gru_jax.unroll.options import KEEPS, at_least_one, chosen_chunk, chosen_layout, chosen_method
+from gru_jax.unroll.reference import scan_steps
+
+
+class Unrolled(NamedTuple):
+    """The result of `unroll`.
+
+    Attributes:
+        hs: hidden states after each step, `[B, T, H]`, in the type of `xs`; zero in the padding.
+        carry: the carry after the last valid step of each sequence (the first one with `reverse`).
+        finite: whether the carry was finite after each step, `[B, T]`.
+    """
+
+    hs: Float[Array, "B T H"]
+    carry: Carry
+    finite: Bool[Array, "B T"]
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Float[Array, "B T D"],
+    carry0: Carry | None = None,
+    *,
+    lengths: Int[Array, " B"] | None = None,
+    resets: Bool[Array, "B T"] | None = None,
+    reverse: bool = False,
+    method: str = "auto",
+    chunk: int | None = None,
+    keep: str = "states",
+    layout: str = "auto",
+    unroll: int = 1,
+    perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
+    intervention: Intervention = NONE,
+) -> Unrolled:
+    """Run a cell over sequences.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        xs: inputs, `[B, T, D]`; T may be 0. Their type is the type products run in.
+        carry0: the state before the first step, each part `[B, H]`; zeros if None. Cast once to the carry type:
+            float64 if `xs` is, else float32.
+        lengths: true length of each sequence, between 0 and T. Outputs past the end are zero, the last carry is the
+            one at the true length, and what stands in the padding has no influence, even if it is NaN. Inside `jit`
+            the values cannot be checked: lengths beyond T act as T, negative ones as 0.
+        resets: where True, the carry is zero before that step, in the order of processing: with `reverse`, mark the
+            last step of each packed sequence rather than the first.
+        reverse: process from the last step to the first; outputs stay at their own time step.
+        method: one of `METHODS`.
+        chunk: steps that the fast method handles as one block, any number from 1; by a measured rule if None.
+        keep: what the fast method keeps for the backward pass, one of `KEEPS`. `"boundaries"` runs the recurrence a
+            second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
+            carry alone, as every state that the loss reads is kept anyway.
+        layout: one of `LAYOUTS`, for the fast method.
+        unroll: steps per iteration of the compiled loop, at least 1.
+        perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
+            a zero perturbation is the adjoint dL/dh_t of every step.
+        intervention: what is done to the gradient on its way back, by the reference method.
+
+    Raises:
+        UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
+    """
+    unroll = at_least_one("unroll", unroll)
+    chosen = chosen_method(cell, method, intervenes=not intervention.idle)
+    check_choice("keep", keep, KEEPS)
+    if chosen == "reference":
+        check_intervention(intervention, xs)
+        _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
+    operands = _operands(cell, params, xs, carry0, perturbation)
+    batch, time, _ = operands.xs.shape
+    masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
+    if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
+        units = hidden_size(cell, params)
+        size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
+        program = Program(cell, reverse, size, fused, unroll, keep, current_precision())
+        return _in_blocks(program, operands, masks)
+    return _step_by_step(cell, operands, masks, reverse, unroll, intervention)
+
+
+def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, perturbation: Any) -> Operands:
+    xs = jnp.asarray(xs)
+    check_inputs(cell, params, xs)
+    batch, time, _ = xs.shape
+    carry = start_carry(cell, params, carry0, batch, xs.dtype)
+    if perturbation is not None:
+        check_perturbation(cell, perturbation, (batch, time, hidden_size(cell, params)))
+        perturbation = jax.tree.map(lambda a: jnp.asarray(a).astype(carry_dtype(xs.dtype)), perturbation)
+    return Operands(params, xs, carry, perturbation)
+
+
+def _in_blocks(program: Program, operands: Operands, masks: Masks) -> Unrolled:
+    hs, carry, finite = fast_unroll(program, operands, masks)
+    return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
+
+
+def _step_by_step(
+    cell: Cell, operands: Operands, masks: Masks, reverse: bool, at_once: int, intervention: Intervention
+) -> Unrolled:
+    def observe(carry: Carry, gates: Gates, valid: Array | None) -> tuple[Array, Array]:
+        del gates
+        return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
+
+    params, xs, carry, perturbation = operands
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(xs, *masks, perturbation))
+    carry, (hs, finite) = scan_steps(
+        cell, params, steps, carry, observe, reverse=reverse, unroll=at_once, intervention=intervention
+    )
+    return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
+
+
+def _refuse_blocks(cell: Cell, method: str, **given: tuple[Any, Any]) -> None:
+    """Raise `UsageError` where an argument that only the fast method heeds is not at its default."""
+    for name, (value, default) in given.items():
+        if value != default:
+            who = "the reference method" if method == "reference" else f"{cell} is not pointwise, or intervened in, and"
+            raise UsageError(f"{name}={value!r}: {who} goes step by step; allowed is {default!r}")

@@ -1,0 +1,70 @@
+"""What both ways of unrolling share: what a step reads, and what resets and padding do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.cells import Carry, Cell
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
+
+
+class StepInputs(NamedTuple):
+    """What a scan reads at each step, time-major; None where a caller has no use for it.
+
+    Attributes:
+        xs: inputs, `[T, B, D]`, or None where their products are at hand.
+        valid: False in the padding.
+        resets: True where the carry is set to zeros before the step.
+        perturbation: added to the hidden state or, as a tuple of `[T, B, H]`, to every part of the carry.
+    """
+
+    xs: Any
+    valid: Bool[Array, "T B"] | None = None
+    resets: Bool[Array, "T B"] | None = None
+    perturbation: Any = None
+
+
+def advance(
+    cell: Cell, step: StepInputs, before: Carry, equations: Callable[[Carry], tuple[Carry, Any]]
+) -> tuple[Carry, Any]:
+    """One step of `equations`, with its reset, its perturbation, and no change where it is padding."""
+    carry, gates = equations(entering(cell, before, step.resets))
+    if step.perturbation is not None:
+        deltas = carry_leaves(step.perturbation)
+        moved = [part + delta for part, delta in zip(carry_leaves(carry), deltas, strict=False)]
+        carry = carry_from_leaves(cell, [*moved, *carry_leaves(carry)[len(deltas) :]])
+    return (carry if step.valid is None else select(step.valid, carry, before)), gates
+
+
+def entering(cell: Cell, before: Carry, resets: Bool[Array, "*T B"] | None) -> Carry:
+    """The carry that a step starts from: `before`, or the initial one where it is reset."""
+    if resets is None:
+        return before
+    h = cell.hidden(before)
+    return select(resets, cell.initial_carry(h.shape[:-1], h.shape[-1], h.dtype), before)
+
+
+def masked(x: Float[Array, "*T B D"], valid: Bool[Array, "*T B"] | None) -> Float[Array, "*T B D"]:
+    """Zeros in place of what stands in the padding, which must not reach a product: it may be NaN."""
+    return x if valid is None else where(valid, x, jnp.zeros_like(x))
+
+
+def where(mask: Bool[Array, "*T B"], a: Array, b: Array) -> Array:
+    """`a` where `mask [..., B]` holds, else `b`, both `[..., B, ...]`."""
+    return jnp.where(jnp.expand_dims(mask, tuple(range(mask.ndim, a.ndim))), a, b)
+
+
+def select(mask: Bool[Array, "*T B"], a: Carry, b: Carry) -> Carry:
+    """`where` over every part of a carry."""
+    return jax.tree.map(lambda x, y: where(mask, x, y), a, b)
+
+
+def is_finite(carry: Carry) -> Bool[Array, "*T B"]:
+    """Whether all of a carry is finite, for each sequence."""
+    parts = [jnp.isfinite(part).all(axis=-1) for part in jax.tree.leaves(carry)]
+    return jnp.stack(parts).all(axis=0)
