@@ -1,14 +1,21 @@
-"""Times, memory and rates of compiled steps, side by side."""
+"""Times, memory and rates of compiled steps, side by side, and on what machine."""
 
 from __future__ import annotations
 
+import os
+import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import gru_jax
+
+Row = Mapping[str, Any]
+"""What was measured of one thing, as it is written to `bench.json`."""
 
 
 class Shape(NamedTuple):
@@ -25,7 +32,7 @@ class Shape(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Of the products in a GRU's value and parameter gradients, without recomputation: 2 F_x + 3 F_h."""
+        """Operations of the products in a GRU's value and parameter gradients, without recomputation: 2 F_x + 3 F_h."""
         per_gate = 2 * self.time * self.batch * self.hidden
         return 3 * per_gate * (2 * self.features + 3 * self.hidden)
 
@@ -70,6 +77,11 @@ def interleaved(steps: Mapping[str, Compiled], repeats: int) -> dict[str, list[f
     return seconds
 
 
+def median_seconds(steps: Mapping[str, Compiled], repeats: int) -> dict[str, float]:
+    """The median of each step's seconds; see `interleaved`."""
+    return {name: float(np.median(times)) for name, times in interleaved(steps, repeats).items()}
+
+
 def matmul_step(size: int = 2048) -> Compiled:
     """A float32 product of two square matrices: what this machine can do at best."""
     a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
@@ -79,3 +91,16 @@ def matmul_step(size: int = 2048) -> Compiled:
 def matmul_rate(seconds: list[float], size: int = 2048) -> float:
     """Floating-point operations per second of `matmul_step`."""
     return 2 * size**3 / float(np.median(seconds))
+
+
+def surroundings(peer_versions: Mapping[str, str], skipped: Sequence[str]) -> dict[str, Any]:
+    """What a reader needs to compare the figures with others: machine, versions, and which peers were not there."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "cpu_count": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "versions": {"gru_jax": gru_jax.__version__, "jax": jax.__version__, **peer_versions},
+        "skipped": list(skipped),
+    }

@@ -1,4 +1,4 @@
-"""GRUs of other libraries, with our weights in them, for `experiments.bench`."""
+"""GRUs of other libraries, with our weights in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +46,7 @@ class Peer(NamedTuple):
             return None
         return importlib.metadata.version(self.package)
 
-    def weights_of(self, params: Params) -> dict[str, dict[str, np.ndarray]]:
+    def matching_weights(self, params: Params) -> dict[str, dict[str, np.ndarray]]:
         """Our parameters without what this peer has no place for."""
         weights = {group: {g: np.asarray(a) for g, a in gates.items()} for group, gates in params.items()}
         if "c" in weights and not self.has_c:
@@ -151,6 +151,17 @@ PEERS: dict[str, Peer] = {
     "keras": Peer("keras", "keras", AFTER, _keras),
     "equinox": Peer("equinox", "equinox", AFTER, _equinox),
 }
+
+
+def installed_peers(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split names of peers into those that are installed and those that are not."""
+    installed = [name for name in names if PEERS[name].version is not None]
+    return installed, [name for name in names if name not in installed]
+
+
+def peer_versions() -> dict[str, str]:
+    """The versions of all installed peers, by the name of their package."""
+    return {peer.package: peer.version for peer in PEERS.values() if peer.version}
 
 
 def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[], Any], np.ndarray]:

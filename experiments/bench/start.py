@@ -1,4 +1,4 @@
-"""How long it takes until something happens: imports, and the first training step of the quick start."""
+"""How long a newcomer waits: for imports, and for the first training step of the quick start."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from experiments.bench.measure import Row
 
 ROOT = Path(__file__).parent.parent.parent
 PEER = "flax.nnx"  # the library that our layers stand on
@@ -27,30 +27,46 @@ print(between - began, time.perf_counter() - between)
 """
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
-    """Median seconds: to import jax, and what comes after it beyond that; from the start of a process to the end of the
-    first training step, without compiled programs and with those of the run before.
+def measure_start(repeats: int) -> Iterator[dict[str, Any]]:
+    """Measure imports and first steps, each in new processes; medians, once all are measured.
+
+    Those are the seconds to import jax, and what comes after it beyond that; and from the start of a process to the end
+    of the first training step, without compiled programs and with those of the run before.
     """
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(repeats):
             for module in ("gru_jax", PEER):
-                told = subprocess.run(
-                    [sys.executable, "-c", IMPORTS.format(module)], cwd=ROOT, capture_output=True, text=True, check=True
-                ).stdout.split()
-                seconds.setdefault("import jax", []).append(float(told[0]))
-                seconds.setdefault(f"import {module}, beyond jax", []).append(float(told[1]))
+                jax_seconds, further_seconds = import_seconds(module)
+                seconds.setdefault("import jax", []).append(jax_seconds)
+                seconds.setdefault(f"import {module}, beyond jax", []).append(further_seconds)
             shutil.rmtree(Path(folder) / "cache", ignore_errors=True)
             for name in ("first step, nothing compiled yet", "first step, programs kept"):
-                seconds.setdefault(name, []).append(first_step(Path(folder)))
-    rows = [{"what": name, "seconds": sorted(of)[len(of) // 2]} for name, of in sorted(seconds.items())]
-    for row in rows:
-        print(f"{row['what']:<36} {row['seconds']:6.2f} s", flush=True)
-    return rows
+                seconds.setdefault(name, []).append(first_step_seconds(Path(folder)))
+    for name, times in sorted(seconds.items()):
+        yield {"what": name, "seconds": sorted(times)[len(times) // 2]}
 
 
-def first_step(folder: Path) -> float:
-    """Seconds from the start of a process to the first line of training metrics."""
+def describe_start(row: Row) -> str:
+    """What was waited for and how long, in a line."""
+    return f"{row['what']:<36} {row['seconds']:6.2f} s"
+
+
+def import_seconds(module: str) -> tuple[float, float]:
+    """Seconds that a new process takes to import jax, and after it a module that stands on it."""
+    output = subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(module)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    jax_seconds, further_seconds = map(float, output.split())
+    return jax_seconds, further_seconds
+
+
+def first_step_seconds(folder: Path) -> float:
+    """Seconds from the start of a process to the first line of training metrics.
+
+    Args:
+        folder: for the run, and for its compiled programs in `cache`, which stay.
+    """
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "experiments.train", "--config=configs/quickstart.py"]
@@ -71,14 +87,3 @@ def first_step(folder: Path) -> float:
     finally:
         process.kill()
         process.communicate()
-
-
-def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """A bar for each."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh([row["what"] for row in rows], [row["seconds"] for row in rows])
-    axes.bar_label(bars, [f"{row['seconds']:.2f}" for row in rows], padding=3)
-    axes.set_xlabel("seconds")
-    axes.margins(x=0.1)
-    figure.savefig(path, dpi=150)

@@ -5,53 +5,66 @@ from __future__ import annotations
 import json
 
 import jax
+import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments.bench import __main__ as bench
-from experiments.bench import population as bench_population
-from experiments.bench import start as bench_start
+from experiments.bench import long, plots, population, start, unroll
+from experiments.bench.__main__ import KINDS, command
+from experiments.bench.flags import PARSERS, parse_flag
 from experiments.bench.measure import Shape
-from experiments.bench.peers import PEERS
+from experiments.bench.peers import PEERS, installed_peers
 from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
 
 SMALL = Shape(7, 3, 2, 4)
+DPI = 150
+
+
+def assert_shows_something(path, width, height):
+    """The file is a picture of this size in inches, and more than one plain surface."""
+    pixels = matplotlib.image.imread(path)
+    assert pixels.shape[:2] == (round(DPI * height), round(DPI * width))
+    assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 1
+    assert pixels[0, 0, :3].tolist() == [1, 1, 1], "drawn on white"
 
 
 @pytest.mark.parametrize("last", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_peers_that_are_there_agree_and_are_compared(last, jax_as_users_have_it):
-    peers, _ = bench.installed(["linen", "nnx", "haiku", "equinox"])
+    peers, _ = installed_peers(["linen", "nnx", "haiku", "equinox"])
     assert "linen" in peers
-    row = bench.measure_shape(SMALL, peers, repeats=2, last=last)
-    assert set(row["contenders"]) == {bench.OURS, *peers, *([bench.BOUNDARIES] if last else [])}
-    for of in row["contenders"].values():
-        assert of["median_ms"] >= of["min_ms"] > 0
-        assert of["temp_bytes"] > 0
-    assert row["contenders"][bench.OURS]["ratio"] == 1.0
-    assert "best JAX peer" in bench.best_peers(row)
+    row = unroll.measure_shape(SMALL, peers, repeats=2, last=last)
+    assert set(row["contenders"]) == {unroll.OURS, *peers, *([unroll.BOUNDARIES] if last else [])}
+    for result in row["contenders"].values():
+        assert result["median_ms"] >= result["min_ms"] > 0
+        assert result["temp_bytes"] > 0
+    assert row["contenders"][unroll.OURS]["ratio"] == 1.0
+    assert "best JAX peer" in unroll.describe_best_peers(row)
 
 
-def test_other_work_is_refused(monkeypatch, jax_as_users_have_it):
+def test_other_work_is_refused(monkeypatch, tmp_path, jax_as_users_have_it):
     """A peer whose states are not ours does not get a time."""
     params = jax.tree.map(np.asarray, GRU().init(jax.random.key(0), 2, 4))
     xs = jax.random.normal(jax.random.key(1), (3, 7, 2))
     wrong = PEERS["linen"]._replace(cell=GRU("after", "write"))
     monkeypatch.setitem(PEERS, "linen", wrong)
-    with pytest.raises(UsageError, match=r"--peers=linen: its hidden states differ from ours by"):
-        bench.theirs("linen", params, xs, False)
+    with pytest.raises(unroll.UnequalWorkError, match=r"^linen: its hidden states differ from ours by"):
+        unroll.peer_step("linen", params, xs, False)
+    with pytest.raises(UsageError, match=r"^--peers=linen: its hidden states differ from ours by"):
+        command(["unroll", f"--shapes={SMALL}", "--peers=linen", "--repeats=1", f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_have_it):
     out = tmp_path / "out"
-    code = bench.command(
+    code = command(
         ["unroll", "--shapes=5,2,1,3:6,2,2,4", "--peers=linen", "--repeats=1", f"--out={out}", "--loss=last"]
     )
     assert code == 0
     result = json.loads((out / "bench.json").read_text())
     assert [row["shape"]["time"] for row in result["rows"]] == [5, 6]
     assert result["versions"]["jax"] == jax.__version__
-    assert (out / "bench.png").stat().st_size > 5000
+    assert_shows_something(out / "bench.png", 7.0, 1.4 + 0.28 * 2)
     printed = capsys.readouterr().out
     assert "over ours" in printed
     assert "linen" in printed
@@ -61,37 +74,37 @@ def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_hav
 def test_scaling_and_long_draw_their_pictures(tmp_path, monkeypatch, jax_as_users_have_it):
     base = SMALL
     sweeps = {name: [base, base._replace(**{name: 9})] for name in ("time", "batch", "hidden")}
-    monkeypatch.setattr(bench, "SWEEPS", sweeps)
-    assert bench.command(["scaling", "--peers=linen", "--repeats=1", f"--out={tmp_path / 's'}"]) == 0
+    monkeypatch.setattr(unroll, "SWEEPS", sweeps)
+    assert command(["scaling", "--peers=linen", "--repeats=1", f"--out={tmp_path / 's'}"]) == 0
     assert len(json.loads((tmp_path / "s" / "bench.json").read_text())["rows"]) == 4
-    assert (tmp_path / "s" / "bench.png").exists()
-    assert bench.command(["long", "--steps=20,50", "--repeats=1", f"--out={tmp_path / 'l'}"]) == 0
+    assert_shows_something(tmp_path / "s" / "bench.png", 10.0, 6.0)
+    assert command(["long", "--steps=20,50", "--repeats=1", f"--out={tmp_path / 'l'}"]) == 0
     rows = json.loads((tmp_path / "l" / "bench.json").read_text())["rows"]
     assert [row["time"] for row in rows] == [20, 50]
-    assert (tmp_path / "l" / "bench.png").exists()
+    assert_shows_something(tmp_path / "l" / "bench.png", 7.0, 3.0)
 
 
 @pytest.mark.slow
 def test_a_population_is_compared_with_runs(tmp_path):
-    rows = [*bench_population.throughput([2], 1), bench_population.ablation(8, 1, steps=3)]
+    rows = [*population.measure_throughput([2], 1), population.measure_ablation(8, 1, steps=3)]
     assert (rows[0]["members"], rows[1]["members"], rows[1]["runs"]) == (2, 8, 1)
     assert all(row["ratio"] > 0 for row in rows)
-    bench_population.draw(rows, tmp_path / "bench.png")
-    assert (tmp_path / "bench.png").stat().st_size > 1000
+    plots.plot_population(rows, tmp_path / "bench.png")
+    assert_shows_something(tmp_path / "bench.png", 5.0, 3.4)
 
 
 def test_missing_peers_are_named(monkeypatch):
     monkeypatch.setitem(PEERS, "haiku", PEERS["haiku"]._replace(module="no_such_module_here"))
-    assert bench.installed(["linen", "haiku"]) == (["linen"], ["haiku"])
+    assert installed_peers(["linen", "haiku"]) == (["linen"], ["haiku"])
 
 
 def test_the_grid_is_forty_shapes_within_the_bounds():
-    shapes = bench.grid()
+    shapes = unroll.grid_shapes()
     assert len(set(shapes)) == 40
     low, high = np.min(shapes, axis=0), np.max(shapes, axis=0)
     assert (low >= (50, 1, 1, 8)).all()
     assert (high <= (4096, 256, 256, 512)).all()
-    assert shapes == bench.grid()
+    assert shapes == unroll.grid_shapes()
 
 
 @pytest.mark.parametrize(
@@ -110,14 +123,31 @@ def test_the_grid_is_forty_shapes_within_the_bounds():
 )
 def test_wrong_use(argv, words):
     with pytest.raises(UsageError) as raised:
-        bench.command(argv)
+        command(argv)
     assert all(word in str(raised.value) for word in words), str(raised.value)
 
 
 def test_start_says_what_a_newcomer_waits_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench_start, "first_step", lambda folder: 1.5)
-    assert bench.command(["start", "--repeats=1", f"--out={tmp_path / 'bench'}"]) == 0
+    monkeypatch.setattr(start, "first_step_seconds", lambda folder: 1.5)
+    assert command(["start", "--repeats=1", f"--out={tmp_path / 'bench'}"]) == 0
     rows = {row["what"]: row["seconds"] for row in json.loads((tmp_path / "bench" / "bench.json").read_text())["rows"]}
     assert rows["first step, programs kept"] == 1.5
     assert rows["import jax"] > 0
-    assert (tmp_path / "bench" / "bench.png").stat().st_size > 0
+    assert_shows_something(tmp_path / "bench" / "bench.png", 8.0, 3.0)
+    assert "first step, programs kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_are_values_of_their_flags(kind):
+    for flag, default in KINDS[kind].flags.items():
+        assert flag in PARSERS
+        assert parse_flag(flag, default)
+
+
+def test_instruments_and_spectra_are_measured(tmp_path, jax_as_users_have_it):
+    (row,) = long.measure_spectra([20], 1)
+    assert long.describe_length(row).startswith("T=20: ")
+    assert command(["flow", "--sizes=9,2,3", "--repeats=1", f"--out={tmp_path}"]) == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert row["costs"]["training step"]["steps"] == 1.0
+    assert_shows_something(tmp_path / "bench.png", 7.0, 1.4 + 0.4 * (len(row["costs"]) - 1))
