@@ -18,45 +18,46 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers as jinit
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.settings import check_choices, setting
 
-Initializer = Callable[[PRNGKeyArray, tuple[int, ...], Any], Array]
+Initializer = Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
 Number = float | int | Array  # a Python number or a traced scalar: schemes may be swept inside one compiled program
 
 
-def identity(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+def identity(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """The identity matrix (ones on the main diagonal of a rectangular one). IRNN, Le et al. 2015, arXiv:1504.00941."""
     del key
     return jnp.eye(*shape, dtype=dtype)
 
 
-def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """U(-1/sqrt(H), 1/sqrt(H)) with H = `shape[-1]`, the number of hidden units, as in PyTorch's recurrent layers."""
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw from U(-1/sqrt(H), 1/sqrt(H)) with H = `shape[-1]` hidden units, as in PyTorch's recurrent layers."""
     bound = 1.0 / shape[-1] ** 0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def fan_in_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """N(0, 1/fan_in), not truncated: the Gaussian matrix of random-matrix theory, with eigenvalues in the unit disc."""
+def fan_in_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw from N(0, 1/fan_in), not truncated: the matrix of random-matrix theory, eigenvalues in the unit disc."""
     return jax.random.normal(key, shape, dtype) * (1.0 / shape[0] ** 0.5)
 
 
-def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """N(0, 1); the scheme's scale is the standard deviation."""
+def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw from N(0, 1); the scheme's scale is the standard deviation."""
     return jax.random.normal(key, shape, dtype)
 
 
-def zeros(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+def zeros(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """All zeros."""
     del key
     return jnp.zeros(shape, dtype)
 
 
-def ones(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+def ones(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """All ones; a bias's value is its scale."""
     del key
     return jnp.ones(shape, dtype)
@@ -84,16 +85,17 @@ BIASES: dict[str, Initializer] = {"zeros": zeros, "constant": ones, "uniform": u
 """Bias initialisers by name; each is multiplied by `Scheme.bias_scale`."""
 
 
-def constant_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """`scheme.gate_value` for every unit, e.g. 1 for an LSTM's forget gate (Jozefowicz et al. 2015)."""
+def constant_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Set every unit to `scheme.gate_value`, e.g. 1 for an LSTM's forget gate (Jozefowicz et al. 2015)."""
     del key
     return jnp.ones(shape, dtype) * scheme.gate_value
 
 
-def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """log U(t_min - 1, t_max - 1): forgetting times 1 + e^b uniform in [t_min, t_max] steps.
+def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw logits whose forgetting times are uniform in [t_min, t_max] steps.
 
-    Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16, where t_min = 2.
+    b = log U(t_min - 1, t_max - 1), so that 1 + e^b is uniform. Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16,
+    where t_min = 2.
     """
     if scheme.t_max is None:
         raise UsageError("t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
@@ -101,15 +103,15 @@ def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any
     return jnp.log((scheme.t_min - 1.0) + (1.0 - u) * (scheme.t_max - scheme.t_min))  # 1 - u is never 0
 
 
-def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """logit U(1/H, 1 - 1/H): the gate's value itself is uniform. Gu et al. 2020, arXiv:1910.09890, section 3.1."""
+def uniform_gate(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw logits of a gate that is uniform itself, logit U(1/H, 1 - 1/H). Gu et al. 2020, arXiv:1910.09890, 3.1."""
     del scheme
     edge = min(1.0 / shape[-1], 0.5)
     u = jax.random.uniform(key, shape, dtype, minval=edge, maxval=max(1.0 - edge, edge))
     return jnp.log(u) - jnp.log1p(-u)
 
 
-GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...], Any], Array]] = {
+GATE_BIASES: dict[str, Callable[[Scheme, PRNGKeyArray, tuple[int, ...], DTypeLike], Array]] = {
     "constant": constant_gate,
     "chrono": chrono,
     "uniform_gate": uniform_gate,
@@ -168,22 +170,26 @@ class Scheme:
         """The scheme as it holds for one gate."""
         return dataclasses.replace(self, gates={}, **self.gates.get(name, {}))
 
-    def input_kernel(self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: Any) -> Float[Array, "D H"]:
+    def input_kernel(
+        self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: DTypeLike
+    ) -> Float[Array, "D H"]:
         """Draw `W` of a gate."""
         scheme = self.gate(gate)
         return _draw(KERNELS[scheme.input], _named(key, f"W/{gate}"), shape, dtype, scheme.input_scale)
 
-    def recurrent_kernel(self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: Any) -> Float[Array, "H H"]:
+    def recurrent_kernel(
+        self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: DTypeLike
+    ) -> Float[Array, "H H"]:
         """Draw `U` of a gate."""
         scheme = self.gate(gate)
         return _draw(KERNELS[scheme.recurrent], _named(key, f"U/{gate}"), shape, dtype, scheme.recurrent_scale)
 
-    def bias_vector(self, key: PRNGKeyArray, group: str, gate: str, size: int, dtype: Any) -> Float[Array, " H"]:
+    def bias_vector(self, key: PRNGKeyArray, group: str, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"]:
         """Draw the bias of a gate in group `"b"` (input side) or `"c"` (recurrent side)."""
         scheme = self.gate(gate)
         return _draw(BIASES[scheme.bias], _named(key, f"{group}/{gate}"), (size,), dtype, scheme.bias_scale)
 
-    def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: Any) -> Float[Array, " H"] | None:
+    def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"] | None:
         """Draw the logit of the retained fraction of the state, or None where `gate_bias` leaves the bias as it is."""
         scheme = self.gate(gate)
         if scheme.gate_bias == INHERIT:
@@ -202,10 +208,11 @@ class Scheme:
 
 
 def _named(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
+    """The key of the array of this name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
-def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any, scale: Number) -> Array:
+def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike, scale: Number) -> Array:
     # QR has no half precision, and a narrow type should round the values, not change them.
     wide = carry_dtype(dtype)
     return (init(key, shape, wide) * jnp.asarray(scale, wide)).astype(dtype)

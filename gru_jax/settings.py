@@ -1,19 +1,21 @@
 """Typed settings: from what a user wrote to a frozen, checked dataclass, and back.
 
-A section of a config is a dataclass. Its annotations say which types are allowed, `setting` adds ranges and choices,
-and `resolve` turns a plain nested dict into it, or says in one line what is wrong.
+A section of a config is a dataclass. Its annotations say which types are allowed and, where they are `Literal`, which
+values; `setting` adds ranges, and choices that come from a registry; `resolve` turns a plain nested dict into it, or
+says in one line what is wrong.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import math
 import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from gru_jax.errors import UsageError, check_choice, closest, listing
 
@@ -28,16 +30,54 @@ def setting(
     choices: Sequence[Any] | None = None,
     kw_only: bool = False,
 ) -> Any:
-    """A dataclass field with the inclusive range or the choices that a config may give it."""
+    """A dataclass field with the inclusive range or the choices that a config may give it.
+
+    Choices are for the names of a registry; a fixed list of values is better said by a `Literal` annotation.
+    """
     metadata = {"low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
 def check_choices(section: Any) -> None:
-    """Raise `UsageError` where a field of a dataclass is not among the choices of its `setting`."""
+    """Raise `UsageError` where a field of a dataclass is none of its choices, those of `setting` or of a `Literal`."""
+    annotations = _annotations(type(section))
     for field in dataclasses.fields(section):
-        if field.metadata.get("choices") is not None:
-            check_choice(field.name, getattr(section, field.name), field.metadata["choices"])
+        choices, value = _choices(annotations.get(field.name), field.metadata), getattr(section, field.name)
+        if choices is None or (value is None and _is_optional(annotations.get(field.name))):
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            check_choice(field.name, item, choices)
+
+
+@functools.cache
+def _annotations(cls: type) -> Mapping[str, Any]:
+    """The annotations of a class as types; none where they name what cannot be found, as a class of a user's may."""
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:
+        return {}
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a union joins; another type is its own only alternative."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_optional(annotation: Any) -> bool:
+    return type(None) in _alternatives(annotation)
+
+
+def _choices(annotation: Any, metadata: Mapping[str, Any]) -> Sequence[Any] | None:
+    """The values that a field may take, or each item of it if it is a tuple; None where there is no list of them."""
+    if metadata.get("choices") is not None:
+        return metadata["choices"]
+    for kind in _alternatives(annotation):
+        item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+        if typing.get_origin(item) is Literal:
+            return typing.get_args(item)
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +118,13 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
     else:
         where = path or "the config"
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
+    annotations = typing.get_type_hints(cls)
     prefix = f"{path}." if path else ""
     for key in values:
         if key not in fields:
             allowed = listing(fields) or "none"
             raise UsageError(f"{prefix}{key}: no such key; {where} has {allowed}{closest(key, fields)}")
-    kwargs = {k: _value(f"{prefix}{k}", v, hints[k], fields[k].metadata, registries) for k, v in values.items()}
+    kwargs = {k: _value(f"{prefix}{k}", v, annotations[k], fields[k].metadata, registries) for k, v in values.items()}
     try:
         return cls(**kwargs)
     except UsageError as error:
@@ -107,17 +147,19 @@ def to_dict(section: Any, registries: Registries) -> Any:
     return section
 
 
-def describe(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
+def describe_settings(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
     """Every key of a section by dotted name: its value, and what is allowed where that is a list of names."""
     keys: dict[str, tuple[Any, str]] = {}
     for base, options in registries.items():
         if isinstance(section, base):
             keys[f"{prefix}name"] = (to_dict(section, registries)["name"], listing(options))
+    annotations = _annotations(type(section))
     for field in dataclasses.fields(section):
-        value, choices = getattr(section, field.name), field.metadata.get("choices")
+        value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
-            keys |= describe(value, registries, f"{prefix}{field.name}.")
+            keys |= describe_settings(value, registries, f"{prefix}{field.name}.")
         else:
+            choices = _choices(annotations.get(field.name), field.metadata)
             keys[prefix + field.name] = (value, listing(choices or ()))
     return keys
 
@@ -142,21 +184,28 @@ def _show(value: Any) -> str:
     return value.value if isinstance(value, Text) else repr(value)
 
 
-def _value(path: str, value: Any, hint: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(None) in options and (value is None or (isinstance(value, Text) and value.value.lower() == "none")):
+def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
+    """What was given for one key, as its annotation wants it."""
+    is_none = value is None or (isinstance(value, Text) and value.value.lower() == "none")
+    if is_none and _is_optional(annotation):
         return None
-    kind = next(option for option in options if option is not type(None))
+    kind = next(kind for kind in _alternatives(annotation) if kind is not type(None))
+    metadata = {**metadata, "choices": _choices(annotation, metadata)}
     if kind in registries or dataclasses.is_dataclass(kind):
         return resolve(typing.cast(type, kind), value, registries, path)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
-        return _several(path, value, typing.get_args(kind)[0], metadata)
-    if issubclass(origin, Mapping):
+        return _several(path, value, _plain_type(typing.get_args(kind)[0]), metadata)
+    if origin is not Literal and issubclass(origin, Mapping):
         return _free_section(path, value)
-    result = _scalar(path, value, kind)
+    result = _scalar(path, value, _plain_type(kind))
     _check_range(path, result, metadata)
     return result
+
+
+def _plain_type(kind: Any) -> type:
+    """The type of the values of a `Literal`; another type itself."""
+    return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else kind
 
 
 def _scalar(path: str, value: Any, kind: type) -> Any:

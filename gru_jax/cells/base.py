@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
@@ -97,7 +98,7 @@ class Cell(abc.ABC):
 
     @abc.abstractmethod
     def equations(self, dense: Dense, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, Gates]:
-        """The cell itself.
+        """Compute one step of the cell from its products; this is what defines a cell.
 
         Args:
             dense: `dense(gate, q)` is the recurrent product of `q [..., H]`, with its bias.
@@ -116,7 +117,7 @@ class Cell(abc.ABC):
         input_size: int,
         hidden_size: int,
         scheme: Scheme | None = None,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> dict[str, dict[str, Array]]:
         """Draw parameters.
 
@@ -183,7 +184,7 @@ class Cell(abc.ABC):
             if why:
                 raise UsageError(f"gates.{gate}.{name}: without effect on {type(self).__name__}, {why}")
 
-    def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: Any = jnp.float32) -> Carry:
+    def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: DTypeLike = jnp.float32) -> Carry:
         """The zero state, in the carry type that goes with inputs of type `dtype`."""
         parts = tuple(jnp.zeros((*batch_shape, hidden_size), carry_dtype(dtype)) for _ in range(self.carry_parts))
         return parts if self.carry_parts > 1 else parts[0]
@@ -200,7 +201,7 @@ class Cell(abc.ABC):
         """u_g = x W_g + b_g for every input gate, in the carry type."""
         return {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
 
-    def dense(self, params: Params, compute_dtype: Any) -> Dense:
+    def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         """The plain recurrent product, q U_g + c_g."""
         biases = params.get("c", {})
         return lambda gate, q: product(q, params["U"][gate], biases.get(gate), compute_dtype)
@@ -231,16 +232,16 @@ def carry_from_leaves(cell: Cell, leaves: Sequence[Any]) -> Carry:
 
 
 def product(
-    x: Float[Array, "... D"], kernel: Float[Array, "D H"], bias: Float[Array, " H"] | None, compute_dtype: Any
+    x: Float[Array, "... D"], kernel: Float[Array, "D H"], bias: Float[Array, " H"] | None, compute_dtype: DTypeLike
 ) -> Float[Array, "... H"]:
-    """x @ kernel + bias: multiplied in `compute_dtype`, accumulated and returned in the carry type."""
+    """Compute x @ kernel + bias: multiplied in `compute_dtype`, accumulated and returned in the carry type."""
     wide = carry_dtype(compute_dtype)
     y = matmul(x.astype(compute_dtype), kernel.astype(compute_dtype))
     return y if bias is None else y + bias.astype(wide)
 
 
 def matmul(a: Float[Array, "... D"], b: Float[Array, "D H"]) -> Float[Array, "... H"]:
-    """a @ b, accumulated and returned in the carry type that goes with theirs."""
+    """Multiply matrices, a @ b, accumulated and returned in the carry type that goes with theirs."""
     wide = carry_dtype(a.dtype)
     if a.dtype == wide:
         return jnp.matmul(a, b)
@@ -254,7 +255,7 @@ def matmul(a: Float[Array, "... D"], b: Float[Array, "D H"]) -> Float[Array, "..
 
 
 def mix(z: Float[Array, "*B H"], a: Float[Array, "*B H"], b: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
-    """z * a + (1 - z) * b; exactly a where z is 1, which b + z * (a - b) is not."""
+    """Mix two arrays, z * a + (1 - z) * b; exactly a where z is 1, which b + z * (a - b) is not."""
     return z * a + (1.0 - z) * b
 
 

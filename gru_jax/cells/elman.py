@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from jaxtyping import Array
 
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates
-from gru_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Elman(Cell):
-    """h' = f(W_n x + b_n + U_n h). Elman 1990.
+    """The simple recurrent network, without gates.
 
-    With `activation="relu"` and the scheme `recurrent="identity"` this is the IRNN of Le et al. 2015,
-    arXiv:1504.00941.
+    h' = f(W_n x + b_n + U_n h). Elman 1990. With `activation="relu"` and the scheme `recurrent="identity"` this is the
+    IRNN of Le et al. 2015, arXiv:1504.00941.
 
     Attributes:
         activation: f, `"tanh"`, `"relu"`, or `"identity"` for a linear recurrence.
     """
 
-    activation: str = setting("tanh", choices=("tanh", "relu", "identity"))
+    activation: Literal["tanh", "relu", "identity"] = "tanh"
 
     @property
     def input_gates(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from jax.nn import sigmoid
 from jaxtyping import Array, Float
@@ -11,10 +12,14 @@ from jaxtyping import Array, Float
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, Params, mix
 from gru_jax.settings import setting
 
+Reset = Literal["after", "before"]
+Update = Literal["keep", "write"]
+Activation = Literal["tanh", "relu"]
+
 
 @dataclasses.dataclass(frozen=True)
 class GRU(Cell):
-    """Gated recurrent unit.
+    """The gated recurrent unit, in its usual variants.
 
     With f the activation, r = sigmoid(W_r x + b_r + U_r h) and z = sigmoid(W_z x + b_z + U_z h):
 
@@ -33,10 +38,10 @@ class GRU(Cell):
         activation: `"tanh"` or `"relu"`.
     """
 
-    reset: str = setting("after", choices=("after", "before"))
-    update: str = setting("keep", choices=("keep", "write"))
+    reset: Reset = "after"
+    update: Update = "keep"
     output_gate: bool = setting(False, choices=(False, True))
-    activation: str = setting("tanh", choices=("tanh", "relu"))
+    activation: Activation = "tanh"
 
     @property
     def input_gates(self) -> tuple[str, ...]:
@@ -74,10 +79,10 @@ def gru(
     h: Float[Array, "*B H"],
     x: Float[Array, "*B D"],
     *,
-    reset: str = "after",
-    update: str = "keep",
+    reset: Reset = "after",
+    update: Update = "keep",
     output_gate: bool = False,
-    activation: str = "tanh",
+    activation: Activation = "tanh",
 ) -> Float[Array, "*B H"]:
-    """One step of a gated recurrent unit as a plain function; see `GRU` for the equations and the parameters."""
+    """Take one step of a gated recurrent unit, as a plain function; see `GRU` for the equations and the parameters."""
     return GRU(reset, update, output_gate, activation).step(params, h, x)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.cells.base import Dense, Params, product
@@ -19,13 +20,13 @@ EPSILON = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class LayerNormGRU(GRU):
-    """A GRU whose products are normalised over the units: with LN(v) = (v - mean v) / sqrt(var v + 1e-5),
+    """A gated recurrent unit whose products are normalised over the units.
 
-    every W_g x + b_g of the `GRU` becomes p_g * LN(W_g x) + b_g, and every U_g q + c_g becomes s_g * LN(U_g q) + c_g,
-    with gains p, s that start at 1.
+    With LN(v) = (v - mean v) / sqrt(var v + 1e-5), every W_g x + b_g of the `GRU` becomes p_g * LN(W_g x) + b_g, and
+    every U_g q + c_g becomes s_g * LN(U_g q) + c_g, with gains p, s that start at 1.
 
-    Ba et al. 2016, arXiv:1607.06450, eq. 22 to 24 of its supplement, with one bias for both sides where they are
-    added. The state's norm no longer sets the gates' slopes; the Jacobian mixes units through the normalisation too.
+    Ba et al. 2016, arXiv:1607.06450, eq. 22 to 24 of its supplement, with one bias for both sides where they are added.
+    The state's norm no longer sets the gates' derivatives; the Jacobian mixes units through the normalisation too.
     """
 
     affine: ClassVar[bool] = False
@@ -40,7 +41,7 @@ class LayerNormGRU(GRU):
         input_size: int,
         hidden_size: int,
         scheme: Scheme | None = None,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> dict[str, dict[str, Array]]:
         params = super().init(key, input_size, hidden_size, scheme, dtype)
         gains = {group: {g: jnp.ones(hidden_size, dtype) for g in self.groups[group]} for group in ("p", "s")}
@@ -48,20 +49,20 @@ class LayerNormGRU(GRU):
 
     def input_products(self, params: Params, x: Float[Array, "... D"]) -> dict[str, Array]:
         wide = carry_dtype(x.dtype)
-        normal = {g: normalised(product(x, params["W"][g], None, x.dtype)) for g in self.input_gates}
-        return {g: normal[g] * params["p"][g].astype(wide) + params["b"][g].astype(wide) for g in self.input_gates}
+        normalised = {g: normalise_units(product(x, params["W"][g], None, x.dtype)) for g in self.input_gates}
+        return {g: normalised[g] * params["p"][g].astype(wide) + params["b"][g].astype(wide) for g in self.input_gates}
 
-    def dense(self, params: Params, compute_dtype: Any) -> Dense:
+    def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         wide = carry_dtype(compute_dtype)
 
         def multiply(gate: str, q: Array) -> Array:
-            v = normalised(product(q, params["U"][gate], None, compute_dtype)) * params["s"][gate].astype(wide)
+            v = normalise_units(product(q, params["U"][gate], None, compute_dtype)) * params["s"][gate].astype(wide)
             return v + params["c"][gate].astype(wide) if gate in self.recurrent_biases else v
 
         return multiply
 
 
-def normalised(v: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
-    """Mean 0 and variance 1 over the units."""
+def normalise_units(v: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
+    """Shift and scale a vector to mean 0 and variance 1 over the units."""
     centred = v - v.mean(axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + EPSILON)

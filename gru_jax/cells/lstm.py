@@ -15,7 +15,7 @@ from gru_jax.cells.base import Carry, Cell, Dense, Gates, Memory
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(Cell):
-    """Long short-term memory with a forget gate.
+    """The long short-term memory, with a forget gate.
 
     Hochreiter and Schmidhuber 1997; forget gate from Gers et al. 2000. The carry is (h, c), and
 

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from jax.nn import sigmoid
 from jaxtyping import Array
 
 from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, mix
-from gru_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
 class MinGRU(Cell):
-    """z = sigmoid(W_z x + b_z), n = f(W_n x + b_n), h' = (1 - z) * h + z * n.
+    """A minimal gated recurrent unit, whose gate and candidate do not see the state.
 
-    Feng et al. 2024, arXiv:2410.01201, section 3.1. The step is linear in h, so that it can run parallel in time.
+    z = sigmoid(W_z x + b_z), n = f(W_n x + b_n), h' = (1 - z) * h + z * n. Feng et al. 2024, arXiv:2410.01201, section
+    3.1. The step is linear in h, so that it can run parallel in time.
 
     Attributes:
         activation: f, `"identity"` as in the paper's section 3.1, `"positive"` as in its log-space form
             (x + 1/2 above zero, a sigmoid below), or `"tanh"`.
     """
 
-    activation: str = setting("identity", choices=("identity", "positive", "tanh"))
+    activation: Literal["identity", "positive", "tanh"] = "identity"
 
     @property
     def input_gates(self) -> tuple[str, ...]:

@@ -46,20 +46,20 @@ def adjoint_norms(adjoint: Float[Array, "*B H"]) -> Float[Array, "*B"]:
 
 
 def magnitude(largest: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """A power of two about as large: dividing by it is exact, and squares are safe afterwards."""
+    """A power of two about as large as a number: dividing by it is exact, and squares are safe afterwards."""
     largest = jax.lax.stop_gradient(largest)
     bound = jnp.finfo(largest.dtype).maxexp - 3  # it and its reciprocal are normal numbers
     return jnp.ldexp(jnp.ones_like(largest), jnp.clip(jnp.frexp(largest)[1], -bound, bound))
 
 
-def normalised(vectors: Float[Array, "*B S"]) -> tuple[Float[Array, "*B S"], Float[Array, "*B"]]:
-    """Unit vectors and the logarithm of the norms; a zero vector stays, with the logarithm -inf."""
+def to_unit_vectors(vectors: Float[Array, "*B S"]) -> tuple[Float[Array, "*B S"], Float[Array, "*B"]]:
+    """Divide vectors by their norms; also the norms' logarithms. A zero vector stays, with the logarithm -inf."""
     norm = adjoint_norms(vectors)
     return vectors / jnp.where(norm > 0, norm, 1.0)[..., None], jnp.log(norm)
 
 
 def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None) -> Float[Array, "B T"]:
-    """Values against lag rather than time: lag 0 is each sequence's last valid step; NaN before its first step."""
+    """Arrange values by lag instead of time: lag 0 is each sequence's last valid step; NaN before its first step."""
     time = values.shape[1]
     if lengths is None:
         return values[:, ::-1]
@@ -71,7 +71,7 @@ def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None)
 def lag_profile(
     norms: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None, *, reverse: bool = False
 ) -> LagProfile:
-    """Mean and quantiles over the batch of norms against lag from the end of the pass.
+    """Take the mean and quantiles over the batch of norms against lag from the end of the pass.
 
     Args:
         norms: norms by time step, see `adjoint_norms`.
@@ -94,7 +94,7 @@ def lag_profile(
 
 
 def horizon(profile: Float[Array, " T"], fraction: float) -> Int[Array, ""]:
-    """The gradient horizon: the first lag, in steps, at which a profile is at or below `fraction` of its maximum.
+    """Find the gradient horizon: the first lag, in steps, at which a profile is at or below `fraction` of its maximum.
 
     min {l : p(l) <= fraction max p}, behind the maximum. It counts from lag 0; T where the profile stays above, so that
     T means "beyond the sequence". What is not finite is neither maximum nor below it.
@@ -107,7 +107,7 @@ def horizon(profile: Float[Array, " T"], fraction: float) -> Int[Array, ""]:
 
 
 def explosion(profile: Float[Array, " T"], factor: float = 100.0) -> Int[Array, ""]:
-    """The first lag at which a profile exceeds `factor` times its first value above zero, or is infinite.
+    """Find the first lag at which a profile exceeds `factor` times its first value above zero, or is infinite.
 
     min {l : p(l) > factor p(0)}; T where it never does.
     """
@@ -133,4 +133,5 @@ def log_slope(profile: Float[Array, " T"]) -> Float[Array, ""]:
 
 
 def _first(hit: Bool[Array, " T"]) -> Int[Array, ""]:
+    """The first index at which a mask holds; its length where it never does."""
     return jnp.where(hit.any(), jnp.argmax(hit), hit.shape[0]) if hit.shape[0] else jnp.zeros((), jnp.int32)

@@ -6,19 +6,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Cell, Gates, Params
-from gru_jax.flow.trajectory import Along, walk
+from gru_jax.flow.trajectory import TrajectoryLike, prepare_trajectory
 from gru_jax.unroll.reference import scan_steps
 
 CANDIDATE = "n"  # the one gate name that is no gate: the candidate state
 
 
-def gate_values(cell: Cell, params: Params, along: Along) -> Gates:
+def gate_values(cell: Cell, params: Params, along: TrajectoryLike) -> Gates:
     """Every gate's value at every step of a trajectory, by name, `[B, T, H]`; meaningless in the padding.
 
     Cost: a pass by the reference unroll.
     """
-    of = walk(cell, params, along)
-    _, gates = scan_steps(cell, params, of.steps, of.carry0, lambda carry, gates, valid: gates, reverse=of.reverse)
+    steps, carry0, reverse = prepare_trajectory(cell, params, along)
+    _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
     return {name: value.swapaxes(0, 1) for name, value in gates.items()}
 
 
@@ -52,8 +52,8 @@ def saturation(
     """
     fractions = {}
     for name, value in gates.items():
-        unit = 0.5 * (value + 1.0) if name == CANDIDATE else value
-        ends = jnp.stack([unit < edge, unit > 1.0 - edge]).astype(value.dtype)
+        from_0_to_1 = 0.5 * (value + 1.0) if name == CANDIDATE else value
+        ends = jnp.stack([from_0_to_1 < edge, from_0_to_1 > 1.0 - edge]).astype(value.dtype)
         fractions[name] = _mean(ends, valid, axis=(1, 2, 3))
     return fractions
 

@@ -23,10 +23,11 @@ from gru_jax.flow.trajectory import Trajectory, to_vector
 from gru_jax.unroll import unroll, valid_steps
 
 Readings = dict[tuple[str, ...], Array]
+"""What an instrument measured, by `(kind,)` or `(kind, gate)`."""
 
 
 class Pass(NamedTuple):
-    """A cell's pass over a batch, and what the loss sent back through it.
+    """A pass of a cell over a batch, and what the loss sent back through it.
 
     Attributes:
         cell: the cell.
@@ -72,68 +73,71 @@ class Options(NamedTuple):
         return [(2 * i + 1) * time // (2 * count) for i in range(count)]
 
 
-def adjoint(of: Pass, options: Options) -> Readings:
-    """||dL/dh_t|| against the lag from the end of the pass: mean `[T]` and quantiles `[3, T]` over the batch."""
+def adjoint(batch_pass: Pass, options: Options) -> Readings:
+    """The norm of the adjoint, ||dL/dh_t||, against the lag from the end of the pass.
+
+    Mean `[T]` and quantiles `[3, T]` over the batch.
+    """
     del options
-    norms = adjoint_norms(of.cell.hidden(of.adjoint))
-    profile = lag_profile(norms, of.along.lengths, reverse=of.along.reverse)
+    norms = adjoint_norms(batch_pass.cell.hidden(batch_pass.adjoint))
+    profile = lag_profile(norms, batch_pass.along.lengths, reverse=batch_pass.along.reverse)
     return {("adjoint",): profile.mean, ("adjoint_quantiles",): profile.quantiles}
 
 
-def parameters(of: Pass, options: Options) -> Readings:
+def parameters(batch_pass: Pass, options: Options) -> Readings:
     """Each gate's share of its gradient's norm by time step, `[T]`; see `parameter_profile`."""
     del options
-    profile = parameter_profile(of.cell, of.params, of.along, of.adjoint)
+    profile = parameter_profile(batch_pass.cell, batch_pass.params, batch_pass.along, batch_pass.adjoint)
     readings: Readings = {("gradient_share", gate): share for gate, share in profile.shares.items()}
     return readings | {("gradient_norm", gate): norms.mean(axis=0) for gate, norms in profile.norms.items()}
 
 
-def gates(of: Pass, options: Options) -> Readings:
+def gates(batch_pass: Pass, options: Options) -> Readings:
     """Histograms of every gate `[50]`, fractions of saturated values `[2]`, and each unit's time scale `[H]`."""
     del options
-    values = gate_values(of.cell, of.params, of.along)
-    readings: Readings = {("gates", name): value for name, value in gate_histograms(values, of.valid).items()}
-    bounded = {name: value for name, value in values.items() if name != CANDIDATE or _bounded(of.cell)}
-    readings |= {("saturation", name): value for name, value in saturation(bounded, of.valid).items()}
-    scales = time_scales(of.cell, values, of.valid)
+    values = gate_values(batch_pass.cell, batch_pass.params, batch_pass.along)
+    readings: Readings = {("gates", name): value for name, value in gate_histograms(values, batch_pass.valid).items()}
+    bounded = {name: value for name, value in values.items() if name != CANDIDATE or _bounded(batch_pass.cell)}
+    readings |= {("saturation", name): value for name, value in saturation(bounded, batch_pass.valid).items()}
+    scales = time_scales(batch_pass.cell, values, batch_pass.valid)
     return readings if scales is None else readings | {("time_scales",): scales}
 
 
-def states(of: Pass, options: Options) -> Readings:
+def states(batch_pass: Pass, options: Options) -> Readings:
     """Norm and variance of the states by time step, `[T]`."""
     del options
-    along = of.along
+    along = batch_pass.along
     hs = unroll(
-        of.cell, of.params, along.xs, along.carry0,
+        batch_pass.cell, batch_pass.params, along.xs, along.carry0,
         lengths=along.lengths, resets=along.resets, reverse=along.reverse,
     ).hs  # fmt: skip
-    profile = state_profile(hs.astype(of.cell.hidden(of.adjoint).dtype), of.valid)
+    profile = state_profile(hs.astype(batch_pass.cell.hidden(batch_pass.adjoint).dtype), batch_pass.valid)
     return {("state_norm",): profile.norm, ("state_variance",): profile.variance}
 
 
-def jacobian(of: Pass, options: Options) -> Readings:
+def jacobian(batch_pass: Pass, options: Options) -> Readings:
     """Singular values `[N, S]` and spectral radius `[N]` of J_t at N time steps, means over the sequences.
 
     NaN at a time step that none of the sequences reaches.
     """
-    some = of.first(options.sequences)
-    times = jnp.asarray(options.times(of.along.xs.shape[1]), jnp.int32)
-    matrices = dense_jacobians(some.cell, some.params, some.along, at=times)
-    counted = jnp.ones(matrices.shape[:2], bool) if some.valid is None else some.valid[:, times]
+    followed = batch_pass.first(options.sequences)
+    times = jnp.asarray(options.times(batch_pass.along.xs.shape[1]), jnp.int32)
+    matrices = dense_jacobians(followed.cell, followed.params, followed.along, at=times)
+    counted = jnp.ones(matrices.shape[:2], bool) if followed.valid is None else followed.valid[:, times]
     return {
         ("singular_values",): _mean(singular_values(matrices), counted),
         ("spectral_radius",): _mean(spectral_radius(matrices), counted),
     }
 
 
-def lyapunov(of: Pass, options: Options) -> Readings:
+def lyapunov(batch_pass: Pass, options: Options) -> Readings:
     """The largest Lyapunov exponents, mean and standard deviation over the sequences, `[k]`, nats per step.
 
     Sequences of no steps have none and do not count.
     """
-    some = of.first(options.sequences)
-    k = min(options.exponents, to_vector(some.adjoint).shape[-1])
-    spectrum = lyapunov_spectrum(some.cell, some.params, some.along, k=k, every=options.interval)
+    followed = batch_pass.first(options.sequences)
+    k = min(options.exponents, to_vector(followed.adjoint).shape[-1])
+    spectrum = lyapunov_spectrum(followed.cell, followed.params, followed.along, k=k, every=options.interval)
     counted = spectrum.steps.sum(axis=1) > 0
     mean = _mean(spectrum.exponents, counted)
     return {

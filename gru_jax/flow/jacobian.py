@@ -22,18 +22,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
-from gru_jax.flow.adjoint import normalised
+from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import (
-    Along,
+    TrajectoryLike,
     carries_before,
-    linearised,
-    per_sequence,
+    linearise_step,
+    prepare_trajectory,
     to_carry,
     to_vector,
     transition,
-    walk,
+    vectors_per_sequence,
 )
-from gru_jax.unroll.blocked.structure import Name, Partials, partials, run, structure
+from gru_jax.unroll.blocked.structure import Partials, ValueName, pointwise_partials, run_equations, trace_structure
 from gru_jax.unroll.masking import StepInputs, entering, masked
 
 SQUARINGS = 20
@@ -41,63 +41,70 @@ SQUARINGS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Jacobians:
-    """J_t of every step in structured form: `O(S)` numbers a step beside the kernels.
+    """The Jacobian J_t of every step in structured form: `O(S)` numbers a step beside the kernels.
 
     Attributes:
         cell: the cell.
-        slopes: derivatives of the step's pointwise function, `[B, T, H]` each; see `gru_jax.unroll.blocked.structure`.
+        partials: derivatives of the step's pointwise function, `[B, T, H]` each; see the module
+            `gru_jax.unroll.blocked.structure`.
         kernels: `U [H, H]` by gate.
         valid: False in the padding, where J is the identity; None where there is none.
         resets: True where the state is reset before the step, so that J is zero; None where it never is.
     """
 
     cell: Cell
-    slopes: Partials
+    partials: Partials
     kernels: Mapping[str, Array]
     valid: Bool[Array, "B T"] | None
     resets: Bool[Array, "B T"] | None
 
     def apply(self, vectors: Float[Array, "*K B T S"]) -> Float[Array, "*K B T S"]:
-        """J_t v for a vector at every step. Cost: one product per kernel."""
-        after = self._through(to_carry(self.cell, vectors))
+        """Multiply a vector at every step by that step's Jacobian, J_t v. Cost: one product per kernel."""
+        after = self._push_tangent(to_carry(self.cell, vectors))
         result = to_vector(after)
         if self.resets is not None:
             result = _blend(self.resets, jnp.zeros_like(result), result)
         return result if self.valid is None else _blend(self.valid, result, vectors)
 
     def transpose(self, vectors: Float[Array, "*K B T S"]) -> Float[Array, "*K B T S"]:
-        """J_t^T v for a vector at every step: what a backward pass does. Cost as of `apply`."""
+        """Multiply a vector at every step by the transposed Jacobian, J_t^T v, as a backward pass does.
+
+        Cost as of `apply`.
+        """
         return jax.linear_transpose(self.apply, vectors)(vectors)[0]
 
     def dense(self) -> Float[Array, "B T S S"]:
-        """The matrices themselves. Cost: S times that of `apply`, and `S^2` numbers a step."""
-        batch, time, units = jax.tree.leaves(self.slopes)[0].shape
+        """The Jacobians as matrices. Cost: S times that of `apply`, and `S^2` numbers a step."""
+        batch, time, units = jax.tree.leaves(self.partials)[0].shape
         size = self.cell.carry_parts * units
-        eye = jnp.eye(size, dtype=jax.tree.leaves(self.slopes)[0].dtype)
+        eye = jnp.eye(size, dtype=jax.tree.leaves(self.partials)[0].dtype)
         columns = self.apply(jnp.broadcast_to(eye[:, None, None], (size, batch, time, size)))
         return columns.transpose(1, 2, 3, 0)
 
-    def _through(self, tangent: Carry) -> Carry:
-        facts = structure(self.cell)
-        moved: dict[Name, Array] = {("carry", part): t for part, t in enumerate(carry_leaves(tangent))}
+    def _push_tangent(self, tangent: Carry) -> Carry:
+        """The tangent of the carry after each step, resets and padding apart."""
+        structure = trace_structure(self.cell)
+        tangents: dict[ValueName, Array] = {("carry", part): t for part, t in enumerate(carry_leaves(tangent))}
 
-        def result(name: Name) -> Array:
-            slopes = self.slopes[name]
-            terms = [slope * moved[argument] for argument, slope in slopes.items() if argument in moved]
-            return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(moved["carry", 0])
+        def result(name: ValueName) -> Array:
+            by_argument = self.partials[name]
+            terms = [partial * tangents[argument] for argument, partial in by_argument.items() if argument in tangents]
+            return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(tangents["carry", 0])
 
-        for call, gate in enumerate(facts.calls):
-            query = facts.query[call]
-            source = facts.source[query]
-            q = result(("q", query)) if source is None else moved["carry", source]
-            moved["v", call] = product(q, self.kernels[gate], None, q.dtype)
+        for call, gate in enumerate(structure.calls):
+            query = structure.query[call]
+            source = structure.source[query]
+            q = result(("q", query)) if source is None else tangents["carry", source]
+            tangents["v", call] = product(q, self.kernels[gate], None, q.dtype)
         return carry_from_leaves(self.cell, [result(("carry", part)) for part in range(self.cell.carry_parts)])
 
 
-jax.tree_util.register_dataclass(Jacobians, data_fields=["slopes", "kernels", "valid", "resets"], meta_fields=["cell"])
+jax.tree_util.register_dataclass(
+    Jacobians, data_fields=["partials", "kernels", "valid", "resets"], meta_fields=["cell"]
+)
 
 
-def jacobians(cell: Cell, params: Params, along: Along) -> Jacobians:
+def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
     """The Jacobian J_t = ds_t/ds_{t-1} of every step of a trajectory, in structured form.
 
     Pascanu et al. 2013, arXiv:1211.5063, eq. 5, for the simple network; for gated ones Can et al. 2020,
@@ -109,9 +116,10 @@ def jacobians(cell: Cell, params: Params, along: Along) -> Jacobians:
         UsageError: an argument with the wrong size or type, or a cell that is not pointwise between its products
             (`dense_jacobians` takes any cell).
     """
-    structure(cell)
-    of = walk(cell, params, along)
-    steps, before = of.steps, entering(cell, carries_before(cell, params, of), of.steps.resets)
+    trace_structure(cell)  # refuses what is not pointwise
+    trajectory = prepare_trajectory(cell, params, along)
+    steps = trajectory.steps
+    before = entering(cell, carries_before(cell, params, trajectory), steps.resets)
     multiply, v = cell.dense(params, steps.xs.dtype), []
 
     def record(call: int, gate: str, q: Array) -> Array:
@@ -120,19 +128,19 @@ def jacobians(cell: Cell, params: Params, along: Along) -> Jacobians:
         return v[-1]
 
     u = cell.input_products(params, masked(steps.xs, steps.valid))
-    run(cell, record, before, u)
-    slopes = {
-        result: {argument: slope for argument, slope in of.items() if argument[0] != "u"}
-        for result, of in partials(cell, before, u, v).items()
+    run_equations(cell, record, before, u)
+    partials = {
+        result: {argument: partial for argument, partial in by_argument.items() if argument[0] != "u"}
+        for result, by_argument in pointwise_partials(cell, before, u, v).items()
     }
-    slopes, valid, resets = jax.tree.map(lambda a: a.swapaxes(0, 1), (slopes, steps.valid, steps.resets))
-    return Jacobians(cell, slopes, params.get("U", {}), valid, resets)
+    partials, valid, resets = jax.tree.map(lambda a: a.swapaxes(0, 1), (partials, steps.valid, steps.resets))
+    return Jacobians(cell, partials, params.get("U", {}), valid, resets)
 
 
 def dense_jacobians(
-    cell: Cell, params: Params, along: Along, *, at: Int[Array, " N"] | None = None
+    cell: Cell, params: Params, along: TrajectoryLike, *, at: Int[Array, " N"] | None = None
 ) -> Float[Array, "B N S S"]:
-    """J_t as matrices, by forward-mode differentiation of the step; of any cell.
+    """Form the Jacobians J_t as matrices, by forward-mode differentiation of the step; of any cell.
 
     Args:
         cell: the cell.
@@ -142,18 +150,18 @@ def dense_jacobians(
 
     Cost: a pass and S tangents of each step that is wanted; `S^2` numbers for each.
     """
-    of = walk(cell, params, along)
-    steps, before = of.steps, carries_before(cell, params, of)
+    trajectory = prepare_trajectory(cell, params, along)
+    steps, before = trajectory.steps, carries_before(cell, params, trajectory)
     if at is not None:
         steps, before = jax.tree.map(lambda a: a[at], (steps, before))
 
-    def of_step(step: StepInputs, before: Carry) -> Array:
-        _, jacobian = linearised(cell, params, step, before)
+    def jacobian_of_step(step: StepInputs, before: Carry) -> Array:
+        _, jacobian = linearise_step(cell, params, step, before)
         batch, size = to_vector(before).shape
         eye = jnp.eye(size, dtype=to_vector(before).dtype)
         return jacobian(jnp.broadcast_to(eye[:, None], (size, batch, size))).transpose(1, 2, 0)
 
-    return jax.vmap(of_step)(steps, before).swapaxes(0, 1)
+    return jax.vmap(jacobian_of_step)(steps, before).swapaxes(0, 1)
 
 
 def singular_values(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B S"]:
@@ -173,7 +181,7 @@ def spectral_radius(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B"]:
     of the eigenvectors.
     """
 
-    def square(i: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def square(i: int | Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         power, log = state
         largest = jnp.abs(power).max(axis=(-2, -1))
         scale = jnp.where(largest > 0, largest, 1.0)
@@ -202,11 +210,13 @@ class Stretched(NamedTuple):
     log_norms: Float[Array, "B K T"]
 
 
-def push(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] | Float[Array, "B K S"]) -> Stretched:
-    """J_T ... J_2 J_1 v: where a change of the state before the first step leads.
+def push(
+    cell: Cell, params: Params, along: TrajectoryLike, vectors: Float[Array, "K S"] | Float[Array, "B K S"]
+) -> Stretched:
+    """Push vectors forward through all steps: where a change of the state before the first step leads.
 
-    Vectors are scaled to norm 1 at every step, so that 10^5 steps and more are safe (Benettin et al. 1980, Meccanica
-    15). Cost: a pass and K tangents of it; the product of the Jacobians is never formed.
+    J_T ... J_2 J_1 v. Vectors are scaled to norm 1 at every step, so that 10^5 steps and more are safe (Benettin et al.
+    1980, Meccanica 15). Cost: a pass and K tangents of it; the product of the Jacobians is never formed.
 
     Args:
         cell: the cell.
@@ -214,40 +224,43 @@ def push(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] 
         along: the trajectory.
         vectors: the same K vectors for all sequences, `[K, S]`, or `[B, K, S]`.
     """
-    of = walk(cell, params, along)
+    trajectory = prepare_trajectory(cell, params, along)
 
     def body(state: tuple[Carry, Array], step: StepInputs) -> tuple[Any, Array]:
         carry, unit = state
-        carry, jacobian = linearised(cell, params, step, carry)
-        unit, grown = normalised(jacobian(unit))
+        carry, jacobian = linearise_step(cell, params, step, carry)
+        unit, grown = to_unit_vectors(jacobian(unit))
         return (carry, unit), grown
 
-    unit, log = normalised(per_sequence(vectors, of.carry0))
-    (_, unit), grown = jax.lax.scan(body, (of.carry0, unit), of.steps, reverse=of.reverse)
-    return _stretched(unit, log, grown, of.reverse)
+    unit, log = to_unit_vectors(vectors_per_sequence(vectors, trajectory.carry0))
+    (_, unit), grown = jax.lax.scan(body, (trajectory.carry0, unit), trajectory.steps, reverse=trajectory.reverse)
+    return _accumulated(unit, log, grown, trajectory.reverse)
 
 
-def pull(cell: Cell, params: Params, along: Along, vectors: Float[Array, "K S"] | Float[Array, "B K S"]) -> Stretched:
-    """J_1^T J_2^T ... J_T^T v: what the gradient of a loss of the last state has become at the first.
+def pull(
+    cell: Cell, params: Params, along: TrajectoryLike, vectors: Float[Array, "K S"] | Float[Array, "B K S"]
+) -> Stretched:
+    """Pull vectors back through all steps: what the gradient of a loss of the last state has become at the first.
 
-    `log_norms` at step t is ln ||dL/ds_{t-1}|| for dL/ds_T = v, whatever its size: the adjoint profile where plain
-    backpropagation underflows. Pascanu et al. 2013, arXiv:1211.5063, eq. 5. Arguments and cost as of `push`, plus
-    memory for the states.
+    J_1^T J_2^T ... J_T^T v. `log_norms` at step t is ln ||dL/ds_{t-1}|| for dL/ds_T = v, whatever its size: the adjoint
+    profile where plain backpropagation underflows. Pascanu et al. 2013, arXiv:1211.5063, eq. 5. Arguments and cost as
+    of `push`, plus memory for the states.
     """
-    of = walk(cell, params, along)
+    trajectory = prepare_trajectory(cell, params, along)
 
     def body(unit: Array, item: tuple[StepInputs, Carry]) -> tuple[Array, Array]:
         step, before = item
         _, jacobian = jax.vjp(transition(cell, params, step), before)
-        return normalised(to_vector(jax.vmap(jacobian)(to_carry(cell, unit))[0]))
+        return to_unit_vectors(to_vector(jax.vmap(jacobian)(to_carry(cell, unit))[0]))
 
-    unit, log = normalised(per_sequence(vectors, of.carry0))
-    items = (of.steps, carries_before(cell, params, of))
-    unit, grown = jax.lax.scan(body, unit, items, reverse=not of.reverse)
-    return _stretched(unit, log, grown, not of.reverse)
+    unit, log = to_unit_vectors(vectors_per_sequence(vectors, trajectory.carry0))
+    items = (trajectory.steps, carries_before(cell, params, trajectory))
+    unit, grown = jax.lax.scan(body, unit, items, reverse=not trajectory.reverse)
+    return _accumulated(unit, log, grown, not trajectory.reverse)
 
 
-def _stretched(unit: Float[Array, "K B S"], log: Array, grown: Float[Array, "T K B"], reverse: bool) -> Stretched:
+def _accumulated(unit: Float[Array, "K B S"], log: Array, grown: Float[Array, "T K B"], reverse: bool) -> Stretched:
+    """The result of a scan that scaled vectors to norm 1 at each step, from the logarithms of those norms."""
     # Summed as a tree: one by one, many equal terms would drift by their rounding errors.
     logs = log + jax.lax.cumsum(grown, axis=0, reverse=reverse)
     last = log if not len(logs) else logs[0 if reverse else -1]

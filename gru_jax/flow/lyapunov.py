@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
-from gru_jax.flow.adjoint import normalised
-from gru_jax.flow.trajectory import Along, linearised, to_vector, walk
+from gru_jax.flow.adjoint import to_unit_vectors
+from gru_jax.flow.trajectory import TrajectoryLike, linearise_step, prepare_trajectory, to_vector
 from gru_jax.unroll.masking import StepInputs
 from gru_jax.unroll.options import at_least_one
 
-Map = Callable[[Array], Array]
-Advance = Callable[[Any, Any], tuple[Any, Map]]
+VectorMap = Callable[[Array], Array]
+StepWithJacobian = Callable[[Any, Any], tuple[Any, VectorMap]]
 """`advance(state, item) -> next state, Jacobian`, the Jacobian as a map `[K, B, S] -> [K, B, S]`."""
 
 
@@ -48,14 +49,14 @@ class Spectrum(NamedTuple):
 def lyapunov_spectrum(
     cell: Cell,
     params: Params,
-    along: Along,
+    along: TrajectoryLike,
     *,
     k: int | None = None,
     every: int = 1,
     warmup: int = 0,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
-    """The k largest Lyapunov exponents along each trajectory.
+    """Measure the k largest Lyapunov exponents along each trajectory.
 
     Args:
         cell: the cell.
@@ -74,13 +75,13 @@ def lyapunov_spectrum(
     Raises:
         UsageError: an argument with the wrong size or value, or a trajectory with resets, where an exponent is -inf.
     """
-    steps, carry, reverse = walk(cell, params, along)
+    steps, carry, reverse = prepare_trajectory(cell, params, along)
     if steps.resets is not None:
         raise UsageError("resets: a trajectory has no Lyapunov exponents across them; allowed is None")
     (time, batch), size = steps.xs.shape[:2], to_vector(carry).shape[-1]
 
-    def advance(carry: Carry, step: StepInputs) -> tuple[Carry, Map]:
-        return linearised(cell, params, step, carry)
+    def advance(carry: Carry, step: StepInputs) -> tuple[Carry, VectorMap]:
+        return linearise_step(cell, params, step, carry)
 
     if reverse:
         steps = jax.tree.map(lambda a: jnp.flip(a, axis=0), steps)
@@ -97,21 +98,21 @@ def product_spectrum(
     warmup: int = 0,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
-    """The k largest Lyapunov exponents of products M_T ... M_2 M_1; arguments as in `lyapunov_spectrum`.
+    """Measure the k largest Lyapunov exponents of products M_T ... M_2 M_1; arguments as in `lyapunov_spectrum`.
 
     Cost: k products of a matrix and a vector at every step, and `T / every` QR decompositions of `[S, k]`.
     """
     batch, time, size, _ = matrices.shape
 
-    def advance(state: None, matrix: Array) -> tuple[None, Map]:
+    def advance(state: None, matrix: Array) -> tuple[None, VectorMap]:
         return state, lambda vectors: jnp.einsum("bij,kbj->kbi", matrix, vectors)
 
     basis = _basis(key, size if k is None else k, size, batch, matrices.dtype)
     return _spectrum(advance, None, matrices.swapaxes(0, 1), basis, jnp.ones((time, batch), bool), every, warmup)
 
 
-def largest_exponent(cell: Cell, params: Params, along: Along, **kwargs: Any) -> Float[Array, " B"]:
-    """The largest Lyapunov exponent, from one vector; arguments as in `lyapunov_spectrum`.
+def largest_exponent(cell: Cell, params: Params, along: TrajectoryLike, **kwargs: Any) -> Float[Array, " B"]:
+    """Measure the largest Lyapunov exponent of each trajectory, from one vector; arguments as in `lyapunov_spectrum`.
 
     The vector turns into its direction at the rate by which the second largest exponent is smaller: in a sequence that
     is short against that, use a warm-up, or a few directions (`k`) of the whole spectrum.
@@ -148,17 +149,17 @@ def log_condition(spectrum: Spectrum, lag: int) -> Float[Array, " B"]:
     return (spectrum.exponents[:, 0] - spectrum.exponents[:, -1]) * lag
 
 
-def _basis(key: PRNGKeyArray | None, k: int, size: int, batch: int, dtype: Any) -> Float[Array, "K B S"]:
+def _basis(key: PRNGKeyArray | None, k: int, size: int, batch: int, dtype: DTypeLike) -> Float[Array, "K B S"]:
+    """Random orthonormal directions, the first `k` of the same basis for any `k`."""
     if not 1 <= at_least_one("k", k) <= size:
         raise UsageError(f"k={k}: allowed are 1 to {size}, the numbers in a state")
     key = jax.random.key(0) if key is None else key
-    # The directions for one k are the first of those for a larger one.
     q, _ = jnp.linalg.qr(jax.random.normal(key, (size, size), dtype)[:, :k])
     return jnp.broadcast_to(q.T[:, None], (k, batch, size))
 
 
 def _spectrum(
-    advance: Advance, state: Any, items: Any, basis: Array, valid: Bool[Array, "T B"], every: int, warmup: int
+    advance: StepWithJacobian, state: Any, items: Any, basis: Array, valid: Bool[Array, "T B"], every: int, warmup: int
 ) -> Spectrum:
     """Run `advance` over time-major items, decomposing every so many steps."""
     time = valid.shape[0]
@@ -183,8 +184,8 @@ def _spectrum(
         logs = jnp.concatenate([logs, last[None]])
     padded = jnp.pad(valid, ((0, -time % every), (0, 0)))
     steps = _grouped(padded, logs.shape[0], every).sum(axis=1, dtype=jnp.int32)  # [N, B]
-    number = steps[..., None].astype(logs.dtype)
-    local = jnp.where(number > 0, logs / jnp.maximum(number, 1.0), jnp.nan)
+    count_of_steps = steps[..., None].astype(logs.dtype)
+    local = jnp.where(count_of_steps > 0, logs / jnp.maximum(count_of_steps, 1.0), jnp.nan)
     steps = jnp.where(jnp.cumsum(steps, axis=0) - steps >= warmup, steps, 0)
     total = steps.sum(axis=0).astype(logs.dtype)[:, None]
     used = jnp.where(steps[..., None] > 0, logs, 0.0)
@@ -200,13 +201,14 @@ def _sum(values: Float[Array, "N B k"]) -> Float[Array, "B k"]:
 
 
 def _grouped(a: Array, count: int, every: int) -> Array:
+    """The first steps in `count` groups of `every`."""
     return a[: count * every].reshape(count, every, *a.shape[1:])
 
 
 def _orthonormal(vectors: Float[Array, "K B S"]) -> tuple[Float[Array, "K B S"], Float[Array, "B K"]]:
     """An orthonormal basis of what the vectors span, in their order, and ln |R[i, i]|."""
     if vectors.shape[0] == 1:
-        unit, log = normalised(vectors)
+        unit, log = to_unit_vectors(vectors)
         return unit, log.swapaxes(0, 1)
     q, r = jnp.linalg.qr(vectors.transpose(1, 2, 0))
     return q.transpose(2, 0, 1), jnp.log(jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1)))

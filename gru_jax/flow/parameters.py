@@ -11,8 +11,8 @@ Werbos 1990, Proceedings of the IEEE 78(10); as a profile over time Pascanu et a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ from jaxtyping import Array, Float
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import magnitude
-from gru_jax.flow.trajectory import Along, carries_before, to_vector, walk
+from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_trajectory, to_vector
 from gru_jax.unroll.masking import entering, masked
 
 
 class ParameterProfile(NamedTuple):
-    """For each gate, over all its parameters.
+    """The norm of each step's part in a gate's gradient, and its share of the whole, for every gate.
 
     Attributes:
         norms: ||g_t|| for each sequence's own loss, `[B, T]`.
@@ -38,8 +38,8 @@ class ParameterProfile(NamedTuple):
     shares: dict[str, Float[Array, " T"]]
 
 
-def parameter_profile(cell: Cell, params: Params, along: Along, adjoint: Carry) -> ParameterProfile:
-    """How much of each gate's gradient comes from each step.
+def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint: Carry) -> ParameterProfile:
+    """Measure how much of each gate's gradient comes from each step.
 
     Args:
         cell: the cell.
@@ -55,41 +55,42 @@ def parameter_profile(cell: Cell, params: Params, along: Along, adjoint: Carry) 
     """
     if not cell.affine:
         raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")
-    of = walk(cell, params, along)
-    before = entering(cell, carries_before(cell, params, of), of.steps.resets)
-    x = masked(of.steps.xs, of.steps.valid)
+    trajectory = prepare_trajectory(cell, params, along)
+    before = entering(cell, carries_before(cell, params, trajectory), trajectory.steps.resets)
+    x = masked(trajectory.steps.xs, trajectory.steps.valid)
     u, multiply = cell.input_products(params, x), cell.dense(params, x.dtype)
 
     def equations(dv: Sequence[Array], du: dict[str, Array]) -> tuple[Carry, list[tuple[str, Array]]]:
-        asked: list[tuple[str, Array]] = []
+        queries: list[tuple[str, Array]] = []
 
         def dense(gate: str, q: Array) -> Array:
-            asked.append((gate, q))
-            return multiply(gate, q) + dv[len(asked) - 1]
+            queries.append((gate, q))
+            return multiply(gate, q) + dv[len(queries) - 1]
 
-        return cell.equations(dense, before, {gate: u[gate] + du[gate] for gate in u})[0], asked
+        return cell.equations(dense, before, {gate: u[gate] + du[gate] for gate in u})[0], queries
 
-    like = jnp.zeros_like(cell.hidden(before))
+    zero = jnp.zeros_like(cell.hidden(before))
     calls = _count_calls(cell, before, u)
-    _, back, asked = jax.vjp(equations, [like] * calls, dict.fromkeys(u, like), has_aux=True)
+    _, pull, queries = jax.vjp(equations, [zero] * calls, dict.fromkeys(u, zero), has_aux=True)
     arriving = jax.tree.map(lambda a: a.swapaxes(0, 1), adjoint)
     # What arrives may be as small as numbers get: its squares would be zero.
     scale = magnitude(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))
-    dv, du = back(jax.tree.map(lambda a: a / scale[..., None], arriving))
-    ones = jnp.ones((*like.shape[:2], 1), like.dtype)
+    dv, du = pull(jax.tree.map(lambda a: a / scale[..., None], arriving))
+    ones = jnp.ones((*zero.shape[:2], 1), zero.dtype)
     norms, shares = {}, {}
     for gate in sorted({*cell.input_gates, *cell.recurrent_gates}):
-        calls_of = [i for i, (name, _) in enumerate(asked) if name == gate]
-        pairs = [[(asked[i][1], dv[i]) for i in calls_of]]
+        calls_of_gate = [i for i, (name, _) in enumerate(queries) if name == gate]
+        pairs = [[(queries[i][1], dv[i]) for i in calls_of_gate]]
         if gate in cell.recurrent_biases:
-            pairs.append([(ones, dv[i]) for i in calls_of])
+            pairs.append([(ones, dv[i]) for i in calls_of_gate])
         if gate in cell.input_gates:
-            pairs += [[(x.astype(like.dtype), du[gate])], [(ones, du[gate])]]
+            pairs += [[(x.astype(zero.dtype), du[gate])], [(ones, du[gate])]]
         norms[gate], shares[gate] = _profile([terms for terms in pairs if terms], scale)
     return ParameterProfile({gate: norm.swapaxes(0, 1) for gate, norm in norms.items()}, shares)
 
 
-def _count_calls(cell: Cell, carry: Carry, u: Any) -> int:
+def _count_calls(cell: Cell, carry: Carry, u: Mapping[str, Array]) -> int:
+    """How many recurrent products the equations of a cell ask for."""
     calls: list[str] = []
 
     def dense(gate: str, q: Array) -> Array:

@@ -13,7 +13,7 @@ from gru_jax.unroll.masking import where
 
 
 class StateProfile(NamedTuple):
-    """The forward signal over time; NaN where no sequence has a valid step.
+    """How large the states are at each step; NaN where no sequence has a valid step.
 
     Attributes:
         norm: ||h_t||, mean over the batch, `[T]`.
@@ -25,7 +25,7 @@ class StateProfile(NamedTuple):
 
 
 def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = None) -> StateProfile:
-    """Norm and variance of the states at each step. Cost: three readings of the states.
+    """Measure the norm and variance of the states at each step. Cost: three readings of the states.
 
     Glorot and Bengio 2010, AISTATS, section 4, over time instead of layers.
     """
@@ -39,13 +39,14 @@ def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = 
 
 
 def signal_to_noise(gradients: Any) -> Any:
-    """Of each parameter, ||G|| / sqrt(tr Sigma) from the examples' own gradients `[B, ...]`, B at least 2.
+    """Estimate the signal-to-noise ratio of each parameter's gradient, from the gradients of single examples.
 
-    G is their expectation and Sigma their covariance, both estimated without bias: with the sample's mean g and its
-    variance s^2 = sum ||g_i - g||^2 / (B - 1), ||G||^2 is ||g||^2 - s^2 / B. 0 where nothing but noise is seen. The
-    gradient of a batch of B examples is off by 1 / (ratio sqrt(B)) of its length: below 1 / sqrt(B) it says little.
-    McCandlish et al. 2018, arXiv:1812.06162, appendix A; the simple noise scale is the inverse square. Cost: three
-    readings of the gradients; to have them apart takes a backward pass of every example.
+    ||G|| / sqrt(tr Sigma) from gradients `[B, ...]`, B at least 2: G is their expectation and Sigma their covariance,
+    both estimated without bias: with the sample's mean g and its variance s^2 = sum ||g_i - g||^2 / (B - 1), ||G||^2 is
+    ||g||^2 - s^2 / B. 0 where nothing but noise is seen. The gradient of a batch of B examples is off by 1 / (ratio
+    sqrt(B)) of its length: below 1 / sqrt(B) it says little. McCandlish et al. 2018, arXiv:1812.06162, appendix A; the
+    simple noise scale is the inverse square. Cost: three readings of the gradients; to have them apart takes a backward
+    pass of every example.
     """
 
     def ratio(g: Array) -> Array:
@@ -60,9 +61,10 @@ def signal_to_noise(gradients: Any) -> Any:
 
 
 def update_ratios(before: Any, after: Any) -> Any:
-    """||change|| / ||value|| of each parameter; inf where the value was zero, NaN where nothing changed from zero.
+    """Divide the norm of each parameter's change by the norm of its value before.
 
-    About 1e-3 is the usual rule of thumb for a healthy learning rate; You et al. 2017, arXiv:1708.03888, hold
-    the inverse fixed. Cost: three readings of the parameters.
+    inf where the value was zero, NaN where nothing changed from zero. About 1e-3 is the usual rule of thumb for a
+    healthy learning rate; You et al. 2017, arXiv:1708.03888, hold the inverse fixed. Cost: three readings of the
+    parameters.
     """
     return jax.tree.map(lambda old, new: adjoint_norms((new - old).ravel()) / adjoint_norms(old.ravel()), before, after)

@@ -24,7 +24,7 @@ from gru_jax.unroll.reference import scan_steps
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """A pass through time, by what determines it: the arguments of `gru_jax.unroll` of the same names.
+    """A pass of a cell through time, by what determines it: the arguments of `gru_jax.unroll` of the same names.
 
     A pytree, but for its direction. Where a trajectory is asked for, the inputs alone will do.
 
@@ -45,11 +45,12 @@ class Trajectory:
 
 jax.tree_util.register_dataclass(Trajectory, data_fields=["xs", "carry0", "lengths", "resets"], meta_fields=["reverse"])
 
-Along = Trajectory | Float[Array, "B T D"]
+TrajectoryLike = Trajectory | Float[Array, "B T D"]
+"""A trajectory, or its inputs alone."""
 
 
-class Walk(NamedTuple):
-    """A trajectory made ready.
+class PreparedTrajectory(NamedTuple):
+    """A trajectory whose arguments are checked, with time as the first axis.
 
     Attributes:
         steps: what is read at each step, time-major.
@@ -62,57 +63,62 @@ class Walk(NamedTuple):
     reverse: bool
 
 
-def walk(cell: Cell, params: Params, along: Along) -> Walk:
-    """Check a trajectory and make it ready.
+def prepare_trajectory(cell: Cell, params: Params, along: TrajectoryLike) -> PreparedTrajectory:
+    """Check a trajectory and make it ready for a scan over time.
 
     Raises:
         UsageError: something in it with the wrong rank, size or type.
     """
-    of = along if isinstance(along, Trajectory) else Trajectory(along)
-    check_inputs(cell, params, of.xs)
-    batch, time = of.xs.shape[:2]
-    steps = StepInputs(of.xs, valid_steps(of.lengths, batch, time), checked_resets(of.resets, batch, time))
+    if not isinstance(along, Trajectory):
+        along = Trajectory(along)
+    xs = along.xs
+    check_inputs(cell, params, xs)
+    batch, time = xs.shape[:2]
+    steps = StepInputs(xs, valid_steps(along.lengths, batch, time), checked_resets(along.resets, batch, time))
     steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
-    return Walk(steps, start_carry(cell, params, of.carry0, batch, of.xs.dtype), of.reverse)
+    return PreparedTrajectory(steps, start_carry(cell, params, along.carry0, batch, xs.dtype), along.reverse)
 
 
-def carries_before(cell: Cell, params: Params, of: Walk) -> Carry:
+def carries_before(cell: Cell, params: Params, trajectory: PreparedTrajectory) -> Carry:
     """The carry before every step, resets not yet made, each part `[T, B, H]`; in the padding it stands still."""
-    _, after = scan_steps(cell, params, of.steps, of.carry0, lambda carry, gates, valid: carry, reverse=of.reverse)
+    steps, carry0, reverse = trajectory
+    _, after = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: carry, reverse=reverse)
 
     def shift(after: Array, first: Array) -> Array:
-        if of.reverse:
+        if reverse:
             return jnp.concatenate([after, first[None]])[1:]
         return jnp.concatenate([first[None], after])[:-1]
 
-    return jax.tree.map(shift, after, of.carry0)
+    return jax.tree.map(shift, after, carry0)
 
 
 def transition(cell: Cell, params: Params, step: StepInputs) -> Callable[[Carry], Carry]:
-    """One step as a function of the carry before it; the identity in the padding."""
+    """Make one step a function of the carry before it; the identity in the padding."""
     x = masked(step.xs, step.valid)
     return lambda carry: advance(cell, step, carry, lambda before: cell.step_with_gates(params, before, x))[0]
 
 
-def linearised(cell: Cell, params: Params, step: StepInputs, carry: Carry) -> tuple[Carry, Callable[[Array], Array]]:
+def linearise_step(
+    cell: Cell, params: Params, step: StepInputs, carry: Carry
+) -> tuple[Carry, Callable[[Array], Array]]:
     """The carry after a step, and its Jacobian as a map of vectors `[K, B, S] -> [K, B, S]`."""
     after, push = jax.linearize(transition(cell, params, step), carry)
     return after, lambda vectors: to_vector(jax.vmap(push)(to_carry(cell, vectors)))
 
 
 def to_vector(carry: Carry) -> Float[Array, "*B S"]:
-    """The parts of a carry side by side."""
-    pieces = carry_leaves(carry)
-    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, axis=-1)
+    """Put the parts of a carry side by side, as one state vector."""
+    leaves = carry_leaves(carry)
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves, axis=-1)
 
 
 def to_carry(cell: Cell, vector: Float[Array, "*B S"]) -> Carry:
-    """The inverse of `to_vector`."""
+    """Take a state vector apart into the parts of a carry, the inverse of `to_vector`."""
     return carry_from_leaves(cell, jnp.split(vector, cell.carry_parts, axis=-1))
 
 
-def per_sequence(vectors: Float[Array, "..."], carry: Carry) -> Float[Array, "K B S"]:
-    """Vectors `[K, S]`, the same for all sequences, or `[B, K, S]`, as `[K, B, S]`, in the type of the carry.
+def vectors_per_sequence(vectors: Float[Array, "..."], carry: Carry) -> Float[Array, "K B S"]:
+    """Lay out vectors `[K, S]`, the same for all sequences, or `[B, K, S]`, as `[K, B, S]` in the carry's type.
 
     Raises:
         UsageError: another shape.

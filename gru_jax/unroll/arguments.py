@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
 from gru_jax.cells import Carry, Cell, Params
@@ -20,11 +21,11 @@ from gru_jax.unroll.options import at_least_one
 
 def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
     """Raise `UsageError` unless `params` are of `cell` and `xs` is `[B, T, D]` of a fitting size and type."""
-    wanted = {f"{group}/{gate}" for group, names in cell.groups.items() for gate in names}
+    expected = {f"{group}/{gate}" for group, names in cell.groups.items() for gate in names}
     present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
-    if wanted != present:
-        came = f"lack {listing(sorted(wanted - present))}" if wanted - present else "are of another cell"
-        raise UsageError(f"params {came}: {cell} has {listing(sorted(wanted))}")
+    if expected != present:
+        mismatch = f"lack {listing(sorted(expected - present))}" if expected - present else "are of another cell"
+        raise UsageError(f"params {mismatch}: {cell} has {listing(sorted(expected))}")
     if xs.ndim != 3:
         raise UsageError(f"xs has shape {xs.shape}: allowed is [B, T, D]")
     kernel = next(iter(params["W"].values()))
@@ -34,12 +35,12 @@ def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
 
 
 def hidden_size(cell: Cell, params: Params) -> int:
-    """H."""
+    """The number of hidden units that a cell's parameters are made for."""
     return params["b"][cell.input_gates[0]].shape[-1]
 
 
 def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool[Array, "B T"] | None:
-    """Mask of the steps before each sequence's end, or None where all are.
+    """Mark the steps before each sequence's end in a mask `[B, T]`, or None where all steps are.
 
     Raises:
         UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
@@ -47,12 +48,12 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     if lengths is None:
         return None
     check_shape("lengths", lengths, (batch,))
-    known = None if isinstance(lengths, Tracer) else np.asarray(lengths)
-    dtype = jnp.result_type(lengths if known is None else known)
+    values = None if isinstance(lengths, Tracer) else np.asarray(lengths)  # None where they are not known yet
+    dtype = jnp.result_type(lengths if values is None else values)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise UsageError(f"lengths has dtype {dtype}: allowed are integer types")
-    if batch and known is not None:
-        low, high = known.min(), known.max()  # of NumPy: those of a jax array would be traced inside jit
+    if batch and values is not None:
+        low, high = values.min(), values.max()  # of NumPy: those of a jax array would be traced inside jit
         if low < 0 or high > time:
             raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
     steps = jnp.arange(time)
@@ -60,7 +61,7 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
 
 
 def checked_resets(resets: Array | None, batch: int, time: int) -> Array | None:
-    """The resets `[B, T]`.
+    """Check a mask of resets, `[B, T]`, and return it as an array.
 
     Raises:
         UsageError: resets of the wrong shape or type.
@@ -101,7 +102,7 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise UsageError(f"{name} has shape {np.shape(array)}: allowed is {shape}")
 
 
-def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dtype: Any) -> Carry:
+def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dtype: DTypeLike) -> Carry:
     """The carry before the first step, checked and cast: `carry0`, or zeros if None.
 
     Raises:

@@ -21,10 +21,10 @@ from gru_jax.unroll.arguments import (
     valid_steps,
 )
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
-from gru_jax.unroll.blocked.forward import Masks, Operands, Program
+from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands
 from gru_jax.unroll.interventions import NONE, Intervention
-from gru_jax.unroll.masking import StepInputs, is_finite, masked
-from gru_jax.unroll.options import KEEPS, at_least_one, chosen_chunk, chosen_layout, chosen_method
+from gru_jax.unroll.masking import Perturbation, StepInputs, is_finite, masked
+from gru_jax.unroll.options import KEEPS, Keep, Layout, Method, at_least_one, choose_chunk, choose_layout, choose_method
 from gru_jax.unroll.reference import scan_steps
 
 
@@ -51,10 +51,10 @@ def unroll(
     lengths: Int[Array, " B"] | None = None,
     resets: Bool[Array, "B T"] | None = None,
     reverse: bool = False,
-    method: str = "auto",
+    method: Method = "auto",
     chunk: int | None = None,
-    keep: str = "states",
-    layout: str = "auto",
+    keep: Keep = "states",
+    layout: Layout = "auto",
     unroll: int = 1,
     perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
     intervention: Intervention = NONE,
@@ -88,23 +88,27 @@ def unroll(
         UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
     """
     unroll = at_least_one("unroll", unroll)
-    chosen = chosen_method(cell, method, intervenes=not intervention.idle)
+    chosen = choose_method(cell, method, intervenes=not intervention.idle)
     check_choice("keep", keep, KEEPS)
     if chosen == "reference":
         check_intervention(intervention, xs)
         _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
-    operands = _operands(cell, params, xs, carry0, perturbation)
-    batch, time, _ = operands.xs.shape
-    masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
-    if chosen == "fast" and time > 0:  # of no steps there is nothing to make fast
-        units = hidden_size(cell, params)
-        size, fused = chosen_chunk(chunk, time, batch, units), chosen_layout(layout, batch, units)
-        program = Program(cell, reverse, size, fused, unroll, keep, current_precision())
-        return _in_blocks(program, operands, masks)
-    return _step_by_step(cell, operands, masks, reverse, unroll, intervention)
+    operands, masks = _checked_arrays(cell, params, xs, carry0, lengths, resets, perturbation)
+    if chosen == "reference" or operands.xs.shape[1] == 0:  # of no steps there is nothing to make fast
+        return _step_by_step(cell, operands, masks, reverse, unroll, intervention)
+    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, unroll)
 
 
-def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, perturbation: Any) -> Operands:
+def _checked_arrays(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    carry0: Carry | None,
+    lengths: Array | None,
+    resets: Array | None,
+    perturbation: Perturbation,
+) -> tuple[Operands, Masks]:
+    """What an unroll reads, checked and in the types that it computes in."""
     xs = jnp.asarray(xs)
     check_inputs(cell, params, xs)
     batch, time, _ = xs.shape
@@ -112,17 +116,34 @@ def _operands(cell: Cell, params: Params, xs: Array, carry0: Carry | None, pertu
     if perturbation is not None:
         check_perturbation(cell, perturbation, (batch, time, hidden_size(cell, params)))
         perturbation = jax.tree.map(lambda a: jnp.asarray(a).astype(carry_dtype(xs.dtype)), perturbation)
-    return Operands(params, xs, carry, perturbation)
+    masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
+    return Operands(params, xs, carry, perturbation), masks
 
 
-def _in_blocks(program: Program, operands: Operands, masks: Masks) -> Unrolled:
-    hs, carry, finite = fast_unroll(program, operands, masks)
+def _in_blocks(
+    cell: Cell,
+    operands: Operands,
+    masks: Masks,
+    reverse: bool,
+    chunk: int | None,
+    keep: Keep,
+    layout: Layout,
+    unroll: int,
+) -> Unrolled:
+    """Unroll by the fast method."""
+    batch, time, _ = operands.xs.shape
+    units = hidden_size(cell, operands.params)
+    block_length, fused = choose_chunk(chunk, time, batch, units), choose_layout(layout, batch, units)
+    settings = BlockedSettings(cell, reverse, block_length, fused, unroll, keep, current_precision())
+    hs, carry, finite = fast_unroll(settings, operands, masks)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 
 def _step_by_step(
-    cell: Cell, operands: Operands, masks: Masks, reverse: bool, at_once: int, intervention: Intervention
+    cell: Cell, operands: Operands, masks: Masks, reverse: bool, unroll: int, intervention: Intervention
 ) -> Unrolled:
+    """Unroll by the reference method."""
+
     def observe(carry: Carry, gates: Gates, valid: Array | None) -> tuple[Array, Array]:
         del gates
         return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
@@ -130,14 +151,14 @@ def _step_by_step(
     params, xs, carry, perturbation = operands
     steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(xs, *masks, perturbation))
     carry, (hs, finite) = scan_steps(
-        cell, params, steps, carry, observe, reverse=reverse, unroll=at_once, intervention=intervention
+        cell, params, steps, carry, observe, reverse=reverse, unroll=unroll, intervention=intervention
     )
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
 
 
-def _refuse_blocks(cell: Cell, method: str, **given: tuple[Any, Any]) -> None:
-    """Raise `UsageError` where an argument that only the fast method heeds is not at its default."""
-    for name, (value, default) in given.items():
+def _refuse_blocks(cell: Cell, method: Method, **options: tuple[Any, Any]) -> None:
+    """Raise `UsageError` where an option of the fast method alone is set: each comes with its value and default."""
+    reason = "the reference method" if method == "reference" else f"{cell} is not pointwise, or intervened in, and"
+    for name, (value, default) in options.items():
         if value != default:
-            who = "the reference method" if method == "reference" else f"{cell} is not pointwise, or intervened in, and"
-            raise UsageError(f"{name}={value!r}: {who} goes step by step; allowed is {default!r}")
+            raise UsageError(f"{name}={value!r}: {reason} goes step by step; allowed is {default!r}")

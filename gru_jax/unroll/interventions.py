@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell
@@ -30,7 +31,7 @@ class Intervention(NamedTuple):
             None for no truncation.
     """
 
-    clip: Any = None
+    clip: float | Float[Array, ""] | None = None
     detach: Bool[Array, "B T"] | None = None
     truncate: int | None = None
 
@@ -44,14 +45,19 @@ NONE = Intervention()
 
 
 class Stops(NamedTuple):
-    """Where gradients stop, time-major: into the hidden state, into the whole carry."""
+    """Where gradients stop, time-major.
+
+    Attributes:
+        hidden: at the hidden state before a step.
+        carry: at every part of the carry before a step.
+    """
 
     hidden: Bool[Array, "T B"] | None
     carry: Bool[Array, " T *B"] | None
 
 
-def stops_of(intervention: Intervention, time: int, valid: Bool[Array, "T B"] | None, reverse: bool) -> Stops:
-    """The steps before which gradients stop; the padding has no number."""
+def find_stops(intervention: Intervention, time: int, valid: Bool[Array, "T B"] | None, reverse: bool) -> Stops:
+    """The steps before which gradients stop; truncation counts no steps in the padding."""
     hidden = None if intervention.detach is None else intervention.detach.swapaxes(0, 1)
     if intervention.truncate is None:
         return Stops(hidden, None)
@@ -60,7 +66,7 @@ def stops_of(intervention: Intervention, time: int, valid: Bool[Array, "T B"] | 
     return Stops(hidden, (number % intervention.truncate == 0) & (number > 0))
 
 
-def intervened(cell: Cell, before: Carry, stops: Stops, clip: Any) -> Carry:
+def intervene(cell: Cell, before: Carry, stops: Stops, clip: float | Float[Array, ""] | None) -> Carry:
     """The carry itself, whose gradient is stopped or clipped on its way back."""
     if stops.carry is not None:
         stop = stops.carry[..., None]
@@ -70,21 +76,22 @@ def intervened(cell: Cell, before: Carry, stops: Stops, clip: Any) -> Carry:
         before = cell.with_hidden(before, jnp.where(stops.hidden[..., None], jax.lax.stop_gradient(h), h))
     if clip is None:
         return before
-    return carry_from_leaves(cell, _clipped(jnp.asarray(clip, cell.hidden(before).dtype), carry_leaves(before)))
+    greatest_norm = jnp.asarray(clip, cell.hidden(before).dtype)
+    return carry_from_leaves(cell, _clip_on_the_way_back(greatest_norm, carry_leaves(before)))
 
 
 @jax.custom_vjp
-def _clipped(clip: Any, pieces: tuple[Array, ...]) -> tuple[Array, ...]:
-    del clip
-    return pieces
+def _clip_on_the_way_back(greatest_norm: ArrayLike, leaves: tuple[Array, ...]) -> tuple[Array, ...]:
+    del greatest_norm
+    return leaves
 
 
-def _clip(clip: Any, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Any, tuple[Array, ...]]:
+def _clip_cotangents(greatest_norm: ArrayLike, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Array, tuple[Array, ...]]:
     largest = functools.reduce(jnp.maximum, [jnp.abs(ct).max(axis=-1) for ct in cts])
     safe = jnp.where(largest > 0, largest, 1.0)
     norm = safe * jnp.sqrt(sum(jnp.square(ct / safe[..., None]).sum(axis=-1) for ct in cts))
-    factor = jnp.where(norm > clip, clip / jnp.where(norm > 0, norm, 1.0), 1.0)
-    return jnp.zeros_like(clip), tuple(ct * factor[..., None] for ct in cts)
+    factor = jnp.where(norm > greatest_norm, greatest_norm / jnp.where(norm > 0, norm, 1.0), 1.0)
+    return jnp.zeros_like(greatest_norm), tuple(ct * factor[..., None] for ct in cts)
 
 
-_clipped.defvjp(lambda clip, pieces: (pieces, clip), _clip)
+_clip_on_the_way_back.defvjp(lambda greatest_norm, leaves: (leaves, greatest_norm), _clip_cotangents)

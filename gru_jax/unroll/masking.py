@@ -12,6 +12,9 @@ from jaxtyping import Array, Bool, Float
 from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
 
+Perturbation = Float[Array, "..."] | tuple[Float[Array, "..."], ...] | None
+"""Added to the hidden state or, as a tuple, to every part of the carry; None for nothing."""
+
 
 class StepInputs(NamedTuple):
     """What a scan reads at each step, time-major; None where a caller has no use for it.
@@ -26,18 +29,18 @@ class StepInputs(NamedTuple):
     xs: Any
     valid: Bool[Array, "T B"] | None = None
     resets: Bool[Array, "T B"] | None = None
-    perturbation: Any = None
+    perturbation: Perturbation = None
 
 
 def advance(
     cell: Cell, step: StepInputs, before: Carry, equations: Callable[[Carry], tuple[Carry, Any]]
 ) -> tuple[Carry, Any]:
-    """One step of `equations`, with its reset, its perturbation, and no change where it is padding."""
+    """Take one step by `equations`, with its reset, its perturbation, and no change where it is padding."""
     carry, gates = equations(entering(cell, before, step.resets))
     if step.perturbation is not None:
         deltas = carry_leaves(step.perturbation)
-        moved = [part + delta for part, delta in zip(carry_leaves(carry), deltas, strict=False)]
-        carry = carry_from_leaves(cell, [*moved, *carry_leaves(carry)[len(deltas) :]])
+        perturbed = [leaf + delta for leaf, delta in zip(carry_leaves(carry), deltas, strict=False)]
+        carry = carry_from_leaves(cell, [*perturbed, *carry_leaves(carry)[len(deltas) :]])
     return (carry if step.valid is None else select(step.valid, carry, before)), gates
 
 
@@ -55,16 +58,16 @@ def masked(x: Float[Array, "*T B D"], valid: Bool[Array, "*T B"] | None) -> Floa
 
 
 def where(mask: Bool[Array, "*T B"], a: Array, b: Array) -> Array:
-    """`a` where `mask [..., B]` holds, else `b`, both `[..., B, ...]`."""
+    """Take `a` where `mask [..., B]` holds, else `b`, both `[..., B, ...]`."""
     return jnp.where(jnp.expand_dims(mask, tuple(range(mask.ndim, a.ndim))), a, b)
 
 
 def select(mask: Bool[Array, "*T B"], a: Carry, b: Carry) -> Carry:
-    """`where` over every part of a carry."""
+    """Take carry `a` where the mask holds, else carry `b`, in every part."""
     return jax.tree.map(lambda x, y: where(mask, x, y), a, b)
 
 
 def is_finite(carry: Carry) -> Bool[Array, "*T B"]:
     """Whether all of a carry is finite, for each sequence."""
-    parts = [jnp.isfinite(part).all(axis=-1) for part in jax.tree.leaves(carry)]
-    return jnp.stack(parts).all(axis=0)
+    finite = [jnp.isfinite(leaf).all(axis=-1) for leaf in jax.tree.leaves(carry)]
+    return jnp.stack(finite).all(axis=0)

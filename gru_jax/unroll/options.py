@@ -7,7 +7,7 @@ programs.
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -15,13 +15,16 @@ from gru_jax.cells import Cell
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.unroll.blocked.structure import is_pointwise
 
-METHODS = ("auto", "fast", "reference")
+Method = Literal["auto", "fast", "reference"]
 """`"reference"` scans the cell's own step; `"fast"` runs in blocks, with a derived backward pass. Both support every
 transformation. `"auto"` is `"fast"` for all cells that are pointwise between their products, else `"reference"`."""
-KEEPS = ("states", "boundaries")
+Keep = Literal["states", "boundaries"]
 """What the fast method keeps for the backward pass: every state, or only those between blocks."""
-LAYOUTS = ("auto", "separate", "fused")
-"""Each gate's product by itself, or all that can be one as one; see `chosen_layout` for `"auto"`."""
+Layout = Literal["auto", "separate", "fused"]
+"""Each gate's product by itself, or all that can be one as one; see `choose_layout` for `"auto"`."""
+METHODS: tuple[Method, ...] = get_args(Method)
+KEEPS: tuple[Keep, ...] = get_args(Keep)
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 BLOCK = {"cpu": 2**18}
 """Numbers in one array of a block, C * B * H, by platform: on a CPU a block's arrays should stay in cache."""
@@ -29,8 +32,10 @@ BLOCK_ELSEWHERE = 2**22
 SHORTEST, LONGEST = 16, 256
 
 
-def chosen_method(cell: Cell, method: str, *, intervenes: bool = False) -> str:
-    """`"fast"` or `"reference"`; the latter for what intervenes in the gradient.
+def choose_method(cell: Cell, method: Method, *, intervenes: bool = False) -> Literal["fast", "reference"]:
+    """Choose the method that a cell is unrolled by, `"fast"` or `"reference"`.
+
+    An intervention in the gradient takes the reference.
 
     Raises:
         UsageError: not one of `METHODS`, or fast where there are interventions.
@@ -43,8 +48,8 @@ def chosen_method(cell: Cell, method: str, *, intervenes: bool = False) -> str:
     return "fast" if is_pointwise(cell) and not intervenes else "reference"
 
 
-def chosen_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> int:
-    """Steps of a block: `chunk`, or by the rule if None.
+def choose_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> int:
+    """Choose how many steps make a block: `chunk`, or by the rule if None.
 
     The rule fills a block up to `BLOCK` and then looks nearby for a divisor of T, as a shorter last block has to be
     compiled for itself.
@@ -60,8 +65,8 @@ def chosen_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> 
     return min(divisors, key=lambda c: abs(c - size), default=size)
 
 
-def chosen_layout(layout: str, batch: int, hidden_size: int) -> bool:
-    """Whether products are fused.
+def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
+    """Choose whether products that can be one are one.
 
     An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
     is worth it where a step is so small that the number of its products is what it costs, or where a single gate does
@@ -79,7 +84,7 @@ def chosen_layout(layout: str, batch: int, hidden_size: int) -> bool:
 
 
 def at_least_one(name: str, value: Any) -> int:
-    """`value` as an int.
+    """Check that an argument is a whole number from 1, and return it as an int.
 
     Raises:
         UsageError: not a whole number from 1.

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, Bool
 
 from gru_jax.cells import Carry, Cell, Gates, Params
-from gru_jax.unroll.interventions import NONE, Intervention, Stops, intervened, stops_of
+from gru_jax.unroll.interventions import NONE, Intervention, Stops, find_stops, intervene
 from gru_jax.unroll.masking import StepInputs, advance, masked
 
 
@@ -35,10 +35,10 @@ def scan_steps(
         x = masked(step.xs, step.valid)
 
         def equations(carry: Carry) -> tuple[Carry, Gates]:
-            return cell.step_with_gates(params, intervened(cell, carry, stops, intervention.clip), x)
+            return cell.step_with_gates(params, intervene(cell, carry, stops, intervention.clip), x)
 
         carry, gates = advance(cell, step, before, equations)
         return carry, observe(carry, gates, step.valid)
 
-    items = (steps, stops_of(intervention, steps.xs.shape[0], steps.valid, reverse))
+    items = (steps, find_stops(intervention, steps.xs.shape[0], steps.valid, reverse))
     return jax.lax.scan(body, carry, items, reverse=reverse, unroll=unroll)

@@ -15,7 +15,6 @@ from jax import export
 
 import gru_jax
 from gru_jax.cells import GRU, LSTM, Elman, MinGRU
-from gru_jax.config import Config
 from gru_jax.errors import UsageError
 from gru_jax.runtime.devices import precision
 from tests.golden.peers import random_problem
@@ -123,7 +122,7 @@ SOME = {
 @settings(max_examples=4)
 @given(data=st.data())
 def test_gradients_are_the_references_in_double(cell, data):
-    with precision(Config(dtype="float64")):
+    with precision("float64", "float32"):
         check(data.draw(cases(cell=st.just(cell))), "float64", 1e-12)
 
 
@@ -140,7 +139,7 @@ def test_gradients_are_the_references_in_single(cell, data):
 @settings(max_examples=300)
 @given(case=cases(cell=st.sampled_from(CELLS)))
 def test_gradients_are_the_references_at_length(case):
-    with precision(Config(dtype="float64")):
+    with precision("float64", "float32"):
         check(case, "float64", 1e-12)
 
 

@@ -12,33 +12,33 @@ from hypothesis import strategies as st
 from gru_jax.cells import GRU, LSTM, Elman
 from gru_jax.unroll import options as choice
 from gru_jax.unroll.blocked.chunks import Chunks, cut
-from gru_jax.unroll.blocked.kernels import kernels, layout
+from gru_jax.unroll.blocked.kernels import arrange_kernels, product_layout
 from gru_jax.unroll.blocked.linear_map import linear_map
-from gru_jax.unroll.blocked.structure import partials, structure
+from gru_jax.unroll.blocked.structure import pointwise_partials, trace_structure
 from tests.golden.peers import random_problem
 from tests.unroll.toys import Toy
 
 
 def test_structure_of_known_cells():
-    after = structure(GRU())
+    after = trace_structure(GRU())
     assert after.calls == ("r", "z", "n")
     assert after.query == (0, 0, 0)
     assert after.source == (0,)
     assert after.sums == {"r": 0, "z": 1}  # of the candidate, the recurrent product is behind the reset gate
     assert after.bundles(fused=True) == ((0, 1, 2),)
     assert after.bundles(fused=False) == ((0,), (1,), (2,))
-    before = structure(GRU("before"))
+    before = trace_structure(GRU("before"))
     assert before.query == (0, 0, 1)
     assert before.source == (0, None)
     assert before.sums == {"r": 0, "z": 1, "n": 2}
     assert before.reads["q", 1] == (("carry", 0), ("v", 0))
-    lstm = structure(LSTM())
+    lstm = trace_structure(LSTM())
     assert set(lstm.sums) == {"i", "f", "n", "o"}
     assert ("carry", 0) not in lstm.reads["carry", 1]
 
 
 def test_structure_of_a_cell_nobody_knows():
-    toy = structure(Toy())
+    toy = trace_structure(Toy())
     assert toy.calls == ("a", "b", "b", "a", "d", "d")
     assert toy.query == (0, 1, 2, 1, 3, 0)
     assert toy.source == (0, 2, None, None)
@@ -50,12 +50,12 @@ def test_structure_of_a_cell_nobody_knows():
 def test_partial_derivatives_are_diagonals_of_jacobians(cell, x64):
     """At scalars, where F is a function of scalars and every Jacobian a number."""
     rng = np.random.default_rng(0)
-    facts = structure(cell)
+    structure = trace_structure(cell)
     carry = tuple(jnp.asarray(rng.standard_normal((1, 1))) for _ in range(cell.carry_parts))
     carry = carry if cell.carry_parts > 1 else carry[0]
     u = {gate: jnp.asarray(rng.standard_normal((1, 1))) for gate in cell.input_gates}
-    v = [jnp.asarray(rng.standard_normal((1, 1))) for _ in facts.calls]
-    slopes = partials(cell, carry, u, v)
+    v = [jnp.asarray(rng.standard_normal((1, 1))) for _ in structure.calls]
+    partials = pointwise_partials(cell, carry, u, v)
 
     def results(carry, u, v):
         queries = []
@@ -67,18 +67,20 @@ def test_partial_derivatives_are_diagonals_of_jacobians(cell, x64):
         after = cell.equations(dense, carry, u)[0]
         after = after if isinstance(after, tuple) else (after,)
         named = {("carry", i): part for i, part in enumerate(after)}
-        return named | {("q", n): queries[facts.query.index(n)] for n, of in enumerate(facts.source) if of is None}
+        return named | {
+            ("q", n): queries[structure.query.index(n)] for n, source in enumerate(structure.source) if source is None
+        }
 
     jacobians = jax.jacrev(results, argnums=(0, 1, 2))(carry, u, v)
-    assert slopes.keys() == jacobians.keys()
-    for result, of in slopes.items():
+    assert partials.keys() == jacobians.keys()
+    for result, by_argument in partials.items():
         by_carry, by_u, by_v = jacobians[result]
         parts = by_carry if cell.carry_parts > 1 else (by_carry,)
         dense = {("carry", i): a for i, a in enumerate(parts)}
-        dense |= {("u", gate): a for gate, a in by_u.items() if gate not in facts.sums}
+        dense |= {("u", gate): a for gate, a in by_u.items() if gate not in structure.sums}
         dense |= {("v", call): a for call, a in enumerate(by_v)}
         for argument, jacobian in dense.items():
-            np.testing.assert_allclose(of.get(argument, 0.0), jacobian.reshape(1, 1), rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(by_argument.get(argument, 0.0), jacobian.reshape(1, 1), rtol=1e-12, atol=1e-14)
 
 
 @given(
@@ -120,11 +122,11 @@ def test_chunks_visit_every_step_once_and_in_order(time, size, reverse, back, fi
 @pytest.mark.parametrize("cell", [GRU(), LSTM(), Toy()], ids=str)
 def test_layouts_hold_the_parameters_and_split_gradients(cell, fused):
     params = jax.tree.map(jnp.asarray, random_problem(cell, 1, 1, 2, 3, "float32", 0)[0])
-    where = layout(cell, fused)
-    laid_out, split = jax.vjp(lambda params: kernels(cell, params, where), params)
+    layout = product_layout(cell, fused)
+    laid_out, split = jax.vjp(lambda params: arrange_kernels(cell, params, layout), params)
     again = split(laid_out)[0]
     # A kernel that two products use has two places in the layout, and its gradient is the sum of both.
-    uses = {gate: structure(cell).calls.count(gate) for gate in cell.recurrent_gates}
+    uses = {gate: trace_structure(cell).calls.count(gate) for gate in cell.recurrent_gates}
     for group, times in (("W", {}), ("b", {}), ("U", uses), ("c", uses)):
         for gate, array in params.get(group, {}).items():
             np.testing.assert_allclose(again[group][gate], times.get(gate, 1) * array, rtol=1e-6)
@@ -167,19 +169,19 @@ def test_linear_map_says_what_came_out():
 
 
 def test_block_length_by_rule():
-    assert choice.chosen_chunk(None, 1024, 32, 128) == 64
-    assert choice.chosen_chunk(None, 784, 100, 128) == 16  # divides 784, and is near 2**18 / 12800
-    assert choice.chosen_chunk(None, 4096, 1, 64) == choice.LONGEST
-    assert choice.chosen_chunk(None, 4096, 256, 512) == choice.SHORTEST
-    assert choice.chosen_chunk(None, 5, 1, 1) == 5
-    assert choice.chosen_chunk(None, 1009, 32, 128) == 64  # a prime: a shorter last block
-    assert choice.chosen_chunk(10**6, 100, 1, 1) == 100
-    assert choice.chosen_chunk(None, 0, 0, 4) == 1
+    assert choice.choose_chunk(None, 1024, 32, 128) == 64
+    assert choice.choose_chunk(None, 784, 100, 128) == 16  # divides 784, and is near 2**18 / 12800
+    assert choice.choose_chunk(None, 4096, 1, 64) == choice.LONGEST
+    assert choice.choose_chunk(None, 4096, 256, 512) == choice.SHORTEST
+    assert choice.choose_chunk(None, 5, 1, 1) == 5
+    assert choice.choose_chunk(None, 1009, 32, 128) == 64  # a prime: a shorter last block
+    assert choice.choose_chunk(10**6, 100, 1, 1) == 100
+    assert choice.choose_chunk(None, 0, 0, 4) == 1
 
 
 def test_layout_by_rule():
-    assert not choice.chosen_layout("auto", 32, 128)
-    assert choice.chosen_layout("auto", 1, 64)
-    assert choice.chosen_layout("auto", 100, 10)
-    assert choice.chosen_layout("fused", 32, 128)
-    assert not choice.chosen_layout("separate", 1, 8)
+    assert not choice.choose_layout("auto", 32, 128)
+    assert choice.choose_layout("auto", 1, 64)
+    assert choice.choose_layout("auto", 100, 10)
+    assert choice.choose_layout("fused", 32, 128)
+    assert not choice.choose_layout("separate", 1, 8)

@@ -23,93 +23,104 @@ from jaxtyping import Array, Bool, Float, Int
 from gru_jax.cells import Carry
 from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
 from gru_jax.dtypes import carry_dtype
-from gru_jax.unroll.blocked.chunks import cut
-from gru_jax.unroll.blocked.forward import Kept, Masks, Operands, Program, block_states
+from gru_jax.unroll.blocked.chunks import StepNumber, cut
+from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands, Residuals, block_states
 from gru_jax.unroll.blocked.kernels import (
     Kernels,
-    gradient,
+    add_input_biases,
+    affine_gradient,
+    arrange_kernels,
     input_products,
-    joined,
-    kernels,
-    multiplier,
-    transposed,
-    with_biases,
-    zeros,
+    join_bundle,
+    recurrent_multiplier,
+    transpose_kernels,
+    zero_kernels,
 )
-from gru_jax.unroll.blocked.structure import Name, Partials, partials, run, structure
-from gru_jax.unroll.masking import StepInputs, entering, masked, select, where
+from gru_jax.unroll.blocked.structure import (
+    Partials,
+    ValueName,
+    pointwise_partials,
+    run_equations,
+    trace_structure,
+)
+from gru_jax.unroll.masking import Perturbation, StepInputs, entering, masked, select, where
 
 
 class Cotangents(NamedTuple):
-    """Of the states and of the last carry; None is zero."""
+    """The cotangents of the states and of the last carry; None is zero."""
 
     hs: Float[Array, "B T H"] | None
     carry: Carry
 
 
-class Reverse(NamedTuple):
-    """One step of the scan against time: what it reads."""
+class BackwardStep(NamedTuple):
+    """What the scan against time reads at each step.
 
-    slopes: Partials
-    earlier: Int[Array, ""]  # the step processed before this one
+    Attributes:
+        partials: the derivatives of F at this step.
+        earlier: the number of the step processed before this one.
+        valid: False in the padding.
+        resets: True where the carry was set to zeros before the step.
+    """
+
+    partials: Partials
+    earlier: Int[Array, ""]
     valid: Bool[Array, " B"] | None
     resets: Bool[Array, " B"] | None
 
 
 @jax.named_scope("unroll_backward")
-def backward(
-    program: Program, operands: Operands, masks: Masks, kept: Kept, cts: Cotangents, wanted: frozenset[str]
+def backward_pass(
+    settings: BlockedSettings,
+    operands: Operands,
+    masks: Masks,
+    residuals: Residuals,
+    cts: Cotangents,
+    wanted: frozenset[str],
 ) -> dict[str, Any]:
     """Cotangents of those fields of `Operands` that are `wanted`, by name."""
-    cell, time = program.cell, operands.xs.shape[1]
-    dtype = carry_dtype(operands.xs.dtype)
-    weights, split = jax.vjp(lambda params: kernels(cell, params, program.layout), operands.params)
-    back = transposed(weights.recurrent, operands.xs.dtype)
-    to_xs = transposed(weights.inputs, operands.xs.dtype)
+    time, dtype = operands.xs.shape[1], carry_dtype(operands.xs.dtype)
+    weights, split = jax.vjp(lambda params: arrange_kernels(settings.cell, params, settings.layout), operands.params)
+    recurrent_back = transpose_kernels(weights.recurrent, operands.xs.dtype)
+    inputs_back = transpose_kernels(weights.inputs, operands.xs.dtype)
 
-    def block(carry: tuple[Carry, Any], start: Any, length: int, before: Carry) -> tuple[Any, Any, None]:
+    def block(carry: tuple[Carry, Any], start: StepNumber, length: int, before: Carry) -> tuple[Any, Any, None]:
         ct, total = carry
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
-        if kept.states is None:
-            states = block_states(program, weights, steps, before)[1]
+        if residuals.states is None:
+            states = block_states(settings, weights, steps, before)[1]
         else:
-            states = cut(kept.states, start, length)
-        carries = entering(cell, _shifted(states, before, program.reverse), steps.resets)
-        queries, slopes = _linearise(program, weights, steps, carries)
-        earlier = start + jnp.arange(length) + (1 if program.reverse else -1)
-        backwards = Reverse(slopes, earlier, steps.valid, steps.resets)
-        arriving = None if cts.hs is None else sent
-        ct, results = _against_time(program, back, backwards, arriving, ct)
+            states = cut(residuals.states, start, length)
+        carries = entering(settings.cell, _shifted(states, before, settings.reverse), steps.resets)
+        queries, partials = _linearise(settings, weights, steps, carries)
+        earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
+        backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
+        loss_ct = None if cts.hs is None else loss_cotangent
+        ct, results = _against_time(settings, recurrent_back, backward_steps, loss_ct, ct)
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
-            moved = range(len(carry_leaves(operands.perturbation)))
-            own = tuple(masked(results["carry", part], steps.valid) for part in moved)
-            per_step["perturbation"] = own if isinstance(operands.perturbation, tuple) else own[0]
-        dv, into = _of_products(program, slopes, results)
+            per_step["perturbation"] = _perturbation_cotangent(operands.perturbation, results, steps.valid)
+        dv, du = _product_cotangents(settings, partials, results)
         if "xs" in wanted:
-            terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(into, to_xs, strict=True)]
+            terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(du, inputs_back, strict=True)]
             per_step["xs"] = _sum(terms).astype(operands.xs.dtype)
         if "params" in wanted:
-            own = _weight_cotangent(program, masked(steps.xs, steps.valid), queries, dv, into, weights)
-            total = jax.tree.map(jnp.add, total, own)
+            of_block = _weight_cotangent(settings, masked(steps.xs, steps.valid), queries, dv, du, weights)
+            total = jax.tree.map(jnp.add, total, of_block)
         return (ct, total), per_step, None
 
-    def sent(step: Any) -> Array:
+    def loss_cotangent(step: StepNumber) -> Array:
         """What the loss sends to the state after a step; to the one before the first, nothing."""
         assert cts.hs is not None
         here = jax.lax.dynamic_index_in_dim(cts.hs, step, axis=1, keepdims=False)
         return jnp.where((step >= 0) & (step < time), here, jnp.zeros_like(here))
 
-    ct = jax.tree.map(
-        lambda part, like: jnp.zeros_like(like) if part is None else part,
-        cts.carry,
-        operands.carry0,
-        is_leaf=lambda part: part is None,
-    )
+    ct = _or_zeros(cts.carry, operands.carry0)
     if cts.hs is not None:
-        ct = cell.with_hidden(ct, cell.hidden(ct) + sent(0 if program.reverse else time - 1))
-    total = zeros(weights, dtype) if "params" in wanted else None
-    (ct, total), result, _ = program.chunks(time).scan(block, (ct, total), kept.starts, back=True)
+        last = loss_cotangent(0 if settings.reverse else time - 1)
+        ct = settings.cell.with_hidden(ct, settings.cell.hidden(ct) + last)
+    total = zero_kernels(weights, dtype) if "params" in wanted else None
+    (ct, total), result, _ = settings.chunks(time).scan(block, (ct, total), residuals.starts, back=True)
     if "params" in wanted:
         total = jax.tree.map(lambda a, like: a.astype(like.dtype), total, weights)
         result["params"] = split(total)[0]
@@ -118,90 +129,122 @@ def backward(
     return result
 
 
+def _or_zeros(carry: Carry, like: Carry) -> Carry:
+    """A carry with zeros in place of the parts that are None."""
+    return jax.tree.map(
+        lambda part, like: jnp.zeros_like(like) if part is None else part,
+        carry,
+        like,
+        is_leaf=lambda part: part is None,
+    )
+
+
+def _perturbation_cotangent(
+    perturbation: Perturbation, results: dict[ValueName, Array], valid: Bool[Array, "C B"] | None
+) -> Array | tuple[Array, ...]:
+    """The cotangent of a perturbation: that of the carry behind each step, in the structure of the perturbation."""
+    perturbed_parts = range(len(carry_leaves(perturbation)))
+    per_part = tuple(masked(results["carry", part], valid) for part in perturbed_parts)
+    return per_part if isinstance(perturbation, tuple) else per_part[0]
+
+
 def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
     """The carry before each step of a block, from those after each step and the one before the block."""
 
     def shift(after: Array, first: Array) -> Array:
-        pieces = (after[1:], first[None]) if reverse else (first[None], after[:-1])
-        return jnp.concatenate(pieces)
+        return jnp.concatenate((after[1:], first[None]) if reverse else (first[None], after[:-1]))
 
     # Without the barrier XLA makes a copy for each use.
     return jax.lax.optimization_barrier(jax.tree.map(shift, states, before))
 
 
 @jax.named_scope("linearise")
-def _linearise(program: Program, weights: Kernels, steps: StepInputs, carries: Carry) -> tuple[list[Array], Partials]:
-    """q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
-    cell, layout = program.cell, program.layout
-    u = with_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
-    multiply = multiplier(layout, weights, steps.xs.dtype)
+def _linearise(
+    settings: BlockedSettings, weights: Kernels, steps: StepInputs, carries: Carry
+) -> tuple[list[Array], Partials]:
+    """The q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
+    cell, layout = settings.cell, settings.layout
+    u = add_input_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
+    multiply = recurrent_multiplier(layout, weights, steps.xs.dtype)
     v: dict[int, Array] = {}
 
     def record(call: int, gate: str, q: Array) -> Array:
         v[call] = multiply(call, gate, q)
         return v[call]
 
-    _, queries = run(cell, record, carries, u)
-    slopes = partials(cell, carries, u, [v[call] for call in range(len(v))])
+    _, queries = run_equations(cell, record, carries, u)
+    partials = pointwise_partials(cell, carries, u, [v[call] for call in range(len(v))])
     if steps.valid is not None:
-        slopes = jax.tree.map(lambda a, valid=steps.valid: where(valid, a, jnp.zeros_like(a)), slopes)
-    return queries, slopes
+        partials = jax.tree.map(lambda a, valid=steps.valid: where(valid, a, jnp.zeros_like(a)), partials)
+    return queries, partials
 
 
 @jax.named_scope("against_time")
 def _against_time(
-    program: Program, back: list[Array], steps: Reverse, sent: Callable[[Any], Array] | None, ct: Carry
-) -> tuple[Carry, dict[Name, Array]]:
+    settings: BlockedSettings,
+    kernels: list[Array],
+    steps: BackwardStep,
+    loss_cotangent: Callable[[StepNumber], Array] | None,
+    ct: Carry,
+) -> tuple[Carry, dict[ValueName, Array]]:
     """Scan a block against the order of processing.
 
     Args:
-        program: what is fixed.
-        back: the kernels of the backward products.
+        settings: what is fixed.
+        kernels: those of the backward products.
         steps: the block.
-        sent: see `backward`.
+        loss_cotangent: what the loss sends to the state after a step; None for nothing.
         ct: dL/dcarry after the block's last step, what the loss sends to it included.
 
     Returns:
         The same for the carry before the block; and the cotangents of every result of F at each step, `[C, B, H]`.
     """
-    cell = program.cell
+    cell = settings.cell
 
-    def body(after: Carry, step: Reverse) -> tuple[Carry, Any]:
-        before, results = _pull(program, back, step.slopes, after)
+    def body(after: Carry, step: BackwardStep) -> tuple[Carry, Any]:
+        before, results = _pull(settings, kernels, step.partials, after)
         if step.resets is not None:
             before = jax.tree.map(lambda a, reset=step.resets: where(reset, jnp.zeros_like(a), a), before)
         if step.valid is not None:
             before = select(step.valid, before, after)
-        if sent is not None:
-            before = cell.with_hidden(before, cell.hidden(before) + sent(step.earlier))
+        if loss_cotangent is not None:
+            before = cell.with_hidden(before, cell.hidden(before) + loss_cotangent(step.earlier))
         return before, results
 
-    return jax.lax.scan(body, ct, steps, reverse=not program.reverse, unroll=program.unroll)
+    return jax.lax.scan(body, ct, steps, reverse=not settings.reverse, unroll=settings.unroll)
 
 
-def _pull(program: Program, back: list[Array], slopes: Partials, after: Carry) -> tuple[Carry, dict[Name, Array]]:
+def _pull(
+    settings: BlockedSettings, kernels: list[Array], partials: Partials, after: Carry
+) -> tuple[Carry, dict[ValueName, Array]]:
     """One step: the cotangent of the carry before it, and of every result of F."""
-    cell, facts = program.cell, structure(program.cell)
-    results: dict[Name, Array] = {("carry", part): ct for part, ct in enumerate(carry_leaves(after))}
+    cell, structure = settings.cell, trace_structure(settings.cell)
+    results: dict[ValueName, Array] = {("carry", part): ct for part, ct in enumerate(carry_leaves(after))}
 
-    def of_query(query: int) -> Array:
-        asking = [i for i, calls in enumerate(program.layout.recurrent) if facts.query[calls[0]] == query]
-        bundles = [_bundle(program.layout.recurrent[i], slopes, results) for i in asking]
-        return _sum([product(ct, back[i], None, back[i].dtype) for ct, i in zip(bundles, asking, strict=True)])
+    def query_cotangent(query: int) -> Array:
+        bundles = [
+            (calls, kernel)
+            for calls, kernel in zip(settings.layout.recurrent, kernels, strict=True)
+            if structure.query[calls[0]] == query
+        ]
+        cts = [(_bundle_cotangent(calls, partials, results), kernel) for calls, kernel in bundles]
+        return _sum([product(ct, kernel, None, kernel.dtype) for ct, kernel in cts])
 
-    for query in reversed(range(len(facts.source))):  # a q depends on products that were asked for before it alone
-        if facts.source[query] is None:
-            results["q", query] = of_query(query)
+    for query in reversed(range(len(structure.source))):  # a q depends on products that were asked for before it alone
+        if structure.source[query] is None:
+            results["q", query] = query_cotangent(query)
     before = []
     for part in range(cell.carry_parts):
-        through = [of_query(query) for query, source in enumerate(facts.source) if source == part]
-        before.append(_sum([_cotangent(("carry", part), slopes, results), *through]))
+        through = [query_cotangent(query) for query, source in enumerate(structure.source) if source == part]
+        before.append(_sum([_cotangent(("carry", part), partials, results), *through]))
     return carry_from_leaves(cell, before), results
 
 
-def _cotangent(argument: Name, slopes: Partials, results: dict[Name, Array]) -> Array:
+def _cotangent(argument: ValueName, partials: Partials, results: dict[ValueName, Array]) -> Array:
     """The cotangent of an argument of F, from those of its results."""
-    terms = [slope[argument] * results[result] for result, slope in slopes.items() if argument in slope]
+    terms = [
+        by_argument[argument] * results[result] for result, by_argument in partials.items() if argument in by_argument
+    ]
     return _sum(terms) if terms else jnp.zeros_like(results["carry", 0])
 
 
@@ -209,31 +252,33 @@ def _sum(terms: list[Array]) -> Array:
     return sum(terms[1:], terms[0])
 
 
-def _bundle(calls: tuple[int, ...], slopes: Partials, results: dict[Name, Array]) -> Array:
+def _bundle_cotangent(calls: tuple[int, ...], partials: Partials, results: dict[ValueName, Array]) -> Array:
     """The cotangents of products that are computed as one, side by side."""
-    return joined(calls, {call: _cotangent(("v", call), slopes, results) for call in calls})
+    return join_bundle(calls, {call: _cotangent(("v", call), partials, results) for call in calls})
 
 
-def _of_products(program: Program, slopes: Partials, results: dict[Name, Array]) -> tuple[list[Array], list[Array]]:
+def _product_cotangents(
+    settings: BlockedSettings, partials: Partials, results: dict[ValueName, Array]
+) -> tuple[list[Array], list[Array]]:
     """Cotangents of the bundles of recurrent and of input products."""
-    facts, layout = structure(program.cell), program.layout
-    dv = [_bundle(calls, slopes, results) for calls in layout.recurrent]
-    names: dict[str, Name] = {gate: ("u", gate) for gate in program.cell.input_gates}
-    names |= {gate: ("v", call) for gate, call in facts.sums.items()}
-    du = {gate: _cotangent(name, slopes, results) for gate, name in names.items()}
-    return dv, [joined(gates, du) for gates in layout.inputs]
+    structure, layout = trace_structure(settings.cell), settings.layout
+    dv = [_bundle_cotangent(calls, partials, results) for calls in layout.recurrent]
+    names: dict[str, ValueName] = {gate: ("u", gate) for gate in settings.cell.input_gates}
+    names |= {gate: ("v", call) for gate, call in structure.sums.items()}
+    du = {gate: _cotangent(name, partials, results) for gate, name in names.items()}
+    return dv, [join_bundle(gates, du) for gates in layout.inputs]
 
 
 @jax.named_scope("weights")
 def _weight_cotangent(
-    program: Program, x: Array, queries: list[Array], dv: list[Array], du: list[Array], weights: Kernels
+    settings: BlockedSettings, x: Array, queries: list[Array], dv: list[Array], du: list[Array], weights: Kernels
 ) -> Kernels:
     """What a block adds to the gradient of the kernels."""
-    recurrent = [queries[calls[0]] for calls in program.layout.recurrent]
+    recurrent_inputs = [queries[calls[0]] for calls in settings.layout.recurrent]
     return Kernels(
-        tuple(gradient(x, ct, True, x.dtype) for ct in du),
+        tuple(affine_gradient(x, ct, True, x.dtype) for ct in du),
         tuple(
-            gradient(q, ct, affine.bias is not None, x.dtype)
-            for q, ct, affine in zip(recurrent, dv, weights.recurrent, strict=True)
+            affine_gradient(q, ct, affine.bias is not None, x.dtype)
+            for q, ct, affine in zip(recurrent_inputs, dv, weights.recurrent, strict=True)
         ),
     )

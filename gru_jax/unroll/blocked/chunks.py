@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
+StepNumber = int | Int[Array, ""]
 Block = Callable[[Any, Any, int, Any], tuple[Any, Any, Any]]
-"""`block(carry, start, length, given) -> carry, per step [length, B, ...], per block`, for steps from `start` on."""
+"""`block(carry, start, length, saved) -> carry, per step [length, B, ...], per block`, for steps from `start` on."""
 
 
 class Chunks(NamedTuple):
@@ -26,13 +28,13 @@ class Chunks(NamedTuple):
     size: int
     reverse: bool
 
-    def scan(self, block: Block, carry: Any, given: Any = None, *, back: bool = False) -> tuple[Any, Any, Any]:
+    def scan(self, block: Block, carry: Any, saved: Any = None, *, back: bool = False) -> tuple[Any, Any, Any]:
         """Run `block` over all blocks in the order of processing or, with `back`, against it.
 
         Args:
             block: what to do. It works time-major; whatever lives outside is batch-major.
             carry: where to begin.
-            given: None, or what an earlier scan of the same blocks returned per block.
+            saved: None, or what an earlier scan of the same blocks returned per block.
             back: whether to go against the order of processing.
 
         Returns:
@@ -40,39 +42,37 @@ class Chunks(NamedTuple):
         """
         count, rest = divmod(self.time, self.size)
         first, rest_first = (rest, 0) if self.reverse else (0, count * self.size)
-        of_blocks, of_rest = (None, None) if given is None else given
+        saved_blocks, saved_rest = (None, None) if saved is None else saved
 
-        def advance(state: tuple[Any, Any], start: Any, length: int, given: Any) -> tuple[tuple[Any, Any], Any]:
-            carry, steps, own = block(state[0], start, length, given)
-            return (carry, jax.tree.map(functools.partial(_written, start), state[1], steps)), own
+        def advance(state: tuple[Any, Any], start: StepNumber, length: int, saved: Any) -> tuple[tuple[Any, Any], Any]:
+            carry, per_step, per_block = block(state[0], start, length, saved)
+            return (carry, jax.tree.map(functools.partial(_written, start), state[1], per_step)), per_block
 
-        def blocks(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
+        def full_blocks(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
             def body(state: tuple[Any, Any], item: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
                 return advance(state, first + item[0] * self.size, self.size, item[1])
 
-            return jax.lax.scan(body, state, (jnp.arange(count), of_blocks), reverse=self.reverse != back)
+            return jax.lax.scan(body, state, (jnp.arange(count), saved_blocks), reverse=self.reverse != back)
 
         def remainder(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
-            return advance(state, rest_first, rest, of_rest) if rest else (state, None)
+            return advance(state, rest_first, rest, saved_rest) if rest else (state, None)
 
-        one = (
-            None if of_blocks is None else jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), of_blocks)
-        )
-        like = jax.eval_shape(lambda carry, given: block(carry, 0, self.size, given)[1], carry, one)
+        saved_block = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), saved_blocks)
+        like = jax.eval_shape(lambda carry, saved: block(carry, 0, self.size, saved)[1], carry, saved_block)
         state = (carry, jax.tree.map(lambda a: jnp.zeros((a.shape[1], self.time, *a.shape[2:]), a.dtype), like))
         if back:
-            state, own_rest = remainder(state)
-            state, own = blocks(state)
+            state, of_remainder = remainder(state)
+            state, of_blocks = full_blocks(state)
         else:
-            state, own = blocks(state)
-            state, own_rest = remainder(state)
-        return (*state, (own, own_rest))
+            state, of_blocks = full_blocks(state)
+            state, of_remainder = remainder(state)
+        return (*state, (of_blocks, of_remainder))
 
 
-def _written(start: Any, buffer: Any, some: Any) -> Any:
-    return jax.lax.dynamic_update_slice_in_dim(buffer, some.swapaxes(0, 1), start, axis=1)
+def _written(start: StepNumber, buffer: Array, steps: Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(buffer, steps.swapaxes(0, 1), start, axis=1)
 
 
-def cut(tree: Any, start: Any, length: int) -> Any:
+def cut(tree: Any, start: StepNumber, length: int) -> Any:
     """Steps from `start` on of every batch-major array, time-major."""
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length, axis=1).swapaxes(0, 1), tree)

@@ -10,54 +10,57 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from gru_jax.unroll.blocked.backward import Cotangents, backward
-from gru_jax.unroll.blocked.forward import Masks, Operands, Program, Result, forward
+from gru_jax.unroll.blocked.backward import Cotangents, backward_pass
+from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands, forward_pass
 from gru_jax.unroll.blocked.linear_map import linear_map
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def fast_unroll(program: Program, operands: Operands, masks: Masks) -> Result:
-    """Unroll in blocks. Reverse mode runs `backward`; forward mode differentiates `forward`.
+def fast_unroll(settings: BlockedSettings, operands: Operands, masks: Masks) -> BlockedResult:
+    """Unroll in blocks. Reverse mode runs `backward_pass`; forward mode differentiates `forward_pass`.
 
     Args:
-        program: what is fixed when this is compiled.
+        settings: what is fixed when this is compiled.
         operands: batch-major inputs.
         masks: batch-major masks.
     """
-    return _unrolled(program, operands, masks)
+    return _unrolled(settings, operands, masks)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _unrolled(program: Program, operands: Operands, masks: Masks) -> Result:
-    return forward(program, operands, masks)[0]
+def _unrolled(settings: BlockedSettings, operands: Operands, masks: Masks) -> BlockedResult:
+    return forward_pass(settings, operands, masks)[0]
 
 
 @functools.partial(_unrolled.defjvp, symbolic_zeros=True)
-def _jvp(program: Program, primals: tuple[Operands, Masks], tangents: tuple[Operands, Masks]) -> tuple[Result, Result]:
+def _jvp(
+    settings: BlockedSettings, primals: tuple[Operands, Masks], tangents: tuple[Operands, Masks]
+) -> tuple[BlockedResult, BlockedResult]:
     operands, masks = primals
-    result, kept = forward(program, operands, masks)
+    result, residuals = forward_pass(settings, operands, masks)
     moving = {name: tangent for name, tangent in tangents[0]._asdict().items() if not _is_zero(tangent)}
     moving = {name: _instantiated(tangent, getattr(operands, name)) for name, tangent in moving.items()}
 
-    def apply(residuals: Any, tangents: dict[str, Any]) -> Cotangents:
-        operands, masks, _ = residuals
+    def apply(primal_values: Any, tangents: dict[str, Any]) -> Cotangents:
+        operands, masks, _ = primal_values
 
-        def of_moving(values: dict[str, Any]) -> Cotangents:
-            result = forward(program, operands._replace(**values), masks)[0]
+        def states_and_carry(values: dict[str, Any]) -> Cotangents:
+            result = forward_pass(settings, operands._replace(**values), masks)[0]
             return Cotangents(result.hs, result.carry)
 
-        with jax.default_matmul_precision(program.precision):
-            return jax.jvp(of_moving, [{name: getattr(operands, name) for name in tangents}], [tangents])[1]
+        with jax.default_matmul_precision(settings.precision):
+            primals = {name: getattr(operands, name) for name in tangents}
+            return jax.jvp(states_and_carry, [primals], [tangents])[1]
 
-    def transpose(residuals: Any, cts: Cotangents) -> dict[str, Any]:
-        with jax.default_matmul_precision(program.precision):
-            operands, masks, kept = residuals
-            return backward(program, operands, masks, kept, cts, frozenset(moving))
+    def transpose(primal_values: Any, cts: Cotangents) -> dict[str, Any]:
+        with jax.default_matmul_precision(settings.precision):
+            operands, masks, residuals = primal_values
+            return backward_pass(settings, operands, masks, residuals, cts, frozenset(moving))
 
     like = Cotangents(result.hs, result.carry)
-    tangent = linear_map(apply, transpose, (operands, masks, kept), moving, like)
-    nothing: Any = np.zeros(result.finite.shape, jax.dtypes.float0)  # the tangent of a mask
-    return result, Result(tangent.hs, tangent.carry, nothing)
+    tangent = linear_map(apply, transpose, (operands, masks, residuals), moving, like)
+    tangent_of_mask: Any = np.zeros(result.finite.shape, jax.dtypes.float0)
+    return result, BlockedResult(tangent.hs, tangent.carry, tangent_of_mask)
 
 
 def current_precision() -> str | None:

@@ -7,21 +7,29 @@ states, all are kept for the backward pass, or only those between blocks.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.unroll.blocked.chunks import Chunks, cut
-from gru_jax.unroll.blocked.kernels import Kernels, Layout, input_products, kernels, layout, multiplier, with_biases
-from gru_jax.unroll.blocked.structure import run
-from gru_jax.unroll.masking import StepInputs, advance, is_finite, masked
+from gru_jax.unroll.blocked.chunks import Chunks, StepNumber, cut
+from gru_jax.unroll.blocked.kernels import (
+    Kernels,
+    ProductLayout,
+    add_input_biases,
+    arrange_kernels,
+    input_products,
+    product_layout,
+    recurrent_multiplier,
+)
+from gru_jax.unroll.blocked.structure import run_equations
+from gru_jax.unroll.masking import Perturbation, StepInputs, advance, is_finite, masked
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """All that is fixed when an unroll is compiled.
+class BlockedSettings:
+    """All that is fixed when an unroll in blocks is compiled.
 
     Attributes:
         cell: the cell.
@@ -38,13 +46,13 @@ class Program:
     chunk: int
     fused: bool
     unroll: int
-    keep: str
+    keep: Literal["states", "boundaries"]
     precision: str | None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ProductLayout:
         """Which products are computed as one."""
-        return layout(self.cell, self.fused)
+        return product_layout(self.cell, self.fused)
 
     def chunks(self, time: int) -> Chunks:
         """The blocks of `time` steps."""
@@ -57,17 +65,17 @@ class Operands(NamedTuple):
     params: Params
     xs: Float[Array, "B T D"]
     carry0: Carry
-    perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None
+    perturbation: Perturbation
 
 
 class Masks(NamedTuple):
-    """What it cannot be differentiated in."""
+    """What an unroll reads beside its operands and cannot be differentiated in."""
 
     valid: Bool[Array, "B T"] | None
     resets: Bool[Array, "B T"] | None
 
 
-class Result(NamedTuple):
+class BlockedResult(NamedTuple):
     """States after each step (in the padding they stand still), the last carry, and which states were finite."""
 
     hs: Float[Array, "B T H"]
@@ -75,7 +83,7 @@ class Result(NamedTuple):
     finite: Bool[Array, "B T"]
 
 
-class Kept(NamedTuple):
+class Residuals(NamedTuple):
     """What the backward pass starts from.
 
     Attributes:
@@ -88,34 +96,35 @@ class Kept(NamedTuple):
 
 
 @jax.named_scope("unroll")
-def forward(program: Program, operands: Operands, masks: Masks) -> tuple[Result, Kept]:
-    """Unroll, and what a backward pass needs."""
-    cell, time = program.cell, operands.xs.shape[1]
-    weights = kernels(cell, operands.params, program.layout)
+def forward_pass(settings: BlockedSettings, operands: Operands, masks: Masks) -> tuple[BlockedResult, Residuals]:
+    """Run a cell over sequences block by block; also what a backward pass needs."""
+    cell, time = settings.cell, operands.xs.shape[1]
+    weights = arrange_kernels(cell, operands.params, settings.layout)
 
-    def block(carry: Carry, start: Any, length: int, given: None) -> tuple[Carry, Any, Carry]:
-        del given
+    def block(carry: Carry, start: StepNumber, length: int, saved: None) -> tuple[Carry, Any, Carry]:
+        del saved
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
-        after, states = block_states(program, weights, steps, carry)
-        out = states if program.keep == "states" else cell.hidden(states)
-        return after, (out, is_finite(states)), carry
+        after, states = block_states(settings, weights, steps, carry)
+        kept = states if settings.keep == "states" else cell.hidden(states)
+        return after, (kept, is_finite(states)), carry
 
-    carry, (states, finite), starts = program.chunks(time).scan(block, operands.carry0)
-    if program.keep == "states":
-        return Result(cell.hidden(states), carry, finite), Kept(states, starts)
-    return Result(states, carry, finite), Kept(None, starts)
+    carry, (states, finite), starts = settings.chunks(time).scan(block, operands.carry0)
+    if settings.keep == "states":
+        return BlockedResult(cell.hidden(states), carry, finite), Residuals(states, starts)
+    return BlockedResult(states, carry, finite), Residuals(None, starts)
 
 
-def block_states(program: Program, weights: Kernels, steps: StepInputs, carry: Carry) -> tuple[Carry, Carry]:
+def block_states(settings: BlockedSettings, weights: Kernels, steps: StepInputs, carry: Carry) -> tuple[Carry, Carry]:
     """Run a block of steps: the carry after it, and after each of its steps."""
-    cell, where, compute_dtype = program.cell, program.layout, steps.xs.dtype
-    products = input_products(where, weights, masked(steps.xs, steps.valid))
+    cell, layout, compute_dtype = settings.cell, settings.layout, steps.xs.dtype
+    products = input_products(layout, weights, masked(steps.xs, steps.valid))
 
     def body(before: Carry, item: tuple[StepInputs, list[Array]]) -> tuple[Carry, Carry]:
         step, products = item
-        u, multiply = with_biases(where, weights, products), multiplier(where, weights, compute_dtype)
-        after, _ = advance(cell, step, before, lambda carry: run(cell, multiply, carry, u))
+        u = add_input_biases(layout, weights, products)
+        multiply = recurrent_multiplier(layout, weights, compute_dtype)
+        after, _ = advance(cell, step, before, lambda carry: run_equations(cell, multiply, carry, u))
         return after, after
 
     items = (steps._replace(xs=None), products)
-    return jax.lax.scan(body, carry, items, reverse=program.reverse, unroll=program.unroll)
+    return jax.lax.scan(body, carry, items, reverse=settings.reverse, unroll=settings.unroll)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell, Params
 from gru_jax.cells.base import matmul, product
-from gru_jax.unroll.blocked.structure import structure
+from gru_jax.unroll.blocked.structure import trace_structure
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Affine(NamedTuple):
@@ -28,28 +31,29 @@ class Kernels(NamedTuple):
     recurrent: tuple[Affine, ...]
 
 
-class Layout(NamedTuple):
+class ProductLayout(NamedTuple):
     """Which products are computed as one.
 
     Attributes:
         inputs: bundles of input gates.
-        recurrent: bundles of recurrent products, by their number in `structure(cell).calls`.
+        recurrent: bundles of recurrent products, by their number in the `calls` of the cell's `Structure`.
     """
 
     inputs: tuple[tuple[str, ...], ...]
     recurrent: tuple[tuple[int, ...], ...]
 
 
-def layout(cell: Cell, fused: bool) -> Layout:
+def product_layout(cell: Cell, fused: bool) -> ProductLayout:
     """All products that can be one in one if `fused`, else each gate by itself."""
     gates = cell.input_gates
-    return Layout((gates,) if fused else tuple((gate,) for gate in gates), structure(cell).bundles(fused))
+    input_bundles = (gates,) if fused else tuple((gate,) for gate in gates)
+    return ProductLayout(input_bundles, trace_structure(cell).bundles(fused))
 
 
-def kernels(cell: Cell, params: Params, where: Layout) -> Kernels:
+def arrange_kernels(cell: Cell, params: Params, layout: ProductLayout) -> Kernels:
     """The parameters in a layout; linear, so that its transpose takes gradients apart again."""
     biases = params.get("c", {})
-    calls = structure(cell).calls
+    calls = trace_structure(cell).calls
 
     def recurrent(bundle: tuple[int, ...]) -> Affine:
         gates = [calls[call] for call in bundle]
@@ -62,9 +66,9 @@ def kernels(cell: Cell, params: Params, where: Layout) -> Kernels:
     return Kernels(
         tuple(
             Affine(_side_by_side([params["W"][g] for g in gates]), _side_by_side([params["b"][g] for g in gates]))
-            for gates in where.inputs
+            for gates in layout.inputs
         ),
-        tuple(map(recurrent, where.recurrent)),
+        tuple(map(recurrent, layout.recurrent)),
     )
 
 
@@ -72,33 +76,38 @@ def _side_by_side(arrays: Sequence[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=-1)
 
 
-def input_products(where: Layout, weights: Kernels, x: Float[Array, "... D"]) -> list[Array]:
-    """x W of every input gate, `[..., H]`, in the order of the layout."""
+def input_products(layout: ProductLayout, weights: Kernels, x: Float[Array, "... D"]) -> list[Array]:
+    """The product x W of every input gate, `[..., H]`, in the order of the layout."""
     products: list[Array] = []
-    for gates, (kernel, _) in zip(where.inputs, weights.inputs, strict=True):
+    for gates, (kernel, _) in zip(layout.inputs, weights.inputs, strict=True):
         products += jnp.split(product(x, kernel, None, x.dtype), len(gates), axis=-1)
     return products
 
 
-def with_biases(where: Layout, weights: Kernels, products: Sequence[Array]) -> dict[str, Array]:
-    """u of every gate. Apart from the products, as it costs nothing where u is used and a pass over memory before."""
-    gates = [gate for bundle in where.inputs for gate in bundle]
+def add_input_biases(layout: ProductLayout, weights: Kernels, products: Sequence[Array]) -> dict[str, Array]:
+    """The input products with their biases, by gate.
+
+    Apart from the products, as it costs nothing where they are used and a pass over memory before.
+    """
+    gates = [gate for bundle in layout.inputs for gate in bundle]
     biases: list[Array] = []
-    for bundle, affine in zip(where.inputs, weights.inputs, strict=True):
+    for bundle, affine in zip(layout.inputs, weights.inputs, strict=True):
         assert affine.bias is not None  # every input gate has one
         biases += jnp.split(affine.bias, len(bundle))
     return {g: a + b.astype(a.dtype) for g, a, b in zip(gates, products, biases, strict=True)}
 
 
-def multiplier(where: Layout, weights: Kernels, compute_dtype: Any) -> Callable[[int, str, Array], Array]:
+def recurrent_multiplier(
+    layout: ProductLayout, weights: Kernels, compute_dtype: DTypeLike
+) -> Callable[[int, str, Array], Array]:
     """`multiply(call, gate, q)` for one run of a cell's equations, each bundle multiplied when first asked for."""
-    bundle_of = {call: number for number, bundle in enumerate(where.recurrent) for call in bundle}
+    bundle_of = {call: number for number, bundle in enumerate(layout.recurrent) for call in bundle}
     products: dict[int, Array] = {}
 
     def multiply(call: int, gate: str, q: Array) -> Array:
         del gate
         if call not in products:
-            bundle = where.recurrent[bundle_of[call]]
+            bundle = layout.recurrent[bundle_of[call]]
             kernel, bias = weights.recurrent[bundle_of[call]]
             together = product(q, kernel, bias, compute_dtype)
             products.update(zip(bundle, jnp.split(together, len(bundle), axis=-1), strict=True))
@@ -107,22 +116,24 @@ def multiplier(where: Layout, weights: Kernels, compute_dtype: Any) -> Callable[
     return multiply
 
 
-def gradient(x: Float[Array, "C B D"], ct: Float[Array, "C B H"], bias: bool, compute_dtype: Any) -> Affine:
+def affine_gradient(
+    x: Float[Array, "C B D"], ct: Float[Array, "C B H"], has_bias: bool, compute_dtype: DTypeLike
+) -> Affine:
     """What a block of steps adds to the gradient of an `Affine`: one product over all of its rows."""
-    rows = [a.astype(compute_dtype).reshape(-1, a.shape[-1]) for a in (x, ct)]
-    return Affine(matmul(rows[0].T, rows[1]), ct.sum(axis=(0, 1)) if bias else None)
+    x_rows, ct_rows = (a.astype(compute_dtype).reshape(-1, a.shape[-1]) for a in (x, ct))
+    return Affine(matmul(x_rows.T, ct_rows), ct.sum(axis=(0, 1)) if has_bias else None)
 
 
-def transposed(weights: Sequence[Affine], compute_dtype: Any) -> list[Array]:
+def transpose_kernels(weights: Sequence[Affine], compute_dtype: DTypeLike) -> list[Array]:
     """Kernels `[k H, D]`, as the backward products read them."""
     return [kernel.T.astype(compute_dtype) for kernel, _ in weights]
 
 
-def joined(bundle: Sequence[Any], values: Mapping[Any, Array]) -> Array:
+def join_bundle(bundle: Sequence[Key], values: Mapping[Key, Array]) -> Array:
     """The values of a bundle side by side."""
     return _side_by_side([values[name] for name in bundle])
 
 
-def zeros(weights: Kernels, dtype: Any) -> Kernels:
-    """A gradient to add to."""
+def zero_kernels(weights: Kernels, dtype: DTypeLike) -> Kernels:
+    """Zeros in the shapes of the kernels: a gradient to add to."""
     return jax.tree.map(lambda a: jnp.zeros(a.shape, dtype), weights)

@@ -66,10 +66,10 @@ def linear_map(
     return jax.tree.unflatten(out_tree, outputs)
 
 
-def _leaves(tree: Any, wanted: Any) -> Flat:
+def _leaves(tree: Any, expected: Any) -> Flat:
     leaves, structure = jax.tree.flatten(tree)
-    if structure != wanted:
-        raise TypeError(f"a linear map returned {structure}, not {wanted}")
+    if structure != expected:
+        raise TypeError(f"a linear map returned {structure}, not {expected}")
     return leaves
 
 
@@ -89,35 +89,34 @@ def _jvp(primals: Flat, tangents: Flat, *, pair: _Pair, split: int, avals: Flat)
         lin = [_array(t) for t in tangents[split:]]
         return outputs, _linear_p.bind(*primals[:split], *lin, pair=pair, split=split, avals=avals)
 
-    def of_moving(*values: Any) -> Flat:
+    def as_function_of_moving(*values: Any) -> Flat:
         args = list(primals)
         for i, value in zip(moving, values, strict=True):
             args[i] = value
         return pair.apply(args[:split], args[split:])
 
-    chosen = [primals[i] for i in moving]
-    return outputs, jax.jvp(of_moving, chosen, [tangents[i] for i in moving])[1]
+    moving_primals = [primals[i] for i in moving]
+    return outputs, jax.jvp(as_function_of_moving, moving_primals, [tangents[i] for i in moving])[1]
 
 
 def _transpose(cts: Flat, *args: Any, pair: _Pair, split: int, avals: Flat) -> Flat:
     res, lin = args[:split], args[split:]
-    known = [ct if type(ct) is not ad.Zero else None for ct in cts]
-    present = [i for i, ct in enumerate(known) if ct is not None]
+    nonzero = [i for i, ct in enumerate(cts) if type(ct) is not ad.Zero]
 
-    def apply(res: Flat, some: Flat) -> Flat:
-        every: list[Any] = [None] * len(avals)
-        for i, ct in zip(present, some, strict=True):
-            every[i] = ct
-        return pair.transpose(res, every)
+    def apply(res: Flat, nonzero_cts: Flat) -> Flat:
+        all_cts: list[Any] = [None] * len(avals)
+        for i, ct in zip(nonzero, nonzero_cts, strict=True):
+            all_cts[i] = ct
+        return pair.transpose(res, all_cts)
 
     def transpose(res: Flat, cts: Flat) -> Flat:
         full = [jnp.zeros(a.shape, a.dtype) if ct is None else ct for ct, a in zip(cts, lin_avals, strict=True)]
         outputs = pair.apply(res, full)
-        return [outputs[i] for i in present]
+        return [outputs[i] for i in nonzero]
 
     lin_avals = tuple(a.aval for a in lin)
-    some = [known[i] for i in present]
-    outputs = _linear_p.bind(*res, *some, pair=_Pair(apply, transpose), split=split, avals=lin_avals)
+    nonzero_cts = [cts[i] for i in nonzero]
+    outputs = _linear_p.bind(*res, *nonzero_cts, pair=_Pair(apply, transpose), split=split, avals=lin_avals)
     return [None] * split + list(outputs)
 
 

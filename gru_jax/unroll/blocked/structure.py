@@ -20,9 +20,9 @@ from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError, listing
 
-Name = tuple[str, Any]
+ValueName = tuple[str, Any]
 """An argument of F, ("carry", part), ("u", gate) or ("v", call), or a result, ("carry", part) or ("q", query)."""
-Partials = dict[Name, dict[Name, Array]]
+Partials = dict[ValueName, dict[ValueName, Array]]
 """The derivative of each result of F with respect to each argument that it depends on, as a diagonal."""
 
 
@@ -41,7 +41,7 @@ class Structure(NamedTuple):
     calls: tuple[str, ...]
     query: tuple[int, ...]
     source: tuple[int | None, ...]
-    reads: Mapping[Name, tuple[Name, ...]]
+    reads: Mapping[ValueName, tuple[ValueName, ...]]
     sums: Mapping[str, int]
 
     def bundles(self, fused: bool) -> tuple[tuple[int, ...], ...]:
@@ -54,7 +54,7 @@ class Structure(NamedTuple):
         return tuple(map(tuple, sharing.values()))
 
 
-def run(
+def run_equations(
     cell: Cell, multiply: Callable[[int, str, Array], Array], carry: Carry, u: Mapping[str, Array]
 ) -> tuple[Carry, list[Array]]:
     """The next carry, and q of every product; the products themselves are `multiply(call, gate, q)`."""
@@ -67,11 +67,11 @@ def run(
     return cell.equations(dense, carry, u)[0], queries
 
 
-def pointwise(
+def pointwise_function(
     cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array]
 ) -> tuple[tuple[Array, ...], list[Array]]:
-    """F: the parts of the next carry and q of every product, from the carry and the products."""
-    after, queries = run(cell, lambda call, gate, q: v[call], carry, u)
+    """The cell between its products, F: from the carry and the products to the next carry and q of every product."""
+    after, queries = run_equations(cell, lambda call, gate, q: v[call], carry, u)
     return carry_leaves(after), queries
 
 
@@ -87,8 +87,8 @@ POINTWISE = frozenset({
 
 
 @functools.lru_cache(maxsize=256)
-def structure(cell: Cell) -> Structure:
-    """Trace the equations of `cell`.
+def trace_structure(cell: Cell) -> Structure:
+    """Trace the equations of `cell` and read off their structure.
 
     Raises:
         UsageError: they are not pointwise between the products.
@@ -106,45 +106,46 @@ def structure(cell: Cell) -> Structure:
         calls.append(gate)
         return q
 
-    jax.eval_shape(lambda carry, u: run(cell, count, carry, u)[0], carry, u)
-    jaxpr = jax.make_jaxpr(functools.partial(pointwise, cell))(carry, u, [unit] * len(calls)).jaxpr
-    mixing = _mixing(jaxpr)
+    jax.eval_shape(lambda carry, u: run_equations(cell, count, carry, u)[0], carry, u)
+    jaxpr = jax.make_jaxpr(functools.partial(pointwise_function, cell))(carry, u, [unit] * len(calls)).jaxpr
+    mixing = _not_pointwise(jaxpr)
     if mixing:
         raise UsageError(
             f"{cell} is not pointwise between its products, as method='fast' needs: it has {listing(sorted(mixing))}; "
             "method='reference' takes any cell"
         )
-    names: list[Name] = [("carry", part) for part in range(cell.carry_parts)]
+    names: list[ValueName] = [("carry", part) for part in range(cell.carry_parts)]
     names += [("u", gate) for gate in sorted(cell.input_gates)]  # as a dict is flattened
     names += [("v", call) for call in range(len(calls))]
-    return _read(jaxpr, dict(zip(jaxpr.invars, names, strict=True)), cell.carry_parts, tuple(calls))
+    return _read_structure(jaxpr, dict(zip(jaxpr.invars, names, strict=True)), cell.carry_parts, tuple(calls))
 
 
-def _mixing(jaxpr: Any) -> set[str]:
+def _not_pointwise(jaxpr: Any) -> set[str]:
     """What in a program is not pointwise."""
-    found = {"an array of its own" for var in jaxpr.constvars if var.aval.shape}
+    mixing = {"an array of its own" for var in jaxpr.constvars if var.aval.shape}
     for eqn in jaxpr.eqns:
-        inner = [getattr(value, "jaxpr", value) for value in eqn.params.values()]
-        inner = [value for value in inner if hasattr(value, "eqns")]
+        values = [getattr(value, "jaxpr", value) for value in eqn.params.values()]
+        inner_jaxprs = [value for value in values if hasattr(value, "eqns")]
         if eqn.primitive.name in ("jit", "pjit", "custom_jvp_call", "custom_vjp_call"):
-            found = found.union(*map(_mixing, inner))
+            mixing = mixing.union(*map(_not_pointwise, inner_jaxprs))
         elif eqn.primitive.name == "broadcast_in_dim":
-            found |= {"broadcast_in_dim"} if eqn.invars[0].aval.shape else set()
+            mixing |= {"broadcast_in_dim"} if eqn.invars[0].aval.shape else set()
         elif eqn.primitive.name not in POINTWISE:
-            found.add(eqn.primitive.name)
-    return found
+            mixing.add(eqn.primitive.name)
+    return mixing
 
 
 def is_pointwise(cell: Cell) -> bool:
     """Whether the equations of `cell` are pointwise between its products."""
     try:
-        structure(cell)
+        trace_structure(cell)
     except UsageError:
         return False
     return True
 
 
-def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple[str, ...]) -> Structure:
+def _read_structure(jaxpr: Any, arguments: dict[Any, ValueName], carry_parts: int, calls: tuple[str, ...]) -> Structure:
+    """The structure of a cell whose pointwise function was traced; `arguments` names the program's inputs."""
     uses: dict[Any, list[int]] = {var: [] for var in arguments}
     depends = {var: frozenset([name]) for var, name in arguments.items()}
     for i, eqn in enumerate(jaxpr.eqns):
@@ -152,22 +153,22 @@ def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple
         for var in inputs:
             if var in uses:
                 uses[var].append(i)
-        reads = frozenset[Name]().union(*(depends[var] for var in inputs if var in depends))
+        reads = frozenset[ValueName]().union(*(depends[var] for var in inputs if var in depends))
         depends.update(dict.fromkeys(eqn.outvars, reads))
 
     sums: dict[str, int] = {}
     for eqn in jaxpr.eqns:
-        pair = [arguments.get(var) for var in eqn.invars if not isinstance(var, Literal)]
-        given = dict(name for name in pair if name is not None)
-        adds = eqn.primitive.name == "add" and len(pair) == 2 and given.keys() == {"u", "v"}
+        summands = [arguments.get(var) for var in eqn.invars if not isinstance(var, Literal)]
+        by_kind = dict(name for name in summands if name is not None)
+        adds = eqn.primitive.name == "add" and len(summands) == 2 and by_kind.keys() == {"u", "v"}
         if adds and all(len(uses[var]) == 1 and var not in jaxpr.outvars for var in eqn.invars):
-            sums[given["u"]] = given["v"]
+            sums[by_kind["u"]] = by_kind["v"]
 
     after, queries = jaxpr.outvars[:carry_parts], jaxpr.outvars[carry_parts:]
     distinct = list(dict.fromkeys(queries))
-    known = [arguments.get(var) for var in distinct]
-    source = tuple(name[1] if name is not None and name[0] == "carry" else None for name in known)
-    results: dict[Name, Any] = {("carry", part): var for part, var in enumerate(after)}
+    names_of_queries = [arguments.get(var) for var in distinct]
+    source = tuple(name[1] if name and name[0] == "carry" else None for name in names_of_queries)
+    results: dict[ValueName, Any] = {("carry", part): var for part, var in enumerate(after)}
     results |= {("q", i): var for i, var in enumerate(distinct) if source[i] is None}
     reads = {
         name: tuple(a for a in arguments.values() if a in depends.get(var, ()) and not (a[0] == "u" and a[1] in sums))
@@ -176,27 +177,27 @@ def _read(jaxpr: Any, arguments: dict[Any, Name], carry_parts: int, calls: tuple
     return Structure(calls, tuple(distinct.index(q) for q in queries), source, reads, sums)
 
 
-def partials(cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array]) -> Partials:
-    """The partial derivatives of F at arrays of any shape."""
-    facts = structure(cell)
+def pointwise_partials(cell: Cell, carry: Carry, u: Mapping[str, Array], v: Sequence[Array]) -> Partials:
+    """The partial derivatives of the pointwise function F at arrays of any shape."""
+    structure = trace_structure(cell)
 
-    def derivatives(result: Name) -> dict[Name, Array]:
-        values: dict[Name, Array] = {("carry", part): value for part, value in enumerate(carry_leaves(carry))}
+    def derivatives(result: ValueName) -> dict[ValueName, Array]:
+        values: dict[ValueName, Array] = {("carry", part): value for part, value in enumerate(carry_leaves(carry))}
         values |= {("u", gate): value for gate, value in u.items()}
         values |= {("v", call): value for call, value in enumerate(v)}
 
-        def of_read(*read: Array) -> Array:
-            now = values | dict(zip(facts.reads[result], read, strict=True))
-            after, queries = pointwise(
+        def result_of(*read: Array) -> Array:
+            arguments = values | dict(zip(structure.reads[result], read, strict=True))
+            after, queries = pointwise_function(
                 cell,
-                carry_from_leaves(cell, [now["carry", part] for part in range(cell.carry_parts)]),
-                {gate: now["u", gate] for gate in u},
-                [now["v", call] for call in range(len(v))],
+                carry_from_leaves(cell, [arguments["carry", part] for part in range(cell.carry_parts)]),
+                {gate: arguments["u", gate] for gate in u},
+                [arguments["v", call] for call in range(len(v))],
             )
             kind, number = result
-            return after[number] if kind == "carry" else queries[facts.query.index(number)]
+            return after[number] if kind == "carry" else queries[structure.query.index(number)]
 
-        value, pull = jax.vjp(of_read, *(values[name] for name in facts.reads[result]))
-        return dict(zip(facts.reads[result], pull(jnp.ones_like(value)), strict=True))
+        value, pull = jax.vjp(result_of, *(values[name] for name in structure.reads[result]))
+        return dict(zip(structure.reads[result], pull(jnp.ones_like(value)), strict=True))
 
-    return {result: derivatives(result) for result in facts.reads}
+    return {result: derivatives(result) for result in structure.reads}
