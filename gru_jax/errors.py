@@ -11,6 +11,10 @@ class UsageError(ValueError):
     """Bad input from a user (config, data, directory). The command line prints it as one line and exits with 2."""
 
 
+class ArgumentError(UsageError):
+    """Bad input whose message begins with the name of an argument; commands write it as their flag, `--name`."""
+
+
 def closest(value: object, allowed: Iterable[object]) -> str:
     """`"; did you mean 'x'?"` for the allowed value most like `value`, or an empty string."""
     found = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
@@ -27,3 +31,16 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
     options = list(allowed)
     if value not in options:
         raise UsageError(f"{name}={value!r}: allowed are {listing(options)}{closest(value, options)}")
+
+
+def check_argument(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise `ArgumentError` unless the argument of this name is one of `allowed`."""
+    try:
+        check_choice(name, value, allowed)
+    except UsageError as error:
+        raise ArgumentError(str(error)) from None
+
+
+def in_one_line(message: object) -> str:
+    """A text without line breaks."""
+    return " ".join(str(message).split())

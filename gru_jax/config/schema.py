@@ -1,14 +1,12 @@
-"""The experiment config: a frozen dataclass, checked as a whole before anything is compiled.
+"""What the config of a run may hold: frozen dataclasses, with the default, the range and the choices of every key.
 
-Config files return an `ml_collections.ConfigDict` with what differs from the defaults below; the command line may
-change any key of it. `load` turns that into a `Config`.
+Config files return an `ml_collections.ConfigDict` with what differs from these defaults, the command line may change
+any key of it, and `gru_jax.config.load` turns that into a checked `Config`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,21 +16,20 @@ from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
 from gru_jax.nn import READOUTS
-from gru_jax.settings import flatten, resolve, setting, to_dict
+from gru_jax.settings import setting, to_dict
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll import KEEPS, METHODS
-from gru_jax.unroll.options import chosen_method
 
 REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
 SCHEDULES = ("constant", "cosine", "exponential")
-MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 AUTO = "auto"
 NOISE = "noise"
 FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
 WRITERS = ("tensorboard", "wandb")
-OF_THE_PROCESS = ("devices", "resident_mb", "profile", "writers")
-NEUTRAL = ("task.data_dir", *OF_THE_PROCESS)
+PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
+"""Keys that belong to the process rather than to the run."""
+NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
 """Keys on which no result depends, beyond its last bits."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
@@ -164,7 +161,7 @@ class GradientConfig:
 
     Attributes:
         adjoint_clip: greatest norm of what a step sends back to the state before it, for each sequence's own loss, in
-            every layer; see `gru_jax.unroll.Intervention`.
+            every layer; see `gru_jax.Intervention`.
         truncate: steps after which gradients stop there.
         detach: probability with which each step's gradient to the hidden state before it is stopped.
         omega: factor of Pascanu's regulariser, see `gru_jax.flow.vanishing_penalty`.
@@ -225,7 +222,7 @@ class Config:
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
 
     @property
-    def profiled(self) -> tuple[int, int] | None:
+    def profile_steps(self) -> tuple[int, int] | None:
         """The first and the last training step that are traced.
 
         Raises:
@@ -233,8 +230,8 @@ class Config:
         """
         if self.profile is None:
             return None
-        found = _PROFILE.fullmatch(self.profile)
-        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        match = _PROFILE.fullmatch(self.profile)
+        first, last = (int(number) for number in match.groups()) if match else (0, 0)
         if not 1 <= first <= last:
             raise UsageError(f"profile={self.profile}: allowed are such as steps:10-20, counted from 1")
         return first, last
@@ -242,157 +239,3 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, fit for JSON; `load` reads them."""
         return to_dict(self, REGISTRIES)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All durations of a run, in steps."""
-
-    steps: int
-    steps_per_epoch: int | None
-    eval_every: int
-    log_every: int
-    flow_every: int
-    warmup: int
-
-    def next_stop(self, step: int) -> int:
-        """The first step after `step` at which something is due: a validation, a recording, or the end."""
-        marks = [every for every in (self.eval_every, self.flow_every) if every]
-        return min(self.steps, *((step // every + 1) * every for every in marks))
-
-
-def load(values: Mapping[str, Any]) -> Config:
-    """A checked config from nested dicts.
-
-    Raises:
-        UsageError: the first thing wrong with it, in one line.
-    """
-    config = resolve(Config, values, REGISTRIES)
-    model = config.model
-    gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}
-    t_max = float(config.task.time) if model.init.t_max is None else model.init.t_max
-    init = dataclasses.replace(model.init, gates=gates, t_max=t_max)
-    readout = config.task.readout if model.readout == AUTO else model.readout
-    optimizer = config.optimizer
-    if optimizer.weight_decay is None:
-        optimizer = dataclasses.replace(optimizer, weight_decay=0.01 if optimizer.name == "adamw" else 0.0)
-    model = dataclasses.replace(model, init=init, readout=readout)
-    config = dataclasses.replace(config, model=model, optimizer=optimizer)
-    _check(config)
-    plan(config)
-    return config
-
-
-def plan(config: Config) -> Plan:
-    """Resolve all durations.
-
-    Raises:
-        UsageError: a duration given twice, missing, or in epochs of an endless task.
-    """
-    size = config.task.size("train")
-    per_epoch = None if size is None else size // config.train.batch_size
-    train = config.train
-
-    def steps_of(name: str, steps: int | None, epochs: float | None, default: int | None) -> int:
-        if steps is not None and epochs is not None:
-            raise UsageError(f"{name}steps={steps} and {name}epochs={epochs:g}: allowed is one of them")
-        if epochs is not None:
-            if per_epoch is None:
-                raise UsageError(f"{name}epochs={epochs:g}: this task is generated without end; allowed is {name}steps")
-            return round(epochs * per_epoch)
-        if steps is None and default is None:
-            raise UsageError(f"{name}steps: missing; allowed is a whole number, or {name}epochs for a task of files")
-        return steps if steps is not None else default or 0
-
-    steps = max(1, steps_of("train.", train.steps, train.epochs, None))
-    eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
-    warmup = steps_of("optimizer.warmup_", config.optimizer.warmup_steps, config.optimizer.warmup_epochs, 0)
-    if warmup > steps:
-        raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
-    if steps * train.batch_size > MAX_EXAMPLES:
-        raise UsageError(
-            f"train.steps={steps}: with train.batch_size={train.batch_size}, allowed are up to "
-            f"{MAX_EXAMPLES // train.batch_size}"
-        )
-    log_every = train.log_steps or -(-eval_every // 10)
-    flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
-    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
-
-
-def identity(config: Config) -> str:
-    """A short name that follows from all that determines a run, but not from where its data lie."""
-    plain = config.to_dict()
-    plain["task"].pop("data_dir", None)
-    for key in OF_THE_PROCESS:
-        del plain[key]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs as dicts, but for keys that are `NEUTRAL`: `"optimizer.lr was 0.1, is 0.2"`."""
-    before, after = flatten(old), flatten(new)
-    keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL]
-    absent = "absent"
-    return [
-        f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
-        for k in keys
-        if before.get(k, absent) != after.get(k, absent)
-    ]
-
-
-def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
-    checked = resolve(Scheme, changes, REGISTRIES, f"model.init.gates.{gate}")
-    return {name: getattr(checked, name) for name in changes}
-
-
-def _check(config: Config) -> None:
-    """What no single key can tell."""
-    model, task, train = config.model, config.task, config.train
-    try:
-        model.cell.check_scheme(model.init)
-    except UsageError as error:
-        raise UsageError(f"model.init.{error}") from error
-    for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
-        if scheme.gate_bias == "chrono" and (scheme.t_max is None or not 1.0 <= scheme.t_min < scheme.t_max):
-            raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
-    if model.dropout and len(model.hidden) < 2:
-        raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
-    if config.optimizer.nesterov and config.optimizer.name != "momentum":
-        raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
-    if (task.readout == "every") != (model.readout == "every"):
-        allowed = "every" if task.readout == "every" else "last, mean"
-        raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
-    _check_gradient(config)
-    _ = config.profiled
-    if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
-        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
-    size = task.size("train")
-    if train.batch_size % max(1, config.devices):
-        raise UsageError(
-            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
-            "allowed are its divisors"
-        )
-    if size is not None and train.batch_size > size:
-        raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
-
-
-def _check_gradient(config: Config) -> None:
-    gradient, model = config.gradient, config.model
-    if "parameters" in config.flow.instruments and not model.cell.affine:
-        raise UsageError("flow.instruments='parameters': this cell's products are not affine; leave it out")
-    state = min(model.hidden) * model.cell.carry_parts
-    if gradient.floss > state:
-        raise UsageError(
-            f"gradient.floss={gradient.floss}: allowed are up to {state}, the numbers in the smallest state"
-        )
-    flosses = gradient.floss_before > 0 or gradient.floss_every is not None
-    if flosses and not gradient.floss:
-        raise UsageError("gradient.floss=0: no exponents to drive to zero; allowed are whole numbers from 1")
-    if gradient.floss and not flosses:
-        raise UsageError(
-            f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
-        )
-    try:
-        chosen_method(model.cell, model.method, intervenes=gradient.intervenes)
-    except UsageError as error:
-        raise UsageError(f"model.{error}") from error

@@ -17,6 +17,43 @@ from gru_jax.unroll import Intervention, Unrolled, unroll
 from gru_jax.unroll.interventions import NONE
 
 
+class CellPlace(NamedTuple):
+    """Where one cell of a network is: its parameters in a plain dict, and its states among those of its layer.
+
+    Attributes:
+        name: of the cell, `layer_0`, or `layer_0.forward` and `layer_0.backward` of two directions.
+        cell: the cell.
+        units: H.
+        path: of its parameters in the dict.
+        reverse: whether it begins at the last step.
+        part, parts: its states are this part of so many equal ones, side by side.
+    """
+
+    name: str
+    cell: Cell
+    units: int
+    path: tuple[str, ...]
+    reverse: bool
+    part: int = 0
+    parts: int = 1
+
+    def inside(self, *path: str) -> CellPlace:
+        """The same cell as a part of something larger."""
+        return self._replace(path=(*path, *self.path))
+
+    def parameters(self, params: Mapping[str, Any]) -> Any:
+        """The cell's parameters among those of the network."""
+        for name in self.path:
+            params = params[name]
+        return params
+
+    def states(self, of_layer: Any) -> Any:
+        """The cell's share of its layer's states, `[..., parts * H]`, or of a pytree of anything of their shape."""
+        if self.parts == 1:
+            return of_layer
+        return jax.tree.map(lambda a: jnp.split(jnp.asarray(a), self.parts, axis=-1)[self.part], of_layer)
+
+
 class _Group(nnx.Module):
     """A dict of parameters, nested, as a module: attributes keep string keys in every Flax release we support."""
 
@@ -66,6 +103,10 @@ class Recurrent(nnx.Module):
         """The cell's parameters as a plain dict."""
         return nnx.to_pure_dict(nnx.state(self.weights))
 
+    def cell_places(self, name: str) -> tuple[CellPlace, ...]:
+        """Where the cell is, with a name for the layer."""
+        return (CellPlace(name, self.cell, self.hidden_size, ("weights",), self.reverse),)
+
     def final_state(self, unrolled: Unrolled) -> Float[Array, "B H"]:
         """The hidden state after the last step that was processed: the first in time, if the layer runs backwards."""
         return self.cell.hidden(unrolled.carry)
@@ -110,10 +151,19 @@ class Bidirectional(nnx.Module):
         self.forward: Recurrent = Recurrent(cell, input_size, hidden_size, rngs=rngs, **kwargs)
         self.backward: Recurrent = Recurrent(cell, input_size, hidden_size, reverse=True, rngs=rngs, **kwargs)
 
+    def cell_places(self, name: str) -> tuple[CellPlace, ...]:
+        """Where both cells are, with a name for the layer."""
+        directions = {"forward": self.forward, "backward": self.backward}
+        return tuple(
+            place.inside(direction)._replace(part=part, parts=len(directions))
+            for part, (direction, layer) in enumerate(directions.items())
+            for place in layer.cell_places(f"{name}.{direction}")
+        )
+
     def final_state(self, unrolled: Unrolled) -> Float[Array, "B W"]:
         """The final hidden states of both directions, side by side."""
-        there, back = unrolled.carry
-        return jnp.concatenate([self.forward.cell.hidden(there), self.backward.cell.hidden(back)], axis=-1)
+        forward, backward = unrolled.carry
+        return jnp.concatenate([self.forward.cell.hidden(forward), self.backward.cell.hidden(backward)], axis=-1)
 
     def __call__(
         self,
@@ -125,12 +175,12 @@ class Bidirectional(nnx.Module):
     ) -> Unrolled:
         carries = (None, None) if carry0 is None else carry0
         halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], perturbation) for i in (0, 1))
-        there, back = (
+        forward, backward = (
             layer(xs, carry, perturbation=half, **kwargs)
             for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
         )
-        hs = jnp.concatenate([there.hs, back.hs], axis=-1)
-        return Unrolled(hs, (there.carry, back.carry), there.finite & back.finite)
+        hs = jnp.concatenate([forward.hs, backward.hs], axis=-1)
+        return Unrolled(hs, (forward.carry, backward.carry), forward.finite & backward.finite)
 
 
 class LayerTrace(NamedTuple):

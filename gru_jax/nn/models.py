@@ -1,19 +1,17 @@
-"""A model for classification and regression of sequences, and its split into pure functions."""
+"""Models: networks from a sequence of inputs to outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import check_choice
-from gru_jax.nn.layers import LayerTrace, Stack
+from gru_jax.nn.layers import CellPlace, LayerTrace, Stack
 
 READOUTS = ("last", "mean", "every")
 
@@ -66,6 +64,13 @@ class SequenceModel(nnx.Module):
         features = self._read(layers[-1], lengths)
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 
+    def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
+        """Where every cell stands, for each layer from bottom to top one or, with both directions, two."""
+        return tuple(
+            tuple(place.inside("stack", name) for place in layer.cell_places(name))
+            for name, layer in zip(self.stack.names, self.stack.layers, strict=True)
+        )
+
     def _read(self, top: LayerTrace, lengths: Int[Array, " B"] | None) -> Array:
         hs = top.unrolled.hs
         if self.readout == "every":
@@ -75,32 +80,3 @@ class SequenceModel(nnx.Module):
             count = jnp.full(hs.shape[0], time) if lengths is None else jnp.clip(lengths, 0, time)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
         return self.stack.layers[-1].final_state(top.unrolled)
-
-
-class Functional(NamedTuple):
-    """A model as pure functions of a plain dict of parameters.
-
-    Attributes:
-        init: `init(key, **kwargs) -> params`, drawn anew; `kwargs` go to `build`.
-        apply: `apply(params, xs, **kwargs) -> Trace`.
-    """
-
-    init: Callable[..., dict[str, Any]]
-    apply: Callable[..., Trace]
-
-
-def functional(build: Callable[..., SequenceModel]) -> Functional:
-    """Split the model that `build(rngs, **kwargs)` makes into pure functions, once."""
-
-    def init(key: PRNGKeyArray, **kwargs: Any) -> dict[str, Any]:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key), **kwargs), nnx.Param))
-
-    shapes = nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0))))
-    graph, state = nnx.split(shapes, nnx.Param)
-
-    def apply(params: dict[str, Any], xs: Array, **kwargs: Any) -> Trace:
-        filled = jax.tree.map(lambda leaf: leaf, state)  # a copy: the state itself stays abstract
-        nnx.replace_by_pure_dict(filled, params)
-        return nnx.merge(graph, filled).trace(xs, **kwargs)
-
-    return Functional(init, apply)

@@ -1,116 +1,89 @@
-"""Where and with what a run takes place: device, precision, versions, memory."""
+"""Where a run takes place: devices, precision, memory."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import resource
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.experimental
 
-from gru_jax.config import AUTO, Config
 from gru_jax.errors import UsageError
 
 Device = Any  # jax.Device, which a type checker takes for a variable
-PACKAGES = ("gru_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
+ANY_PLATFORM = "auto"
+Platform = Literal["auto", "cpu", "gpu", "tpu"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
-def choose_device(config: Config) -> Device:
-    """The device of a run.
+def choose_device(platform: Platform) -> Device:
+    """The first device of a platform, or of JAX's default platform for `"auto"`.
 
     Raises:
-        UsageError: the configured platform is not there; nothing else is used instead.
+        UsageError: the platform is not there; nothing else is used instead.
+
+    Example:
+        >>> choose_device("cpu").platform
+        'cpu'
     """
     try:
-        return jax.devices(None if config.platform == AUTO else config.platform)[0]
+        return jax.devices(None if platform == ANY_PLATFORM else platform)[0]
     except (RuntimeError, AssertionError) as error:  # the latter where JAX_PLATFORMS names what is not installed
-        asked = os.environ.get("JAX_PLATFORMS")
-        beside = f" (JAX_PLATFORMS={asked})" if asked else ""
+        variable = os.environ.get("JAX_PLATFORMS")
+        beside = f" (JAX_PLATFORMS={variable})" if variable else ""
         reason = str(error).split("\n")[0] or "no backend"
-        message = f"platform={config.platform!r}{beside}: JAX has no such device here, {reason}; cpu is always there"
+        message = f"platform={platform!r}{beside}: JAX has no such device here, {reason}; cpu is always there"
         raise UsageError(message) from error
 
 
-def choose_devices(config: Config) -> list[Device]:
+def choose_devices(platform: Platform, devices: int, batch_size: int) -> list[Device]:
     """The devices that a run splits its batches over.
 
+    Args:
+        platform: of the devices.
+        devices: how many of each process; 0 for all there are.
+        batch_size: of a training step.
+
     Raises:
-        UsageError: there are fewer than the config says, or they cannot share a batch evenly.
+        UsageError: there are fewer, or they cannot share a batch evenly.
     """
-    everywhere = jax.devices(choose_device(config).platform)
-    there = devices_here(everywhere)
-    each = config.devices or len(there)
-    if each > len(there):
-        more = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if there[0].platform == "cpu" else ""
-        raise UsageError(f"devices={each}: allowed are up to {len(there)}, the {there[0].platform} devices here{more}")
-    used = [d for index in range(jax.process_count()) for d in _of_process(everywhere, index)[:each]]
-    if config.train.batch_size % len(used):
-        raise UsageError(
-            f"devices={each}: {len(used)} devices cannot share train.batch_size={config.train.batch_size} evenly"
-        )
+    everywhere = jax.devices(choose_device(platform).platform)
+    here = devices_here(everywhere)
+    each = devices or len(here)
+    if each > len(here):
+        more = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if here[0].platform == "cpu" else ""
+        raise UsageError(f"devices={each}: allowed are up to {len(here)}, the {here[0].platform} devices here{more}")
+    used = [d for index in range(jax.process_count()) for d in _devices_of_process(everywhere, index)[:each]]
+    if batch_size % len(used):
+        raise UsageError(f"devices={each}: {len(used)} devices cannot share train.batch_size={batch_size} evenly")
     return used
 
 
 def devices_here(devices: Sequence[Device]) -> list[Device]:
-    """Those of this process."""
-    return _of_process(devices, jax.process_index())
+    """Those of some devices that belong to this process."""
+    return _devices_of_process(devices, jax.process_index())
 
 
-def _of_process(devices: Sequence[Device], index: int) -> list[Device]:
+def _devices_of_process(devices: Sequence[Device], index: int) -> list[Device]:
     return [device for device in devices if device.process_index == index]
 
 
 @contextlib.contextmanager
-def precision(config: Config) -> Iterator[None]:
-    """The configured precision while a run lasts, and what it was before afterwards."""
+def precision(dtype: str, matmul_precision: Precision) -> Iterator[None]:
+    """Compute in a precision while this lasts, and as before afterwards.
+
+    Args:
+        dtype: the type that products run in; float64 switches double precision on.
+        matmul_precision: of float32 products on accelerators.
+    """
     enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # type: ignore
-    with enable_x64(config.dtype == "float64"), jax.default_matmul_precision(config.matmul_precision):
+    with enable_x64(dtype == "float64"), jax.default_matmul_precision(matmul_precision):
         yield
-
-
-def describe(config: Config, device: Device, used: int = 1) -> dict[str, Any]:
-    """The content of `env.json`, of a run on so many devices like this one."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "used": used,
-            "processes": jax.process_count(),
-        },
-        "cpu_count": os.cpu_count(),
-        "dtype": config.dtype,
-        "matmul_precision": config.matmul_precision,
-        "seed": config.seed,
-        "git_commit": _git_commit(),
-        "command": sys.argv,
-    }
-
-
-def check_memory(config: Config, device: Device) -> None:
-    """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
-    width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.task.input_size
-    batch_size = max(config.train.batch_size, config.train.eval_batch_size or 0)
-    need = batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
-    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > limit:
-        raise UsageError(
-            f"train.batch_size={batch_size}: the states of one batch ({config.task.time} steps of {width} "
-            f"numbers) take {need / 2**30:.1f} GiB and {device.platform} has {limit / 2**30:.1f}; "
-            f"allowed here are up to {max(1, limit * batch_size // need)}"
-        )
 
 
 def peak_memory(device: Device) -> dict[str, int]:
@@ -123,25 +96,21 @@ def peak_memory(device: Device) -> dict[str, int]:
     return peak
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def total_memory(device: Device) -> int:
+    """Bytes of memory that a device has; of a CPU those of the machine."""
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _git_commit() -> str | None:
-    """The commit of this source tree, with a mark if it was changed since; None where git does not track it."""
-    file = Path(__file__)
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], cwd=file.parent, capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        if git("ls-files", "--error-unmatch", file.name) is None:  # e.g. installed into somebody else's repository
-            return None
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return f"{commit}-dirty" if changes else commit
+def free_memory(devices: Sequence[Device]) -> float:
+    """Bytes that each of some devices of one kind has to give."""
+    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = meminfo.read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free / len(devices)

@@ -12,7 +12,7 @@ from typing import Any
 from gru_jax.errors import UsageError
 
 
-def no_links(directory: Path) -> None:
+def refuse_links(directory: Path) -> None:
     """Refuse a directory with symbolic links in it, which would lead what is written there elsewhere.
 
     Raises:
@@ -47,17 +47,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    replace(path, (json.dumps(content, indent=2) + "\n").encode())
+    replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all.
 
     Raises:
         UsageError: it cannot be written.
     """
     part = path.with_name(path.name + ".tmp")
-    with written(path):
+    with naming_file(path):
         try:
             part.unlink(missing_ok=True)
             with part.open("xb") as stream:
@@ -71,8 +71,8 @@ def replace(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Turns errors of the system, which do not name the file that is written, into one line that does."""
+def naming_file(path: Path) -> Iterator[None]:
+    """Turn errors of the system, which do not name the file that is written, into one line that does."""
     try:
         yield
     except OSError as error:  # a full disk, above all

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import ArgumentError
 
 LOCK = "lock"
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def hold(directory: Path) -> Iterator[Callable[[], None]]:
+def lock_directory(directory: Path) -> Iterator[Callable[[], None]]:
     """Keep other processes out of a directory while this lasts.
 
     The kernel gives a lock back with its process, however that ends: what a dead process left behind is taken over.
@@ -34,7 +36,7 @@ def hold(directory: Path) -> Iterator[Callable[[], None]]:
     path = directory / LOCK
     with contextlib.ExitStack() as stack:
         try:
-            descriptor = _acquired(path)
+            descriptor = _lock_file(path)
             stack.callback(os.close, descriptor)
             stack.callback(_remove, descriptor, path)
             before = _holder(descriptor)
@@ -42,14 +44,14 @@ def hold(directory: Path) -> Iterator[Callable[[], None]]:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
         except OSError as error:
-            raise UsageError(f"--workdir={directory}: cannot be written ({error.strerror})") from error
+            raise ArgumentError(f"workdir={directory}: cannot be written ({error.strerror})") from error
         if before:
-            print(f"taking over from {before}, which is gone", flush=True)
+            logger.warning("taking over from %s, which is gone", before)
 
         def check() -> None:
             if not _is_at(descriptor, path):
-                raise UsageError(
-                    f"--workdir={directory}: no longer the directory that this process was working in; nothing more is "
+                raise ArgumentError(
+                    f"workdir={directory}: no longer the directory that this process was working in; nothing more is "
                     "written, and the same command goes on where it is now"
                 )
 
@@ -76,8 +78,8 @@ def _holder(descriptor: int) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _acquired(path: Path) -> int:
-    """The file, open and locked."""
+def _lock_file(path: Path) -> int:
+    """Open the file and lock it; its descriptor."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -85,11 +87,11 @@ def _acquired(path: Path) -> int:
         except BlockingIOError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise UsageError(
-                f"--workdir={path.parent}: in use by {holder or 'another process'}; allowed is one at a time"
+            raise ArgumentError(
+                f"workdir={path.parent}: in use by {holder or 'another process'}; allowed is one at a time"
             ) from error
         except OSError as error:
-            print(f"{path.parent}: no locks here ({error.strerror}): nothing keeps a second process out", flush=True)
+            logger.warning("%s: no locks here (%s): nothing keeps a second process out", path.parent, error.strerror)
             return descriptor
         # Its last holder may have removed it after it was opened here: then it keeps nobody out.
         if _is_at(descriptor, path):

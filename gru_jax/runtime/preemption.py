@@ -1,4 +1,4 @@
-"""Being asked to end: machines that are taken away send SIGTERM a while before."""
+"""Being asked to stop: machines that are taken away send SIGTERM a while before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-Asked = Callable[[], bool]
+StopRequested = Callable[[], bool]
+"""Whether the work is to be saved and ended now."""
 
 
 class PreemptedError(Exception):
@@ -15,28 +16,33 @@ class PreemptedError(Exception):
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Asked]:
-    """Tells, while this lasts, whether SIGTERM has come, which ends nothing by itself.
+def watch_for_sigterm() -> Iterator[StopRequested]:
+    """Tell, while this lasts, whether SIGTERM has come, which ends nothing by itself.
 
     Inside another one it tells what that one does. Outside the main thread, where Python takes no signals, it never
     has.
+
+    Example:
+        >>> with watch_for_sigterm() as stop_requested:
+        ...     stop_requested()
+        False
     """
-    came = _Came()
+    received = _SigtermReceived()
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield received.is_set
         return
     before = signal.getsignal(signal.SIGTERM)
-    if isinstance(before, _Came):
+    if isinstance(before, _SigtermReceived):
         yield before.is_set
         return
-    signal.signal(signal.SIGTERM, came)
+    signal.signal(signal.SIGTERM, received)
     try:
-        yield came.is_set
+        yield received.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Came(threading.Event):
+class _SigtermReceived(threading.Event):
     """A handler of signals that notes that one came."""
 
     def __call__(self, *_: object) -> None:

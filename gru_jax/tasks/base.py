@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gru_jax.data.batching import StepIndices, batch_indices
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
@@ -86,6 +87,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         """The examples with these indices."""
+
+    def train_indices(self, batch_size: int, seed: int) -> StepIndices:
+        """Which training examples each step of a run with this seed sees."""
+        return batch_indices(self.size("train"), batch_size, split_key("train", seed))
 
     @abc.abstractmethod
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:

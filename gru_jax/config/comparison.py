@@ -1,0 +1,32 @@
+"""What a config is known by, and how two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gru_jax.config.schema import NEUTRAL_KEYS, PROCESS_KEYS, Config
+from gru_jax.settings import flatten
+
+
+def fingerprint(config: Config) -> str:
+    """A short name that follows from all that determines a run, but not from where its data lie."""
+    plain = config.to_dict()
+    plain["task"].pop("data_dir", None)
+    for key in PROCESS_KEYS:
+        del plain[key]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configs as dicts, but for `NEUTRAL_KEYS`, as `"optimizer.lr was 0.1, is 0.2"`."""
+    before, after = flatten(old), flatten(new)
+    keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL_KEYS]
+    absent = "absent"
+    return [
+        f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
+        for k in keys
+        if before.get(k, absent) != after.get(k, absent)
+    ]

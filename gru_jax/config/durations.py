@@ -1,0 +1,63 @@
+"""How long everything in a run lasts, in steps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gru_jax.config.schema import Config
+from gru_jax.errors import UsageError
+
+MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All durations of a run, in steps."""
+
+    steps: int
+    steps_per_epoch: int | None
+    eval_every: int
+    log_every: int
+    flow_every: int
+    warmup: int
+
+    def next_stop(self, step: int) -> int:
+        """The first step after `step` at which something is due: a validation, a recording, or the end."""
+        marks = [every for every in (self.eval_every, self.flow_every) if every]
+        return min(self.steps, *((step // every + 1) * every for every in marks))
+
+
+def plan(config: Config) -> Plan:
+    """Resolve all durations.
+
+    Raises:
+        UsageError: a duration given twice, missing, or in epochs of an endless task.
+    """
+    size = config.task.size("train")
+    per_epoch = None if size is None else size // config.train.batch_size
+    train = config.train
+
+    def steps_of(name: str, steps: int | None, epochs: float | None, default: int | None) -> int:
+        if steps is not None and epochs is not None:
+            raise UsageError(f"{name}steps={steps} and {name}epochs={epochs:g}: allowed is one of them")
+        if epochs is not None:
+            if per_epoch is None:
+                raise UsageError(f"{name}epochs={epochs:g}: this task is generated without end; allowed is {name}steps")
+            return round(epochs * per_epoch)
+        if steps is None and default is None:
+            raise UsageError(f"{name}steps: missing; allowed is a whole number, or {name}epochs for a task of files")
+        return steps if steps is not None else default or 0
+
+    steps = max(1, steps_of("train.", train.steps, train.epochs, None))
+    eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
+    warmup = steps_of("optimizer.warmup_", config.optimizer.warmup_steps, config.optimizer.warmup_epochs, 0)
+    if warmup > steps:
+        raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
+    if steps * train.batch_size > MAX_EXAMPLES:
+        raise UsageError(
+            f"train.steps={steps}: with train.batch_size={train.batch_size}, allowed are up to "
+            f"{MAX_EXAMPLES // train.batch_size}"
+        )
+    log_every = train.log_steps or -(-eval_every // 10)
+    flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
+    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)

@@ -1,0 +1,107 @@
+"""Config files, which are Python, and changes of single keys by their dotted names."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_jax.config.loading import load
+from gru_jax.config.schema import Config
+from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
+from gru_jax.settings import Text, flatten
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
+
+    Raises:
+        UsageError: whatever is wrong with the file or with a key, in one line.
+    """
+    return override(read_config_file(spec), overrides or {})
+
+
+def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
+    """The checked config of nested dicts, with overrides by dotted name, as typed on a command line.
+
+    Raises:
+        UsageError: whatever is wrong with a key, in one line.
+
+    Example:
+        >>> config = override({"train": {"steps": 1}}, {"optimizer.lr": "0.5", "model.hidden": "3,2"})
+        >>> config.optimizer.lr, config.model.hidden
+        (0.5, (3, 2))
+    """
+    known = [*flatten(Config().to_dict()), *flatten(values)]
+    for key, text in overrides.items():
+        _override(values, key, text, overrides, known)
+    return load(values)
+
+
+def read_config_file(spec: str) -> dict[str, Any]:
+    """What `get_config` of a config file returns, as nested dicts.
+
+    Raises:
+        UsageError: there is no such file, or it raises something, or returns no dict.
+    """
+    name, colon, argument = spec.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        folder = path.parent
+        present = sorted(str(p) for p in folder.glob("*.py")) if folder.is_dir() else []
+        allowed = f"; there are {listing(present)}{closest(name, present)}" if present else ""
+        raise ArgumentError(f"config={name}: no such file{allowed}")
+    arguments = [argument] if colon else []
+    try:
+        get_config = _import(path).get_config
+        inspect.signature(get_config).bind(*arguments)
+        config = get_config(*arguments)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's file may raise
+        where = _line_in(path, error)
+        raise ArgumentError(f"config={spec}: {where}{type(error).__name__}: {in_one_line(error)}") from error
+    if not isinstance(config, ConfigDict | Mapping):
+        raise ArgumentError(f"config={spec}: get_config returned a {type(config).__name__}; allowed is a ConfigDict")
+    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+
+
+def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
+    *sections, last = key.split(".")
+    section: Any = values
+    for name in sections:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise ArgumentError(f"config.{key}={text}: {name} is no section{closest(key, known)}")
+    if not sections and last not in {k.split(".")[0] for k in known}:
+        same_name = [k for k in known if k.split(".")[-1] == last]
+        hint = f"; did you mean {same_name[0]!r}?" if same_name else closest(key, known)
+        raise ArgumentError(f"config.{key}={text}: no such key{hint}")
+    section[last] = Text(text)
+    # A duration in the other unit that the file gave is replaced, one that the command line gave is a contradiction.
+    twin = last.replace("steps", "epochs") if "steps" in last else last.replace("epochs", "steps")
+    both = {".".join([*sections, name]) for name in (last, twin)}
+    if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
+        section.pop(twin, None)
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"config={path}: allowed is a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """Where in a file an error arose, as the beginning of a message; empty if not there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename in (str(path), str(path.absolute()))]
+    return f"line {lines[-1]}: " if lines else ""

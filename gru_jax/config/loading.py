@@ -1,0 +1,94 @@
+"""From what a user wrote to a config that is checked as a whole, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from gru_jax.config.durations import plan
+from gru_jax.config.schema import AUTO, REGISTRIES, Config
+from gru_jax.errors import UsageError
+from gru_jax.initializers import Scheme
+from gru_jax.settings import resolve
+from gru_jax.unroll.options import choose_method
+
+
+def load(values: Mapping[str, Any]) -> Config:
+    """A checked config from nested dicts.
+
+    Raises:
+        UsageError: the first thing wrong with it, in one line.
+    """
+    config = resolve(Config, values, REGISTRIES)
+    model = config.model
+    gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}
+    t_max = float(config.task.time) if model.init.t_max is None else model.init.t_max
+    init = dataclasses.replace(model.init, gates=gates, t_max=t_max)
+    readout = config.task.readout if model.readout == AUTO else model.readout
+    optimizer = config.optimizer
+    if optimizer.weight_decay is None:
+        optimizer = dataclasses.replace(optimizer, weight_decay=0.01 if optimizer.name == "adamw" else 0.0)
+    model = dataclasses.replace(model, init=init, readout=readout)
+    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    _check(config)
+    plan(config)
+    return config
+
+
+def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
+    checked = resolve(Scheme, changes, REGISTRIES, f"model.init.gates.{gate}")
+    return {name: getattr(checked, name) for name in changes}
+
+
+def _check(config: Config) -> None:
+    """What no single key can tell."""
+    model, task, train = config.model, config.task, config.train
+    try:
+        model.cell.check_scheme(model.init)
+    except UsageError as error:
+        raise UsageError(f"model.init.{error}") from error
+    for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
+        if scheme.gate_bias == "chrono" and (scheme.t_max is None or not 1.0 <= scheme.t_min < scheme.t_max):
+            raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
+    if model.dropout and len(model.hidden) < 2:
+        raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
+    if config.optimizer.nesterov and config.optimizer.name != "momentum":
+        raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
+    if (task.readout == "every") != (model.readout == "every"):
+        allowed = "every" if task.readout == "every" else "last, mean"
+        raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
+    _check_gradient(config)
+    _ = config.profile_steps
+    if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
+        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
+    size = task.size("train")
+    if train.batch_size % max(1, config.devices):
+        raise UsageError(
+            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
+            "allowed are its divisors"
+        )
+    if size is not None and train.batch_size > size:
+        raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_gradient(config: Config) -> None:
+    gradient, model = config.gradient, config.model
+    if "parameters" in config.flow.instruments and not model.cell.affine:
+        raise UsageError("flow.instruments='parameters': this cell's products are not affine; leave it out")
+    state = min(model.hidden) * model.cell.carry_parts
+    if gradient.floss > state:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: allowed are up to {state}, the numbers in the smallest state"
+        )
+    flosses = gradient.floss_before > 0 or gradient.floss_every is not None
+    if flosses and not gradient.floss:
+        raise UsageError("gradient.floss=0: no exponents to drive to zero; allowed are whole numbers from 1")
+    if gradient.floss and not flosses:
+        raise UsageError(
+            f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
+        )
+    try:
+        choose_method(model.cell, model.method, intervenes=gradient.intervenes)
+    except UsageError as error:
+        raise UsageError(f"model.{error}") from error
