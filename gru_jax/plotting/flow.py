@@ -13,9 +13,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from gru_jax import flow
-from gru_jax.config import Config
-from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure
-from gru_jax.runs.directory import LIVE, LIVE_STEP
+from gru_jax.config import ModelConfig
+from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure, house_style
+from gru_jax.training.instruments import LIVE, LIVE_STEP
 
 Records = Mapping[str, np.ndarray]
 HORIZON = 0.01  # fraction of the peak at which the drawn gradient horizon lies
@@ -25,28 +25,29 @@ FEW = 4  # recordings that are drawn as lines rather than as a heat map
 LAG, NORM = "lag from the end of the pass (steps)", r"mean $\|\partial L/\partial h_t\|$"
 
 
-def pictures(records: Records, config: Config) -> dict[str, Figure]:
-    """All pictures that can be drawn of a run's records, by file name."""
+def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
+    """All pictures that can be drawn of a run's records, by file name, with what theory says of its network."""
     drawn = {}
-    for name, (kind, draw) in PICTURES.items():
-        if any(key.startswith(f"{kind}/") for key in records):
-            drawn[name] = draw(records)
-            if name == "time_scales":
-                _predict_time_scales(drawn[name], config)
+    with house_style():
+        for name, (kind, plot) in PICTURES.items():
+            if any(key.startswith(f"{kind}/") for key in records):
+                drawn[name] = plot(records)
+                if name == "time_scales":
+                    _predict_time_scales(drawn[name], model)
     return drawn
 
 
-def gradient_flow(records: Records) -> Figure:
+def plot_gradient_flow(records: Records) -> Figure:
     """Adjoint norm over lag and training step, one panel a layer, with the gradient horizon."""
     return _adjoints(records, "adjoint/", records["step"])
 
 
-def live_gradient_flow(records: Records) -> Figure:
+def plot_live_gradient_flow(records: Records) -> Figure:
     """The same of the training steps' own batches."""
     return _adjoints(records, f"{LIVE}adjoint/", records[LIVE_STEP])
 
 
-def profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
+def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon."""
     finite = [p[np.isfinite(p)].max(initial=0.0) for rows in series.values() for p in rows]
     top = max(finite, default=0.0) or 1.0
@@ -62,7 +63,7 @@ def profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
     ax.legend(frameon=False, title=f"dots: horizon ({HORIZON:.0%} of the peak)", title_fontsize=8, fontsize=8)
 
 
-def gate_histograms(records: Records) -> Figure:
+def plot_gate_histograms(records: Records) -> Figure:
     """Distribution of every gate's values at the first and the last recording."""
     names = _names(records, "gates/")
     picture, axes = figure(len(names), width=3.4, columns=4)
@@ -75,7 +76,7 @@ def gate_histograms(records: Records) -> Figure:
     return picture
 
 
-def time_scales(records: Records) -> Figure:
+def plot_time_scales(records: Records) -> Figure:
     """Units by time scale of their memory gate, at the first and the last recording."""
     names = _names(records, "time_scales/")
     picture, axes = figure(len(names))
@@ -100,13 +101,13 @@ def _before_and_after(ax: Axes, rows: np.ndarray, edges: np.ndarray, steps: np.n
         ax.stairs(rows[-1], edges, color=BLUE, lw=1.5, label=f"step {steps[-1]}")
 
 
-def _predict_time_scales(picture: Figure, config: Config) -> None:
+def _predict_time_scales(picture: Figure, model: ModelConfig) -> None:
     """Draw what the initialisation of the memory gate's bias alone gives, where there is a closed form."""
-    cell = config.model.cell
+    cell = model.cell
     if cell.memory is None:
         return
-    scheme = config.model.init.gate(cell.memory.gate)
-    for ax, units in zip(picture.axes, _units(config), strict=True):
+    scheme = model.init.gate(cell.memory.gate)
+    for ax, units in zip(picture.axes, _units(model), strict=True):
         if scheme.gate_bias == "chrono" and scheme.t_max is not None:
             histogram: Any = ax.patches[0]
             edges = np.asarray(histogram.get_data().edges)
@@ -119,18 +120,18 @@ def _predict_time_scales(picture: Figure, config: Config) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def _units(config: Config) -> list[int]:
+def _units(model: ModelConfig) -> list[int]:
     """Units of every cell, in the order of the records."""
-    return [units for units in config.model.hidden for _ in range(2 if config.model.bidirectional else 1)]
+    return [units for units in model.hidden for _ in range(2 if model.bidirectional else 1)]
 
 
-def lyapunov(records: Records) -> Figure:
+def plot_lyapunov(records: Records) -> Figure:
     """The largest Lyapunov exponents over training; the shade is one standard deviation over sequences."""
     names = _names(records, "lyapunov/")
     picture, axes = figure(len(names))
     for ax, name in zip(axes, names, strict=True):
         values, spread = records[name], records[name.replace("lyapunov/", "lyapunov_deviation/")]
-        ranks(ax, records["step"], values)
+        draw_ranks(ax, records["step"], values)
         ax.fill_between(records["step"], values[:, 0] - spread[:, 0], values[:, 0] + spread[:, 0],
                         color=BLUE, alpha=0.25, lw=0)  # fmt: skip
         ax.axhline(0.0, color=GREY, ls="--", lw=1)
@@ -139,14 +140,14 @@ def lyapunov(records: Records) -> Figure:
     return picture
 
 
-def ranks(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-") -> None:
+def draw_ranks(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-") -> None:
     """A line for each column of `[N, k]`, from dark for the first to light for the last."""
     shades = np.linspace(1.0, 0.25, values.shape[1])
     for i in range(values.shape[1]):
         ax.plot(x, values[:, i], ls=line, color=BLUE, alpha=shades[i], lw=1.2, marker="o", ms=3)
 
 
-def gradient_shares(records: Records) -> Figure:
+def plot_gradient_shares(records: Records) -> Figure:
     """How much of each gate's gradient each time step contributes, at the last recording, summed from the first."""
     layers = list(dict.fromkeys(name.split("/")[1] for name in _names(records, "gradient_share/")))
     picture, axes = figure(len(layers))
@@ -162,7 +163,7 @@ def gradient_shares(records: Records) -> Figure:
     return picture
 
 
-def states(records: Records) -> Figure:
+def plot_states(records: Records) -> Figure:
     """Norm of the states over time at every recording, first to last from light to dark."""
     names = _names(records, "state_norm/")
     picture, axes = figure(len(names))
@@ -172,7 +173,7 @@ def states(records: Records) -> Figure:
     return picture
 
 
-def singular_values(records: Records) -> Figure:
+def plot_singular_values(records: Records) -> Figure:
     """Singular values of the step's Jacobian, a line for each time step it was formed at, at the last recording."""
     names = _names(records, "singular_values/")
     picture, axes = figure(len(names))
@@ -186,14 +187,14 @@ def singular_values(records: Records) -> Figure:
 
 
 PICTURES: dict[str, tuple[str, Callable[[Records], Figure]]] = {
-    "gradient_flow": ("adjoint", gradient_flow),
-    "live_gradient_flow": (f"{LIVE}adjoint", live_gradient_flow),
-    "gates": ("gates", gate_histograms),
-    "time_scales": ("time_scales", time_scales),
-    "lyapunov": ("lyapunov", lyapunov),
-    "gradient_shares": ("gradient_share", gradient_shares),
-    "states": ("state_norm", states),
-    "singular_values": ("singular_values", singular_values),
+    "gradient_flow": ("adjoint", plot_gradient_flow),
+    "live_gradient_flow": (f"{LIVE}adjoint", plot_live_gradient_flow),
+    "gates": ("gates", plot_gate_histograms),
+    "time_scales": ("time_scales", plot_time_scales),
+    "lyapunov": ("lyapunov", plot_lyapunov),
+    "gradient_shares": ("gradient_share", plot_gradient_shares),
+    "states": ("state_norm", plot_states),
+    "singular_values": ("singular_values", plot_singular_values),
 }
 """Each picture by file name, with the kind of record that it draws."""
 
@@ -203,14 +204,14 @@ def _adjoints(records: Records, prefix: str, steps: np.ndarray) -> Figure:
     picture, axes = figure(len(names), width=5.2)
     for ax, name in zip(axes, names, strict=True):
         if len(steps) <= FEW:
-            profiles(ax, {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)})
+            draw_profiles(ax, {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)})
             ax.set_title(_title(name))
         else:
-            heat_map(picture, ax, records["lag"], steps, records[name], _title(name))
+            draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name))
     return picture
 
 
-def heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray, norms: np.ndarray, title: str) -> None:
+def draw_heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray, norms: np.ndarray, title: str) -> None:
     """Adjoint norms `[N, T]` in logarithmic colour over lag and training step, with the horizon drawn in."""
     top = np.nanmax(norms, initial=0.0, where=np.isfinite(norms))
     top = top if top > 0 else 1.0

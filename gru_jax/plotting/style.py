@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,6 +29,27 @@ def figure(panels: int, width: float = 4.6, columns: int = 3) -> tuple[Figure, l
     for spare in grid[panels:]:
         spare.remove()
     return made, list(grid[:panels])
+
+
+@contextmanager
+def house_style(**changes: Any) -> Iterator[None]:
+    """Draw in the style of all pictures while this lasts, with changes of matplotlib's settings."""
+    with mpl.rc_context({**STYLE, **changes}):
+        yield
+
+
+def save_figures(
+    figures: Mapping[str, Figure], folder: Path, formats: tuple[str, ...] = ("png",), **options: Any
+) -> list[Path]:
+    """Save figures by name into a folder, in each of some formats, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, picture in figures.items():
+        for form in formats:
+            paths.append(folder / f"{name}.{form}")
+            with house_style():
+                picture.savefig(paths[-1], facecolor="white", **options)
+    return paths
 
 
 def cycle(count: int) -> list[str]:

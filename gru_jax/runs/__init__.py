@@ -1,1 +1,1 @@
-"""Runs in their directories."""
+"""Runs in their directories: the loop, checkpoints, records, early stopping, and runs that are on disk."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run; every call to Orbax is in this file."""
+"""Checkpoints of a run; every call to Orbax that reads or writes is in this file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gru_jax.errors import UsageError, listing
+from gru_jax.errors import ArgumentError, UsageError, listing
 from gru_jax.runtime.devices import Device
-from gru_jax.runtime.files import no_links
+from gru_jax.runtime.files import refuse_links
 
 METADATA = "_CHECKPOINT_METADATA"  # of Orbax
-LATEST, BEST, ASIDE, SUMS = "latest", "best", "aside", "sha256"
-ARRAYS, OWNER = "arrays", "owner"  # in the small dict
-SPARE = 2**20  # bytes that a checkpoint takes beside its arrays
-MEETING_SECONDS = 7 * 24 * 3600  # members take as long as they take
+LATEST, BEST, QUARANTINE, CHECKSUMS = "latest", "best", "aside", "sha256"
+ARRAYS, FINGERPRINT = "arrays", "fingerprint"  # in the metadata
+SPARE_BYTES = 2**20  # that a checkpoint takes beside its arrays
 
-
-def meet(where: str) -> None:
-    """Wait until all processes are here, by JAX's coordination service rather than by a collective, which times out."""
-    if jax.process_count() > 1:
-        wait = ocp.multihost.get_barrier_sync_fn(processes=set(range(jax.process_count())))
-        wait(key=where.replace(" ", "_"), timeout_ms=1000 * MEETING_SECONDS)
+logger = logging.getLogger(__name__)
 
 
 class DamagedError(UsageError):
@@ -39,7 +33,7 @@ class DamagedError(UsageError):
 class Checkpoints:
     """The latest few states of a run under `latest/<step>`, and the best under `best/<step>`.
 
-    A checkpoint holds a train state as nested dicts, and beside it a small dict of what the host needs to go on. It
+    A checkpoint holds a train state as nested dicts, and beside it metadata: what else is needed to go on. It
     appears under its name only when it is complete; then the SHA-256 of its files go to `sha256/<kind>-<step>`, as
     `sha256sum -c` takes them in the checkpoint's directory. The types and shapes of its arrays are in it too, since
     Orbax casts what is of another type without a word.
@@ -47,10 +41,11 @@ class Checkpoints:
     Args:
         directory: of the run's checkpoints.
         device: where states are restored to.
-        keep: latest checkpoints kept.
+        keep, keep_best: latest and best checkpoints kept.
         read_only: for evaluation.
         kinds: which of the two there are.
-        owner: whose they are, as JSON, e.g. `gru_jax.config.identity`; another's count as damaged. None for anybody's.
+        fingerprint: whose they are, as JSON, e.g. `gru_jax.config.fingerprint`; another's count as damaged. None for
+            anybody's.
     """
 
     def __init__(
@@ -59,15 +54,16 @@ class Checkpoints:
         device: Device,
         keep: int = 1,
         *,
+        keep_best: int = 1,
         read_only: bool = False,
         kinds: tuple[str, ...] = (LATEST, BEST),
-        owner: Any = None,
+        fingerprint: Any = None,
     ) -> None:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every save, and raises its errors too
-        self.directory, self.device, self._owner = directory.absolute(), device, owner
-        for folder in (self.directory, *(self.directory / name for name in (*kinds, ASIDE, SUMS))):
-            no_links(folder)
-        self._managers = {kind: self._manager(kind, keep if kind == LATEST else 1, read_only) for kind in kinds}
+        self.directory, self.device, self._fingerprint = directory.absolute(), device, fingerprint
+        for folder in (self.directory, *(self.directory / name for name in (*kinds, QUARANTINE, CHECKSUMS))):
+            refuse_links(folder)
+        self._managers = {kind: self._manager(kind, keep if kind == LATEST else keep_best, read_only) for kind in kinds}
 
     def _manager(self, name: str, keep: int, read_only: bool) -> ocp.CheckpointManager:
         process = jax.process_index()
@@ -90,45 +86,46 @@ class Checkpoints:
                 damaged = self._damaged(name, int(step.name), f"{METADATA} is not JSON")
                 if read_only:
                     raise damaged
-                self._tell(damaged, self._move_aside(name, int(step.name)))
+                self._warn(damaged, self._move_to_quarantine(name, int(step.name)))
         return ocp.CheckpointManager(folder, options=options, item_names=("state", "host"))
 
-    def step(self, which: str = LATEST) -> int | None:
+    def step(self, kind: str = LATEST) -> int | None:
         """The step of the newest checkpoint, or None."""
-        return self._managers[which].latest_step()
+        return self._managers[kind].latest_step()
 
-    def steps(self, which: str) -> list[int]:
+    def steps(self, kind: str) -> list[int]:
         """The steps of all checkpoints."""
-        return sorted(self._managers[which].all_steps())
+        return sorted(self._managers[kind].all_steps())
 
-    def save(self, which: str, step: int, state: dict[str, Any], host: dict[str, Any]) -> None:
+    def save(self, kind: str, step: int, state: dict[str, Any], metadata: Mapping[str, Any]) -> None:
         """Save the state after so many steps; complete when this returns.
 
         Raises:
             UsageError: it cannot be written; those from before are as they were.
         """
-        manager = self._managers[which]
+        manager = self._managers[kind]
         if jax.process_count() > 1:
             state = jax.tree.map(np.asarray, state)
-        host = {**host, ARRAYS: described(state), OWNER: self._owner}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
+        content = {**metadata, ARRAYS: describe_arrays(state), FINGERPRINT: self._fingerprint}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(content))
         try:
             # Orbax leaves threads and halves of files behind where a disk fills under its hands.
-            needed = SPARE + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+            needed = SPARE_BYTES + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
             free = shutil.disk_usage(self.directory).free
             if free < needed:
                 raise OSError(f"no space left on device: it takes {needed:,} bytes and {free:,} are free")
             # One that is newer than the latest is there after a kill between the two saves: write it again.
             for newer in [s for s in manager.all_steps() if s >= step]:
-                self._sums(which, newer).unlink(missing_ok=True)
+                self._checksums(kind, newer).unlink(missing_ok=True)
                 manager.delete(newer)
             if not manager.save(step, args=items, force=True):
                 raise OSError("not saved")
-            self._write_sums(which, step)
+            self._write_checksums(kind, step)
         except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
-            there = listing(manager.all_steps()) or "none"
+            remaining = listing(manager.all_steps()) or "none"
+            where = self.directory / kind / str(step)
             raise UsageError(
-                f"{self.directory / which / str(step)}: cannot be written ({_reason(error)}); those of steps {there} "
+                f"{where}: cannot be written ({_reason(error)}); those of steps {remaining} "
                 "are as they were, and the same command goes on from there"
             ) from error
 
@@ -138,53 +135,53 @@ class Checkpoints:
         Raises:
             UsageError: neither.
         """
-        steps = {which: manager.all_steps() for which, manager in self._managers.items()}
-        for which, present in steps.items():
+        steps = {kind: manager.all_steps() for kind, manager in self._managers.items()}
+        for kind, present in steps.items():
             if step in present:
-                return which
+                return kind
         present = listing(sorted({s for some in steps.values() for s in some})) or "none"
-        raise UsageError(f"--step={step}: {self.directory} has checkpoints of steps {present}")
+        raise ArgumentError(f"step={step}: {self.directory} has checkpoints of steps {present}")
 
     def restore(
-        self, which: str, like: dict[str, Any], step: int | None = None, read: Callable[[Any], Any] = dict
+        self, kind: str, like: dict[str, Any], step: int | None = None, read: Callable[[Any], Any] = dict
     ) -> tuple[dict[str, Any], Any]:
         """The checkpoint of a step, or the newest, with the shapes and types of `like`: NumPy arrays where it has
         them, else arrays on the device.
 
         Args:
-            which: kind.
+            kind: kind.
             like: as what it was saved.
             step: its step; None for the newest.
-            read: makes of the small dict what is returned of it, and may raise anything where it is not right.
+            read: makes of the metadata what is returned of them, and may raise anything where they are not right.
 
         Raises:
             UsageError: there is none.
             DamagedError: it cannot be read, or is not what was saved, or belongs to another network.
         """
-        manager = self._managers[which]
+        manager = self._managers[kind]
         step = manager.latest_step() if step is None else step
         if step is None:
-            raise UsageError(f"{self.directory / which}: holds no checkpoint")
-        self._check_sums(which, step)
+            raise UsageError(f"{self.directory / kind}: holds no checkpoint")
+        self._verify_checksums(kind, step)
         target = jax.tree.map(self._target, like)
         try:
             items = ocp.args.Composite(host=ocp.args.JsonRestore())
-            host = dict(manager.restore(step, args=items)["host"])
-            there, wanted = host.pop(ARRAYS, {}), described(like)
-            owner = host.pop(OWNER, None)
-            if None not in (owner, self._owner) and owner != self._owner:
+            content = dict(manager.restore(step, args=items)["host"])
+            stored, wanted = content.pop(ARRAYS, {}), describe_arrays(like)
+            saved_by = content.pop(FINGERPRINT, None)
+            if None not in (saved_by, self._fingerprint) and saved_by != self._fingerprint:
                 raise ValueError("it belongs to another run")
-            host = read(host)
-            for name in sorted(there.keys() | wanted.keys()):
-                if there.get(name) != wanted.get(name):
-                    raise ValueError(f"{name} is {there.get(name, 'not there')}, needed is {wanted.get(name, 'none')}")
+            metadata = read(content)
+            for name in sorted(stored.keys() | wanted.keys()):
+                if stored.get(name) != wanted.get(name):
+                    raise ValueError(f"{name} is {stored.get(name, 'not there')}, needed is {wanted.get(name, 'none')}")
             items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             state = dict(manager.restore(step, args=items)["state"])
         except PermissionError as error:
-            raise UsageError(f"{self.directory / which / str(step)}: cannot be read ({error.strerror})") from error
+            raise UsageError(f"{self.directory / kind / str(step)}: cannot be read ({error.strerror})") from error
         except Exception as error:  # whatever Orbax and its stores make of damage
-            raise self._damaged(which, step, _reason(error)) from error
-        return state, host
+            raise self._damaged(kind, step, _reason(error)) from error
+        return state, metadata
 
     def _target(self, leaf: Any) -> Any:
         """What Orbax makes of an array: with several processes it takes no arrays of one device."""
@@ -193,72 +190,72 @@ class Checkpoints:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(self.device))
 
     def newest(
-        self, which: str, like: dict[str, Any], read: Callable[[Any], Any] = dict
+        self, kind: str, like: dict[str, Any], read: Callable[[Any], Any] = dict
     ) -> tuple[int, dict[str, Any], Any] | None:
         """The step of the newest checkpoint that is whole, and what `restore` gives; newer ones that are damaged are
         named and set aside.
         """
-        for step in sorted(self._managers[which].all_steps(), reverse=True):
+        for step in sorted(self._managers[kind].all_steps(), reverse=True):
             try:
-                return step, *self.restore(which, like, step, read)
+                return step, *self.restore(kind, like, step, read)
             except DamagedError as error:
-                self._tell(error, self.set_aside(which, step))
+                self._warn(error, self.quarantine(kind, step))
         return None
 
-    def _tell(self, error: DamagedError, kept: Path) -> None:
-        print(f"{error}; kept as {kept}, the one before it is used", flush=True)
+    def _warn(self, error: DamagedError, kept: Path) -> None:
+        logger.warning("%s; kept as %s, the one before it is used", error, kept)
 
-    def set_aside(self, which: str, step: int) -> Path:
+    def quarantine(self, kind: str, step: int) -> Path:
         """Take a checkpoint out of use, and return where it is now."""
-        target = self._move_aside(which, step)
-        self._managers[which].reload()
+        target = self._move_to_quarantine(kind, step)
+        self._managers[kind].reload()
         return target
 
-    def _move_aside(self, which: str, step: int) -> Path:
-        target = self.directory / ASIDE / f"{which}-{step}"
+    def _move_to_quarantine(self, kind: str, step: int) -> Path:
+        target = self.directory / QUARANTINE / f"{kind}-{step}"
         count = 1
         while target.exists():
             count += 1
-            target = target.with_name(f"{which}-{step}-{count}")
+            target = target.with_name(f"{kind}-{step}-{count}")
         target.parent.mkdir(exist_ok=True)
-        (self.directory / which / str(step)).rename(target)
-        if (sums := self._sums(which, step)).exists():
-            sums.rename(target.with_name(f"{target.name}.{SUMS}"))
+        (self.directory / kind / str(step)).rename(target)
+        if (sums := self._checksums(kind, step)).exists():
+            sums.rename(target.with_name(f"{target.name}.{CHECKSUMS}"))
         return target
 
     # Sums of files
 
-    def _sums(self, which: str, step: int) -> Path:
-        return self.directory / SUMS / f"{which}-{step}"
+    def _checksums(self, kind: str, step: int) -> Path:
+        return self.directory / CHECKSUMS / f"{kind}-{step}"
 
-    def _write_sums(self, which: str, step: int) -> None:
-        folder, path = self.directory / which / str(step), self._sums(which, step)
+    def _write_checksums(self, kind: str, step: int) -> None:
+        folder, path = self.directory / kind / str(step), self._checksums(kind, step)
         path.parent.mkdir(exist_ok=True)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
-        path.write_text("".join(f"{_sum(file)}  {file.relative_to(folder).as_posix()}\n" for file in files))
-        there = {self._sums(which, step) for step in self.steps(which)}
-        for old in path.parent.glob(f"{which}-*"):
-            if old not in there:
+        path.write_text("".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files))
+        current = {self._checksums(kind, step) for step in self.steps(kind)}
+        for old in path.parent.glob(f"{kind}-*"):
+            if old not in current:
                 old.unlink()
 
-    def _check_sums(self, which: str, step: int) -> None:
+    def _verify_checksums(self, kind: str, step: int) -> None:
         """Look at the files before Orbax does; a kill may have left a complete checkpoint without its sums."""
-        folder, path = self.directory / which / str(step), self._sums(which, step)
+        folder, path = self.directory / kind / str(step), self._checksums(kind, step)
         try:
             for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
                 wanted, _, name = line.partition("  ")
                 file = folder / name
                 if not file.is_file():
-                    raise self._damaged(which, step, f"{name} is missing")
-                if _sum(file) != wanted:
-                    raise self._damaged(which, step, f"{name} is not what was saved")
+                    raise self._damaged(kind, step, f"{name} is missing")
+                if _sha256(file) != wanted:
+                    raise self._damaged(kind, step, f"{name} is not what was saved")
         except PermissionError:
             raise
         except OSError as error:
-            raise self._damaged(which, step, f"its sums cannot be read, {error.strerror}") from error
+            raise self._damaged(kind, step, f"its sums cannot be read, {error.strerror}") from error
 
-    def _damaged(self, which: str, step: int, why: str) -> DamagedError:
-        return DamagedError(f"{self.directory / which / str(step)}: damaged ({why})")
+    def _damaged(self, kind: str, step: int, why: str) -> DamagedError:
+        return DamagedError(f"{self.directory / kind / str(step)}: damaged ({why})")
 
     def close(self) -> None:
         """Release Orbax' threads."""
@@ -266,7 +263,7 @@ class Checkpoints:
             manager.close()
 
 
-def described(tree: Any) -> dict[str, str]:
+def describe_arrays(tree: Any) -> dict[str, str]:
     """The types and shapes of all arrays of a tree, by their place in it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
@@ -281,7 +278,7 @@ def _has_metadata(folder: Path) -> bool:
         return False
 
 
-def _sum(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

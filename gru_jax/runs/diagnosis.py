@@ -1,52 +1,69 @@
-"""Where a training step stopped being finite."""
+"""Where a training stopped being finite, and what is kept to look at it again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.config.hyperparameters import numbers_of
+from gru_jax.config import traced_hyperparameters
 from gru_jax.errors import UsageError
+from gru_jax.nn import CellPlace
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runtime.devices import Device
-from gru_jax.tasks import Batch
-from gru_jax.training.instruments import adjoints
-from gru_jax.training.layers import directions, layer_names
-from gru_jax.training.step import Trainer, forward
+from gru_jax.tasks import Batch, split_key
+from gru_jax.training.instruments import loss_adjoints
+from gru_jax.training.network import run_network
+from gru_jax.training.step import Trainer
 
-FAILED = "failed"
+FAILED = "failed"  # the kind of checkpoint
 
 
 class NonFiniteError(Exception):
-    """A run met an infinite or undefined number and stopped; the message says where."""
-
-
-def keep_failure(
-    directory: Path, device: Device, step: int, params: Any, batch: Batch, found: Mapping[str, str]
-) -> None:
-    """Save the parameters and the batch with which something was not finite, beside the checkpoints of a run.
+    """A run met an infinite or undefined number and stopped; the message says where.
 
     Args:
-        directory: of the run's checkpoints.
-        device: of the run.
-        step: steps done.
-        params, batch: the parameters and the batch.
-        found: its `split`, and `what` was not finite.
+        message: the message.
+        batch_kept: whether the batch can be run again.
     """
+
+    def __init__(self, message: str, *, batch_kept: bool = True) -> None:
+        super().__init__(message)
+        self.batch_kept = batch_kept
+
+
+class Failure(NamedTuple):
+    """A batch on which a network is not finite.
+
+    Attributes:
+        step: steps done.
+        what: is not finite, in words.
+        split: of the batch.
+        params: of the network.
+        batch: the batch.
+    """
+
+    step: int
+    what: str
+    split: str
+    params: Any
+    batch: Batch
+
+
+def keep_failure(directory: Path, device: Device, failure: Failure) -> None:
+    """Save the parameters and the batch with which something was not finite, beside the checkpoints of a run."""
     store = Checkpoints(directory, device, kinds=(FAILED,))
-    store.save(FAILED, step, {"params": params, "batch": _arrays(batch)}, dict(found))
+    state = {"params": failure.params, "batch": _arrays(failure.batch)}
+    store.save(FAILED, failure.step, state, {"what": failure.what, "split": failure.split})
     store.close()
 
 
-def read_failure(
-    directory: Path, device: Device, trainer: Trainer, data: Mapping[str, Any]
-) -> tuple[int, Any, Batch, dict[str, str]]:
-    """What `keep_failure` saved last: the step, the parameters, the batch, and what was found.
+def read_failure(directory: Path, device: Device, trainer: Trainer, data: Mapping[str, Any]) -> Failure:
+    """What `keep_failure` saved last.
 
     Args:
         directory: of the run's checkpoints.
@@ -63,11 +80,24 @@ def read_failure(
     index = np.zeros(config.train.batch_size, np.int32)
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in data.items()}
     batch = jax.eval_shape(trainer.batch, 0, shapes, index)
-    params = jax.eval_shape(trainer.init, 0, numbers_of(config)).params
+    params = jax.eval_shape(trainer.init, 0, traced_hyperparameters(config)).params
     store = Checkpoints(directory, device, read_only=True, kinds=(FAILED,))
-    saved, found = store.restore(FAILED, {"params": params, "batch": _arrays(batch)})
-    step = store.step(FAILED) or 0
-    return step, saved["params"], batch._replace(**saved["batch"]), found
+    saved, metadata = store.restore(FAILED, {"params": params, "batch": _arrays(batch)})
+    batch = batch._replace(**saved["batch"])
+    return Failure(store.step(FAILED) or 0, metadata["what"], metadata["split"], saved["params"], batch)
+
+
+def find_invalid_batch(trainer: Trainer, params: Any, data: Mapping[str, Any]) -> Batch:
+    """The first batch of the validation set on which a network is not finite; the first of all if none is found."""
+    task, batch_size = trainer.config.task, trainer.config.train.batch_size
+    size = task.size("valid") or 0
+    batches = jax.jit(lambda index: task.batch(data, split_key("valid", 0), index))
+
+    def batch_at(first: int) -> Batch:
+        return batches(np.minimum(np.arange(first, first + batch_size), size - 1).astype(np.int32))
+
+    firsts = (first for first in range(0, size, batch_size) if explain(trainer, params, batch_at(first)))
+    return batch_at(next(firsts, 0))
 
 
 def _arrays(batch: Batch) -> dict[str, Any]:
@@ -81,28 +111,36 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
     backward pass comes from there, layers top to bottom. None where all of these are finite.
     """
     config, model = trainer.config, trainer.model
-    names = layer_names(config)
-    trace, metrics = jax.jit(lambda p, b: forward(config, model, p, b))(params, batch)
-    for layer, trace_of_layer in zip(names, trace.layers, strict=True):
+    trace, metrics = jax.jit(lambda p, b: run_network(config, model, p, b))(params, batch)
+    for number, place in model.cells:
+        unrolled = trace.layers[number].unrolled
         # A carry may be infinite where the state is not (an LSTM's c); its flags do not tell directions apart.
-        flags = np.asarray(trace_of_layer.unrolled.finite)
-        for name, part, reverse in directions(config, layer, trace_of_layer.unrolled.hs):
-            bad = np.asarray(~jnp.isfinite(part).all(axis=-1)) if config.model.bidirectional else ~flags
-            if bad.any():
-                return f"the state of {name} first at {_place(bad, last=reverse)}"
+        finite = jnp.isfinite(place.states(unrolled.hs)).all(axis=-1) if place.parts > 1 else unrolled.finite
+        bad = ~np.asarray(finite)
+        if bad.any():
+            return f"the state of {place.name} first at {_first_place(bad, last=place.reverse)}"
     if not bool(jnp.isfinite(metrics["loss"]).all()):
         sequence = int(np.argmin(np.isfinite(np.asarray(metrics["loss"]))))
         return f"all states are finite, the loss of sequence {sequence} of the batch is not"
-    backward = jax.jit(lambda p, b: adjoints(config, model, p, b)[0])(params, batch)
-    for layer, adjoint in reversed(list(zip(names, backward, strict=True))):
-        for name, part, reverse in directions(config, layer, adjoint):
-            bad = np.logical_not(np.isfinite(np.concatenate(part, axis=-1))).any(axis=-1)
-            if bad.any():
-                return f"the gradient at the state of {name}, going back, from {_place(bad, last=not reverse)}"
+    adjoints = jax.jit(lambda p, b: loss_adjoints(config, model, p, b)[0])(params, batch)
+    for number in reversed(range(len(model.layers))):
+        for place in model.layers[number]:
+            where = _explain_adjoint(place, adjoints[number])
+            if where is not None:
+                return where
     return None
 
 
-def _place(bad: Any, last: bool) -> str:
+def _explain_adjoint(place: CellPlace, adjoints_of_layer: Any) -> str | None:
+    parts = np.concatenate(place.states(adjoints_of_layer), axis=-1)
+    bad = np.logical_not(np.isfinite(parts)).any(axis=-1)
+    if not bad.any():
+        return None
+    where = _first_place(bad, last=not place.reverse)
+    return f"the gradient at the state of {place.name}, going back, from {where}"
+
+
+def _first_place(bad: Any, last: bool) -> str:
     """The first or the last time step that is bad in any sequence, and the first sequence that is bad there."""
     time = int(np.flatnonzero(bad.any(axis=0))[-1 if last else 0])
     return f"time step {time} (sequence {int(bad[:, time].argmax())} of the batch)"

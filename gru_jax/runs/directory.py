@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from gru_jax.config import differences
-from gru_jax.errors import UsageError
-from gru_jax.runtime.files import no_links, read_json, replace, write_json, written
-from gru_jax.runtime.locks import LOCK, hold
+from gru_jax.errors import ArgumentError, UsageError
+from gru_jax.runs.summary import find_damage
+from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
+from gru_jax.runtime.locks import LOCK, lock_directory
+from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 
 ENVIRONMENT = ("packages", "device")
 """Parts of `env.json` on which the bits of a result may depend."""
@@ -54,20 +56,20 @@ class RunDir:
             if not self.path.exists():
                 return "new"
             if not self.path.is_dir():
-                raise UsageError(f"--workdir={self.path}: not a directory")
+                raise ArgumentError(f"workdir={self.path}: not a directory")
             if not self.config.exists():
                 others = sorted(p.name for p in self.path.iterdir() if not p.name.endswith(".tmp") and p.name != LOCK)
                 if others:
-                    raise UsageError(
-                        f"--workdir={self.path}: not a run directory, it holds {others[0]} and no config.json; "
+                    raise ArgumentError(
+                        f"workdir={self.path}: not a run directory, it holds {others[0]} and no config.json; "
                         "allowed is a new or empty directory, or one of an earlier run"
                     )
                 return "new"
             changed = differences(read_json(self.config), config)
         except OSError as error:
-            raise UsageError(f"--workdir={self.path}: cannot be used ({error.strerror})") from error
+            raise ArgumentError(f"workdir={self.path}: cannot be used ({error.strerror})") from error
         if changed:
-            raise UsageError(f"--workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
+            raise ArgumentError(f"workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
         return "done" if self.summary.exists() else "started"
 
     @contextlib.contextmanager
@@ -80,9 +82,9 @@ class RunDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
-        no_links(self.path)
-        with hold(self.path) as self.check:
+            raise ArgumentError(f"workdir={self.path}: cannot be written ({error.strerror})") from error
+        refuse_links(self.path)
+        with lock_directory(self.path) as self.check:
             yield
 
     def start(self, config: Mapping[str, Any], env: Mapping[str, Any]) -> list[str]:
@@ -98,7 +100,7 @@ class RunDir:
             before = read_json(self.env) if self.env.exists() else env
             write_json(self.env, env)
         except OSError as error:
-            raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
+            raise ArgumentError(f"workdir={self.path}: cannot be written ({error.strerror})") from error
         old, new = ({key: side.get(key, {}) for key in ENVIRONMENT} for side in (before, env))
         return differences(old, new)
 
@@ -109,9 +111,9 @@ class RunDir:
             UsageError: it is damaged.
         """
         content = read_json(self.summary)
-        wrong = _wrong_in_summary(content)
-        if wrong:
-            raise UsageError(f"{self.summary}: damaged, {wrong}")
+        damage = find_damage(content)
+        if damage:
+            raise UsageError(f"{self.summary}: damaged, {damage}")
         return content
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -144,15 +146,15 @@ class RunDir:
             raise UsageError(
                 f"{self.metrics}: damaged, it has {len(kept)} of {lines} lines up to step {step}; {_REMEDY}"
             )
-        replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        replace_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.lines = len(kept)
         records = self.read_flow()
         if records:
             rows = {"step": records["step"] <= step} if "step" in records else {}
             if LIVE_STEP in records:  # of the step that comes next, measured when it is made
                 rows[LIVE_STEP] = records[LIVE_STEP] < step
-            own = {k: v if k in FLOW_AXES else v[rows[_steps_of(k)]] for k, v in records.items()}
-            self.write_flow(own)
+            kept_rows = {k: v if k in RECORD_AXES else v[rows[_steps_of(k)]] for k, v in records.items()}
+            self.write_flow(kept_rows)
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Add lines to `metrics.jsonl`, on disk when this returns.
@@ -162,7 +164,7 @@ class RunDir:
         """
         self.check()
         texts = [json.dumps(line) + "\n" for line in lines]
-        with written(self.metrics), self.metrics.open("a") as stream:
+        with naming_file(self.metrics), self.metrics.open("a") as stream:
             stream.writelines(texts)
             stream.flush()
             os.fsync(stream.fileno())
@@ -186,14 +188,9 @@ class RunDir:
         """Replace `flow.npz`."""
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-        replace(self.flow, content.getvalue())
+        replace_file(self.flow, content.getvalue())
 
 
-FLOW_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time")
-"""Arrays of `flow.npz` that describe axes; all others have a row for each recorded step, in `step`."""
-LIVE = "live/"
-"""Prefix of what training steps measured of themselves; its rows belong to the steps in `live/step`."""
-LIVE_STEP = f"{LIVE}step"
 _REMEDY = "put it back from a copy, or move it and the checkpoints away to train anew"
 _WITHOUT = "remove it to go on without what it recorded"
 
@@ -217,35 +214,13 @@ def _wrong_in_flow(records: Mapping[str, np.ndarray]) -> str | None:
     for name, values in records.items():
         if values.dtype.kind not in "biuf":
             return f"{name} holds {values.dtype}"
-        if name in FLOW_AXES:
+        if name in RECORD_AXES:
             continue
         steps = records.get(_steps_of(name))
         if steps is None or steps.dtype.kind != "i" or steps.ndim != 1:
             return f"it has no whole numbers {_steps_of(name)}"
         if values.ndim < 1 or len(values) != len(steps):
             return f"{name} has not a row for each of {len(steps)} steps"
-    return None
-
-
-def _wrong_in_summary(content: Mapping[str, Any]) -> str | None:
-    """What is wrong with a summary that would be read."""
-    kinds = {"goal": list, "baseline": dict, "final": dict, "best": dict, "steps": int, "parameters": int}
-    kinds |= {"seconds": (int, float), "steps_per_second": (int, float), "stopped": (str, type(None))}
-    for key, kind in kinds.items():
-        if key not in content or not isinstance(content[key], kind):
-            return f"it has no {key}"
-    goal, tables = content["goal"], [content["baseline"]]
-    for part in ("final", "best"):
-        if type(content[part].get("step")) is not int:
-            return f"{part} has no step"
-        for split in ("valid", "test"):
-            metrics = content[part].get(split)
-            if not isinstance(metrics, dict) or len(goal) != 2 or goal[0] not in metrics:
-                return f"{part} has no {split} score"
-            tables.append(metrics)
-    numbers = (value for table in tables for value in table.values())
-    if goal[1] not in ("min", "max") or not all(isinstance(value, int | float | None) for value in numbers):
-        return "a score is no number"
     return None
 
 

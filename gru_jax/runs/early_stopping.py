@@ -1,117 +1,122 @@
-"""What the host knows of a network in training, beside its numbers: how far it is, how good, and whether to stop."""
+"""What the host knows of a member in training: how far it is, how good, and why it ended; stored in checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from gru_jax.config import Config
+from gru_jax.settings import resolve
+
+
+class EndReason(enum.StrEnum):
+    """Why a training ended before its last step."""
+
+    TARGET = "target"
+    PATIENCE = "patience"
+    DIVERGED = "diverged"
+    HALVED = "halved"
 
 
 @dataclasses.dataclass
-class Standing:
-    """What must be remembered to go on after a kill; stored with every checkpoint.
+class EarlyStopping:
+    """How far a member is, its best validation, and why it ended before its last step.
 
     Attributes:
+        steps: done.
         best_step, best_score: of the best validation.
-        stale: validations since then.
-        seconds: spent training, over all processes.
-        stopped: why training ended before its last step.
+        num_bad_evals: validations since then.
+        end_reason, end_message: why it ended, a value of `EndReason` and a text; None where it has not.
     """
 
+    steps: int = 0
     best_step: int = 0
     best_score: float | None = None
-    stale: int = 0
-    seconds: float = 0.0
-    stopped: str | None = None
+    num_bad_evals: int = 0
+    end_reason: str | None = None
+    end_message: str | None = None
 
-    def judge(self, config: Config, step: int, metrics: Mapping[str, float]) -> bool:
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ended before its last step."""
+        return self.end_reason is not None
+
+    def end(self, reason: EndReason, message: str) -> None:
+        """End it where it is."""
+        self.end_reason, self.end_message = reason.value, message
+
+    def update(self, config: Config, metrics: Mapping[str, float]) -> bool:
         """Take note of a validation, and of whether it ends the training; whether it is the best so far."""
         name, direction = config.task.goal
         score, best, train = metrics[name], self.best_score, config.train
-        better = best is None or (score < best if direction == "min" else score > best)
-        if better:
-            self.best_step, self.best_score, self.stale = step, score, 0
+        is_better = best is None or (score < best if direction == "min" else score > best)
+        if is_better:
+            self.best_step, self.best_score, self.num_bad_evals = self.steps, score, 0
         else:
-            self.stale += 1
+            self.num_bad_evals += 1
         if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
-            self.stopped = f"reached the target {train.target:g}"
-        elif train.patience is not None and self.stale >= train.patience:
-            self.stopped = f"no improvement in {train.patience} validations"
-        return better
-
-    def summary(
-        self, config: Config, steps: int, final: Mapping[str, Any], best: Mapping[str, Any], parameters: int
-    ) -> dict[str, Any]:
-        """The content of `summary.json`, but for the memory.
-
-        Args:
-            config: the config.
-            steps: done.
-            final, best: metrics of the last and of the best network, by split.
-            parameters: trained numbers.
-        """
-        return {
-            "goal": list(config.task.goal),
-            "baseline": dict(config.task.baseline),
-            "final": {"step": steps, **final},
-            "best": {"step": self.best_step, **best},
-            "steps": steps,
-            "stopped": self.stopped,
-            "seconds": round(self.seconds, 3),
-            "steps_per_second": round(steps / max(self.seconds, 1e-9), 3),
-            "parameters": parameters,
-        }
+            self.end(EndReason.TARGET, f"reached the target {train.target:g}")
+        elif train.patience is not None and self.num_bad_evals >= train.patience:
+            self.end(EndReason.PATIENCE, f"no improvement in {train.patience} validations")
+        return is_better
 
 
-AnyStanding = TypeVar("AnyStanding", bound=Standing)
+class MetricWindow:
+    """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line."""
 
-
-def read_standing(kind: type[AnyStanding], fields: Mapping[str, Any]) -> AnyStanding:
-    """The inverse of `dataclasses.asdict`.
-
-    Raises:
-        TypeError, ValueError: it is not from there.
-    """
-    made = kind(**fields)
-    kinds = {"best_score": (int, float, type(None)), "stopped": (str, type(None)), "seconds": (int, float)}
-    for name, value in fields.items():
-        if not isinstance(value, kinds.get(name, int)):
-            raise ValueError(f"{name} is {value!r}")
-    return made
-
-
-class TrainLog:
-    """Means of the training metrics between lines of `metrics.jsonl`.
-
-    Args:
-        every: steps between lines.
-    """
-
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, pending: Mapping[str, Sequence[float]] | None = None) -> None:
         self.every = every
-        self._pending: dict[str, list[Any]] = {}
+        self.pending = {str(name): [float(value) for value in values] for name, values in (pending or {}).items()}
 
     def add(self, step: int, metrics: Mapping[str, np.floating], *, last: bool) -> dict[str, float] | None:
         """Note the metrics of a step; the means since the last line where one is due, as it is at the last step."""
         for name, value in metrics.items():
-            self._pending.setdefault(name, []).append(value)
+            self.pending.setdefault(name, []).append(float(value))
         if step % self.every and not last:
             return None
-        means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self._pending.items())}
-        self._pending.clear()
+        means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
+        self.pending = {}
         return means
 
-    def to_host(self) -> dict[str, list[float]]:
-        """What was noted since the last line, as JSON."""
-        return {name: [float(value) for value in values] for name, values in self._pending.items()}
+
+@dataclasses.dataclass
+class CheckpointMetadata:
+    """What is stored beside the states of a checkpoint, to go on after a kill.
+
+    Attributes:
+        step: steps done.
+        seconds: spent training, over all processes.
+        metric_lines, recordings: lines of metrics and recordings of the instruments on disk.
+        best_saved: the step at which the best networks were saved.
+        data_position: where the data stand.
+        members, pending_metrics: how far each member is, and its metrics since its last line.
+    """
+
+    step: int
+    seconds: float
+    metric_lines: int
+    recordings: int
+    best_saved: int
+    data_position: dict[str, Any] | None
+    members: list[EarlyStopping]
+    pending_metrics: list[dict[str, list[float]]]
 
     @classmethod
-    def from_host(cls, every: int, pending: Mapping[str, Sequence[float]]) -> TrainLog:
-        """The inverse of `to_host`."""
-        log = cls(every)
-        log._pending = {str(name): [float(value) for value in values] for name, values in pending.items()}
-        return log
+    def from_json(cls, content: Mapping[str, Any], count: int) -> CheckpointMetadata:
+        """The inverse of `dataclasses.asdict`, of so many members.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not from there.
+        """
+        members = [resolve(EarlyStopping, member, {}, "member") for member in content["members"]]
+        pending = [MetricWindow(1, values).pending for values in content["pending_metrics"]]
+        made = cls(**{**content, "members": members, "pending_metrics": pending})
+        whole = (made.step, made.metric_lines, made.recordings, made.best_saved)
+        fits = all(type(number) is int for number in whole) and isinstance(made.data_position, dict | None)
+        if not fits or not len(members) == len(pending) == count or dataclasses.asdict(made) != content:
+            raise ValueError(f"its metadata are not those of {count} members")
+        return made

@@ -1,348 +1,313 @@
-"""The training of one run, from an empty or a started directory to its summary."""
+"""The one loop that trains: a run by itself and the members of a population alike."""
 
 from __future__ import annotations
 
-import contextlib
+import abc
 import dataclasses
-import shlex
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from experiments.progress import Progress
-from gru_jax.config import Config, identity, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import Splits, build_feed
-from gru_jax.errors import UsageError
-from gru_jax.plotting import runs as plots
 from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
-from gru_jax.runs.diagnosis import NonFiniteError, explain, keep_failure
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.early_stopping import Standing, TrainLog, read_standing
+from gru_jax.runs.early_stopping import CheckpointMetadata, EarlyStopping, MetricWindow
+from gru_jax.runs.pace import Pace
 from gru_jax.runs.profiling import Profile
 from gru_jax.runs.recorder import FlowRecorder
-from gru_jax.runs.writers import WRITERS, Writer
-from gru_jax.runtime.devices import Device, devices_here, peak_memory
-from gru_jax.runtime.files import write_json
-from gru_jax.runtime.preemption import Asked, PreemptedError
-from gru_jax.runtime.processes import anywhere, arrays_of_lead, by_lead, leads, placed, say
-from gru_jax.tasks import SPLITS, Batch, split_key
-from gru_jax.training.evaluation import build_evaluator
-from gru_jax.training.instruments import build_instruments
-from gru_jax.training.model import build_model
-from gru_jax.training.step import Trainer, TrainState
+from gru_jax.runtime.preemption import PreemptedError, StopRequested
+from gru_jax.tasks import SPLITS
+from gru_jax.training.population import Population
 
-CALL_SECONDS = 0.5  # aimed at for one call of the compiled program: short enough to show progress
+logger = logging.getLogger(__name__)
 
 
-class Run:
-    """One run in its directory.
+class Evaluations(NamedTuple):
+    """A member's metrics by split, of its last and of its best network."""
+
+    final: dict[str, Any]
+    best: dict[str, Any]
+
+
+class TrainingLoop(abc.ABC):
+    """Trains members in lockstep: advances, validates, saves, and goes on where it was stopped.
 
     Args:
-        config: the config.
-        rundir: its directory, started.
-        splits: the arrays of every split, from `Task.load`.
-        devices: where it takes place; JAX's default device must be the first.
-        asked: whether it has been asked to end; see `gru_jax.runtime.preemption`.
+        population: the members; one of a run by itself.
+        rundir: where metrics, records and checkpoints go.
+        checkpoints: of the directory.
+        stop_requested: whether it has been asked to end.
+        on_progress: called with the loop after every call of the compiled program and every validation.
     """
 
+    call_seconds: ClassVar[float]
+    """Aimed at for one call of the compiled program, all members together."""
+
     def __init__(
-        self, config: Config, rundir: RunDir, splits: Splits, devices: Sequence[Device], asked: Asked = lambda: False
+        self,
+        population: Population,
+        rundir: RunDir,
+        checkpoints: Checkpoints,
+        stop_requested: StopRequested,
+        on_progress: Callable[[Any], None],
     ) -> None:
-        self.device = devices_here(devices)[0]
-        self.asked = lambda: anywhere(asked())
-        mesh = Mesh(np.array(devices), ("batch",)) if len(devices) > 1 else None
-        self.everywhere = SingleDeviceSharding(devices[0]) if mesh is None else NamedSharding(mesh, PartitionSpec())
-        self.config, self.rundir, self.plan, self.task = config, rundir, plan(config), config.task
-        model = build_model(config)
-        self.trainer = Trainer(config, self.plan, model, mesh)
-        self.evaluate = build_evaluator(config, model)
-        self.flow = FlowRecorder(
-            config, self.plan, rundir, jax.jit(build_instruments(config, model, split_key("valid", 0)))
-        )
-        self.data = {split: placed(dict(splits[split]), self.everywhere) for split in SPLITS[1:]}
-        self.feed = build_feed(config, self.plan.steps, splits["train"], self.everywhere)
-        self.numbers = numbers_of(config)
-        owner = identity(config)
-        self.checkpoints = Checkpoints(
-            rundir.checkpoints, self.device, config.train.keep, read_only=not leads(), owner=owner
-        )
-        self.standing = Standing()
-        self.log = TrainLog(self.plan.log_every)
-        self.writers: list[Writer] = []
-        self.profile = Profile(config.profiled, rundir.path / "profile" if leads() else None)
-        self.call_steps, self._saved = 1, -1
+        self.population, self.rundir, self.checkpoints = population, rundir, checkpoints
+        self.stop_requested, self.on_progress = stop_requested, on_progress
+        self.config, self.plan = population.configs[0], population.compiled.plan
+        self.members = [EarlyStopping() for _ in population.configs]
+        self.windows = [MetricWindow(self.plan.log_every) for _ in population.configs]
+        self.recorder = FlowRecorder(self.config, self.plan, rundir, self._measure)
+        self.feed, self.is_single = population.feed(), population.compiled.single
+        self.profile = Profile(None, None)
+        self.latest_metrics: dict[str, float] = {}
+        self.step, self.seconds, self.resumed = 0, 0.0, False
+        self._call_steps, self._saved, self._best_saved = 1, -1, -1
 
-    # Start and end
+    @property
+    def going(self) -> np.ndarray:
+        """Which members are still training, `[R]`."""
+        return np.array([not m.has_ended and m.steps < self.plan.steps for m in self.members])
 
-    def train(self) -> dict[str, Any]:
-        """Train to the end and write the summary, which is returned.
+    def train(self, until: int | None = None) -> None:
+        """Train all members that are going on to step `until`, or to their end.
 
         Raises:
-            NonFiniteError: a step was not finite.
             PreemptedError: it was asked to end, and has saved where it is.
         """
-        with contextlib.ExitStack() as stack:
-            resumed = self._restore()
-            for name in (self.config.writers or ()) if leads() else ():
-                writer = WRITERS[name](self.rundir.path, self.config.to_dict(), self.step)
-                self.writers.append(writer)
-                stack.callback(writer.close)
-            self._train(resumed)
-            summary = self._summarise()
-            self.checkpoints.close()
-        by_lead(lambda: write_json(self.rundir.summary, summary))
-        return summary
-
-    def _train(self, resumed: bool) -> None:
-        say(f"{self.parameters:,} parameters, {self.plan.steps:,} steps")
-        self.progress = Progress(self.plan.steps, self.step, shown=leads())
-        self._began = time.monotonic() - self.standing.seconds
-        try:
-            self.profile.reached(self.step)
-            if not resumed:
+        stop = self.plan.steps if until is None else min(until, self.plan.steps)
+        self._began = time.monotonic() - self.seconds
+        self.pace = Pace(self.step)
+        if self._saved < 0:
+            self._validate()
+        while self.step < stop and self.going.any():
+            self._advance(min(stop, self.plan.next_stop(self.step)))
+            self.recorder.record(self.step, self.state.params)
+            if self.step % self.plan.eval_every == 0 or self.step == self.plan.steps:
                 self._validate()
-            while self.step < self.plan.steps and self.standing.stopped is None:
-                self._advance(self.plan.next_stop(self.step))
-                self.flow.record(self.step, self.state.params, self.data["valid"])
-                if self.step % self.plan.eval_every == 0 or self.step == self.plan.steps:
-                    self._validate()
-                self._end_if_asked()
-            self.flow.record(self.step, self.state.params, self.data["valid"], end=True)
-            by_lead(self.flow.write)
-        finally:
-            self.progress.close()
-            self.profile.close()
-        say(self.flow.overhead(time.monotonic() - self._began))
+            self._stop_if_requested()
 
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return int(self.state.step)
+    # What a run by itself and a population do each in its own way
 
-    @property
-    def parameters(self) -> int:
-        """Trained numbers in the network."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+    @abc.abstractmethod
+    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """A line of metrics."""
 
-    def _restore(self) -> bool:
-        """Take up the latest checkpoint that is whole, or start; whether there was one."""
-        like = jax.eval_shape(self.trainer.init, self.config.seed, self.numbers)._asdict()
-        loaded: dict[str, Any] = {}
+    @abc.abstractmethod
+    def _diverged(self, member: int, what: str, split: str) -> None:
+        """A member met a number that is not finite, in training or in validation."""
 
-        def find() -> tuple[int, dict[str, Any]] | None:
-            found = self._found(like)
-            if found is None:
-                self.rundir.rewind(-1)
-                return None
-            step, state, host = found
-            loaded.update(state)
-            self.rundir.rewind(step, host["lines"])
-            self.flow.restore(host["recordings"])
-            return step, host
+    def _measure(self, params: Any) -> Mapping[str, Any]:
+        """The instruments' readings, as they are recorded."""
+        readings = self.population.measure(params)
+        return {name: value[0] for name, value in readings.items()} if self.is_single else readings
 
-        found = by_lead(find)
-        if found is None:
-            self.state = placed(self.trainer.init(self.config.seed, self.numbers), self.everywhere)
-            self.feed.start(0, None)
-            return False
-        self._saved, host = found
-        self.state = placed(TrainState(**arrays_of_lead(loaded or like)), self.everywhere)
-        self.standing = read_standing(Standing, host["standing"])
-        self.log = TrainLog.from_host(self.plan.log_every, host["log"])
-        self.feed.start(self.step, host["data"])
-        say(f"resuming at step {self.step} of {self.plan.steps}")
-        return True
+    def _write_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Put lines of metrics on disk."""
+        self.rundir.append_metrics(lines)
 
-    def _found(self, like: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """The latest checkpoint that is whole and has the best network beside it."""
-        began = bool(self.checkpoints.steps(LATEST))
-        found = self.checkpoints.newest(LATEST, like, _host)
-        if found is not None and self._best_is_there(found[0], found[2]["standing"]["best_step"], like):
-            return found
-        if began:
-            lost = "every checkpoint" if found is None else "the best network"
-            say(f"{lost} is lost: the training, which comes to the same again, begins anew")
-            for which in (LATEST, BEST):
-                for step in self.checkpoints.steps(which):
-                    self.checkpoints.set_aside(which, step)
-        return None
+    def _on_main(self, work: Callable[[], Any]) -> Any:
+        """Do something where the files are; members of a population are all in one process."""
+        return work()
 
-    def _best_is_there(self, latest: int, best: int, like: dict[str, Any]) -> bool:
-        """Whether the best network up to the step `latest` is whole, or will be made; mended from its twin if not."""
-        if any(step > latest for step in self.checkpoints.steps(BEST)):
-            return True  # it took the place of the one before, and its step will come again
-        found = self.checkpoints.newest(BEST, like)
-        if found is not None and found[0] == best:
-            return True
-        for step in self.checkpoints.steps(LATEST):
-            if step == best:
-                state, host = self.checkpoints.restore(LATEST, like, step)
-                self.checkpoints.save(BEST, step, state, host)
-                return True
-        return False
-
-    def _save(self) -> None:
-        """Save where the training is."""
-        self._write(LATEST)
-        self._saved = self.step
-
-    def _write(self, which: str) -> None:
-        step, state, host = self.step, self.state._asdict(), self._host()
-
-        def write() -> None:
-            self.rundir.check()
-            self.flow.write()
-            self.checkpoints.save(which, step, state, host)
-
-        by_lead(write)
-
-    def _host(self) -> dict[str, Any]:
-        return {
-            "standing": dataclasses.asdict(self.standing),
-            "log": self.log.to_host(),
-            "data": self.feed.position(),
-            "lines": self.rundir.lines,
-            "recordings": self.flow.count,
-        }
-
-    def _end_if_asked(self) -> None:
-        if not self.asked() or self.step == self.plan.steps or self.standing.stopped is not None:
-            return
-        if self.step != self._saved:
-            self.standing.seconds = time.monotonic() - self._began
-            self._save()
-        raise PreemptedError(f"asked to end: step {self.step} of {self.plan.steps} is saved")
+    def _from_main(self, tree: Any) -> Any:
+        """Arrays that were read where the files are."""
+        return tree
 
     # Training
 
     def _advance(self, stop: int) -> None:
-        """Train to step `stop`, in calls of about `CALL_SECONDS`, writing a line every `log_every` steps."""
-        size = self.feed.most
-        while self.step < stop:
-            first = self.step
-            count = min(self.call_steps, (self.profile.next_mark(first) or stop) - first, stop - first)
+        """Train to step `stop`, in calls of about `call_seconds`; members that end, end alone."""
+        while self.step < stop and self.going.any():
+            first, going = self.step, self.going
+            self.profile.reached(first)
+            count = min(self._call_steps, (self.profile.next_mark(first) or stop) - first, stop - first)
             started = time.monotonic()
             data, indices = self.feed.next(first, count)
-            done = self.trainer.run(self.state, self.config.seed, self.numbers, data, indices, np.int32(count))
-            self.state = done.state
+            result = self.population.train(self.state, data, indices, np.where(going, count, 0))
+            self.state, self.step = result.state, first + count
             self.profile.reached(self.step)
-            metrics = {k: np.asarray(v) for k, v in done.metrics.items()}  # waits for the device
-            finished = self.step - first
-            if finished:
-                per_step = (time.monotonic() - started) / finished
-                self.call_steps = by_lead(lambda: int(np.clip(CALL_SECONDS / per_step, 1, size)))  # noqa: B023
-            self.flow.record_live(first, finished, {k: np.asarray(v) for k, v in done.live.items()})
-            for offset in range(finished):
-                self._note(first + offset + 1, {k: v[offset] for k, v in metrics.items()}, stop)
-            if not bool(done.finite):
-                self._stop_non_finite()
+            wanted = self.call_seconds * count / (time.monotonic() - started)
+            self._call_steps = self._on_main(lambda: int(np.clip(wanted, 1, self.feed.most_steps)))  # noqa: B023
+            self.recorder.record_live(
+                first, count, {k: v[0] if self.is_single else v.swapaxes(0, 1) for k, v in result.live.items()}
+            )
+            finished = np.asarray(result.state.step) - first
+            self.pace.update(self.step)
+            lines = []
+            for i in np.flatnonzero(going).tolist():
+                metrics = {name: values[i] for name, values in result.metrics.items()}
+                lines += self._training_lines(i, first, int(finished[i]), metrics, stop)
+            self._write_lines(lines)
+            self.seconds = time.monotonic() - self._began
+            for i in np.flatnonzero(going & ~result.finite).tolist():
+                self._diverged(i, f"step {self.members[i].steps + 1} is not finite", "train")
+            self.on_progress(self)
             if self.step < stop:  # where something is due, that comes first
-                self._end_if_asked()
+                self._stop_if_requested()
 
-    def _note(self, step: int, metrics: dict[str, np.floating], stop: int) -> None:
-        means = self.log.add(step, metrics, last=step == stop)
-        if means is not None:
-            self.progress.update(step, means)
-            clock = {"time": round(time.time(), 3), "steps_per_second": round(self.progress.rate(), 3)}
-            self._append([{"step": step, "split": "train", **means, **clock}])
-
-    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        by_lead(lambda: self.rundir.append_metrics(lines))
-        for writer in self.writers:
-            writer.write(lines)
-
-    def _stop_non_finite(self) -> NoReturn:
-        """Say where the step after this one fails."""
-        data, indices = self.feed.again(self.step)
-        batch = jax.jit(self.trainer.batch, out_shardings=self.everywhere)(self.config.seed, data, indices[0])
-        where = explain(self.trainer, self.state.params, batch)
-        where = where or "all states and their gradients are finite, the parameters' gradient or update is not"
-        self._stop(f"step {self.step + 1} is not finite", "train", where, batch)
-
-    def _stop_invalid(self) -> NoReturn:
-        """Say where the network as it is fails on validation data."""
-        size, batch_size = self.task.size("valid") or 0, self.config.train.batch_size
-        batches = jax.jit(lambda index: self.task.batch(self.data["valid"], split_key("valid", 0), index))
-
-        def at(first: int) -> tuple[Batch, str | None]:
-            batch = batches(np.minimum(np.arange(first, first + batch_size), size - 1).astype(np.int32))
-            return batch, explain(self.trainer, self.state.params, batch)
-
-        first = next((first for first in range(0, size, batch_size) if at(first)[1]), 0)
-        batch, where = at(first)
-        where = where or "every state is finite, a metric is not"
-        self._stop(f"validation at step {self.step} is not finite", "valid", where, batch)
-
-    def _stop(self, what: str, split: str, where: str, batch: Batch) -> NoReturn:
-        """End, with all that is needed to look at it again."""
-        directory, saved = self.checkpoints.directory, self.checkpoints.step()
-        step, params = self.step, self.state.params
-        found = {"split": split, "what": what}
-        replay = shlex.join(["python", "-m", "experiments.replay", "--workdir", str(self.rundir.path)])
-        told = f"{replay} runs its batch again"
-        try:
-            by_lead(lambda: keep_failure(directory, self.device, step, params, batch, found))
-        except UsageError as error:  # a full disk; what was found matters more
-            told = f"its batch is not kept, {error}"
-        good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is of step {saved}"
-        raise NonFiniteError(f"{what}: {where}; {good}, in {directory}; {told}")
-
-    # Looking at it
+    def _training_lines(
+        self, member: int, first: int, count: int, metrics: Mapping[str, np.ndarray], stop: int
+    ) -> list[dict[str, Any]]:
+        """The lines that are due on a member's last `count` steps."""
+        lines = []
+        for offset in range(count):
+            step = self.members[member].steps = first + offset + 1
+            of_step = {name: values[offset] for name, values in metrics.items()}
+            means = self.windows[member].add(step, of_step, last=step == stop)
+            if means is not None:
+                self.latest_metrics |= means
+                lines.append(self._line(member, "train", step, means))
+        return lines
 
     def _validate(self) -> None:
         """Evaluate, compare with the best, save: in the order that leaves every kill recoverable."""
-        metrics = self.evaluate(self.state.params, "valid", self.data["valid"])
-        self.standing.seconds = time.monotonic() - self._began
-        if not np.isfinite(list(metrics.values())).all():
-            self._stop_invalid()
-        better = self.standing.judge(self.config, self.step, metrics)
-        self.progress.update(self.step, {f"valid_{k}": v for k, v in metrics.items()})
-        if self.step == 0:
-            self.flow.record(0, self.state.params, self.data["valid"])
-        self._append([{"step": self.step, "split": "valid", **metrics, "time": round(time.time(), 3)}])
-        if better:
-            self._write(BEST)
+        running = np.array([not member.has_ended for member in self.members])
+        better, lines = np.zeros(len(running), bool), []
+        evaluated = self.population.evaluate(self.state.params, "valid", running)
+        self.seconds = time.monotonic() - self._began
+        for i, metrics in enumerate(evaluated):
+            if metrics is None:
+                continue
+            if not np.isfinite(list(metrics.values())).all():
+                self._diverged(i, f"validation at step {self.step} is not finite", "valid")
+                continue
+            better[i] = self.members[i].update(self.population.configs[i], metrics)
+            self.latest_metrics |= {f"valid_{name}": value for name, value in metrics.items()}
+            lines.append(self._line(i, "valid", self.step, metrics))
+        self.recorder.record(self.step, self.state.params)
+        self._write_lines(lines)
+        self._keep_best(better)
         self._save()
+        self.on_progress(self)
 
-    def _best(self) -> dict[str, Any]:
-        """The parameters that were best in validation."""
-        like, loaded = self.state._asdict(), {}
-        by_lead(lambda: loaded.update(self.checkpoints.restore(BEST, like)[0]))
-        return placed(arrays_of_lead(loaded or like)["params"], self.everywhere)
-
-    def _draw(self) -> None:
-        plots.draw(self.rundir, self.config)
-
-    def _summarise(self) -> dict[str, Any]:
-        last, steps = self.state, self.step
-        final = {split: self.evaluate(last.params, split, self.data[split]) for split in SPLITS[1:]}
-        best_step, best = self.standing.best_step, final
-        if best_step != steps:
-            params = self._best()
-            best = {split: self.evaluate(params, split, self.data[split]) for split in SPLITS[1:]}
-        lines = {best_step: best["test"], steps: final["test"]}
-        self._append(
-            [{"step": s, "split": "test", **m, "time": round(time.time(), 3)} for s, m in sorted(lines.items())]
+    def _evaluate_ends(self) -> list[Evaluations]:
+        """The metrics of every member's last and best network."""
+        everyone = np.ones(len(self.members), bool)
+        other = np.array([member.best_step != member.steps for member in self.members])
+        best_params = self.population.from_host(self.best).params if other.any() else None
+        final, best = (
+            {split: self.population.evaluate(params, split, which) for split in SPLITS[1:] if which.any()}
+            for params, which in ((self.state.params, everyone), (best_params, other))
         )
-        by_lead(self._draw)
-        summary = self.standing.summary(self.config, steps, final, best, self.parameters)
-        return {**summary, **peak_memory(self.device)}
+        return [
+            Evaluations(*({s: of[s][i] for s in of} for of in (final, best if is_other else final)))
+            for i, is_other in enumerate(other)
+        ]
 
+    # Checkpoints
 
-def _host(host: dict[str, Any]) -> dict[str, Any]:
-    """What stands beside the state in a checkpoint, once it is sure that it can be used."""
-    read_standing(Standing, host["standing"])
-    TrainLog.from_host(1, host["log"])
-    if not all(type(host[key]) is int for key in ("lines", "recordings")):
-        raise ValueError("lines and recordings are no numbers")
-    if not isinstance(host["data"], dict | None):
-        raise ValueError("data is no position")
-    return host
+    def _keep_best(self, better: np.ndarray) -> None:
+        """Keep the networks that were better in validation, and save them with the best of the others."""
+        state = self.population.to_host(self.state)
+        if self._best_saved < 0 or better.all():
+            self.best = jax.tree.map(np.array, state)
+        elif better.any():
+            chosen = [better.reshape(-1, *[1] * (leaf.ndim - 1)) for leaf in jax.tree.leaves(state)]
+            chosen = jax.tree.unflatten(jax.tree.structure(state), chosen)
+            self.best = jax.tree.map(np.where, chosen, state, self.best)
+        elif self.population.count == 1:
+            return
+        self._best_saved = self.step
+        self._write(BEST, self.best)
 
+    def _save(self) -> None:
+        """Save where the training is."""
+        self._write(LATEST, self.population.to_host(self.state))
+        self._saved = self.step
 
-__all__ = ["NonFiniteError", "Run"]
+    def _write(self, kind: str, state: dict[str, Any]) -> None:
+        metadata = CheckpointMetadata(
+            step=self.step,
+            seconds=self.seconds,
+            metric_lines=self.rundir.lines,
+            recordings=self.recorder.count,
+            best_saved=self._best_saved,
+            members=self.members,
+            pending_metrics=[window.pending for window in self.windows],
+            data_position=self.feed.position(),
+        )
+
+        def write() -> None:
+            self.rundir.check()
+            self.recorder.write()
+            self.checkpoints.save(kind, self.step, state, dataclasses.asdict(metadata))
+
+        self._on_main(write)
+
+    def _stop_if_requested(self) -> None:
+        if not self.stop_requested() or not self.going.any():
+            return
+        if self.step != self._saved:
+            self.seconds = time.monotonic() - self._began
+            self._save()
+        raise PreemptedError(f"asked to end: step {self.step} of {self.plan.steps} is saved")
+
+    def restore(self) -> None:
+        """Take up the latest checkpoint that is whole, or start."""
+        like = self.population.empty()
+        loaded: dict[str, Any] = {}
+
+        def find() -> dict[str, Any] | None:
+            metadata = self._find(like, loaded)
+            self.rundir.rewind(-1 if metadata is None else metadata.step, metadata and metadata.metric_lines)
+            if metadata is None:
+                return None
+            self.recorder.restore(metadata.recordings)
+            return dataclasses.asdict(metadata)
+
+        content = self._on_main(find)
+        if content is None:
+            self.state = self.population.initial()
+            self.feed.start(0, None)
+            return
+        metadata = CheckpointMetadata.from_json(content, len(self.members))
+        self._take_up(metadata, self._from_main(loaded or {"latest": like, "best": like}))
+
+    def _take_up(self, metadata: CheckpointMetadata, states: dict[str, Any]) -> None:
+        self.state, self.best = self.population.from_host(states["latest"]), states["best"]
+        self.step = self._saved = metadata.step
+        self.seconds, self._best_saved, self.members = metadata.seconds, metadata.best_saved, metadata.members
+        self.windows = [MetricWindow(self.plan.log_every, pending) for pending in metadata.pending_metrics]
+        self.feed.start(self.step, metadata.data_position)
+        self.resumed = True
+        self.on_progress(self)
+
+    def _find(self, like: dict[str, Any], loaded: dict[str, Any]) -> CheckpointMetadata | None:
+        """The latest checkpoint that is whole and has the best networks beside it; its states go to `loaded`."""
+        had_checkpoints = bool(self.checkpoints.steps(LATEST))
+        found = self.checkpoints.newest(
+            LATEST, like, lambda content: CheckpointMetadata.from_json(content, len(self.members))
+        )
+        if found is not None:
+            _, state, metadata = found
+            best = self._find_best(state, metadata, like)
+            if best is not None:
+                loaded.update(latest=state, best=best)
+                return metadata
+        if had_checkpoints:
+            lost = "every checkpoint" if found is None else "the best network"
+            logger.warning("%s is lost: the training, which comes to the same again, begins anew", lost)
+            for kind in (LATEST, BEST):
+                for step in self.checkpoints.steps(kind):
+                    self.checkpoints.quarantine(kind, step)
+        return None
+
+    def _find_best(
+        self, state: dict[str, Any], metadata: CheckpointMetadata, like: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The best networks that go with a checkpoint, mended from their twin if they are damaged; None if lost."""
+        was_replaced = any(step > metadata.step for step in self.checkpoints.steps(BEST))
+        newest = self.checkpoints.newest(BEST, like)
+        if newest is not None and (newest[0] == metadata.best_saved or newest[0] > metadata.step):
+            return newest[1]
+        if was_replaced and len(self.members) == 1:
+            return state  # a better one took its place, and the step of that one will come again
+        is_twin = all(member.best_step == metadata.best_saved for member in metadata.members)
+        if is_twin and metadata.best_saved in self.checkpoints.steps(LATEST):
+            twin, content = self.checkpoints.restore(LATEST, like, metadata.best_saved)
+            self.checkpoints.save(BEST, metadata.best_saved, twin, content)
+            return twin
+        return None

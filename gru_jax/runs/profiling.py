@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import jax
+
+logger = logging.getLogger(__name__)
 
 
 class Profile:
@@ -27,9 +30,7 @@ class Profile:
 
     def reached(self, step: int) -> None:
         """Begin or end the trace, if this is where; `step` steps are done."""
-        if not self._marks:
-            return
-        if self._directory is None:
+        if not self._marks or self._directory is None:
             return
         if step == self._marks[0] and not self._running:
             jax.profiler.start_trace(str(self._directory))
@@ -42,4 +43,4 @@ class Profile:
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
-            print(f"trace of training steps: {self._directory}", flush=True)
+            logger.info("trace of training steps: %s", self._directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from gru_jax.config import Config, Plan
 from gru_jax.flow.adjoint import QUANTILES
 from gru_jax.flow.instruments import Options
-from gru_jax.runs.directory import FLOW_AXES, LIVE, LIVE_STEP, RunDir
-from gru_jax.training.step import Data
+from gru_jax.runs.directory import RunDir
+from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 
-Measure = Callable[[Any, Any], Mapping[str, Any]]
+logger = logging.getLogger(__name__)
+Measure = Callable[[Any], Mapping[str, Any]]
 
 
 class FlowRecorder:
@@ -25,7 +27,7 @@ class FlowRecorder:
         config: the config.
         plan: its durations.
         rundir: the run's directory.
-        measure: the compiled instruments, see `build_instruments`.
+        measure: the compiled instruments, as a function of the parameters.
     """
 
     def __init__(self, config: Config, plan: Plan, rundir: RunDir, measure: Measure) -> None:
@@ -40,17 +42,19 @@ class FlowRecorder:
 
     def restore(self, count: int) -> None:
         """Take up what an earlier process recorded, which were so many; that some are lost is said."""
-        self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in FLOW_AXES}
+        self.readings = {k: list(v) for k, v in self.rundir.read_flow().items() if k not in RECORD_AXES}
         if self.count < count:
-            print(f"{self.rundir.flow}: {self.count} of {count} recordings are there, the others are lost", flush=True)
+            logger.warning(
+                "%s: %s of %s recordings are there, the others are lost", self.rundir.flow, self.count, count
+            )
 
-    def record(self, step: int, params: Any, data: Data | None, *, end: bool = False) -> None:
+    def record(self, step: int, params: Any, *, end: bool = False) -> None:
         """Measure after `step` steps, if a recording is due there, as it is at the end, and not yet made."""
         every, made = self.plan.flow_every, self.readings.get("step", [])
         if not every or (step % every and not end) or (made and made[-1] == step):
             return
         began = time.monotonic()
-        readings = jax.device_get(self.measure(params, data))
+        readings = jax.device_get(self.measure(params))
         self._add({"step": np.int64(step), **readings})
         self.seconds.append(time.monotonic() - began)
 
@@ -65,7 +69,7 @@ class FlowRecorder:
         """Replace the run's file, if there is anything to tell."""
         if self.readings:
             arrays = {name: np.stack(values) for name, values in self.readings.items() if values}
-            self.rundir.write_flow({**arrays, **dict(zip(FLOW_AXES, self._axes(), strict=True))})
+            self.rundir.write_flow({**arrays, **dict(zip(RECORD_AXES, self._axes(), strict=True))})
 
     def overhead(self, training_seconds: float) -> str:
         """A line on what the recordings of this process cost."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from typing import Any, Literal, get_args
 
 import jax
 
-from gru_jax.config import Config, load, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import LATEST, Checkpoints
+from gru_jax.config import Config, load, traced_hyperparameters
+from gru_jax.errors import ArgumentError, check_argument
+from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
 from gru_jax.runs.directory import RunDir
-from gru_jax.runtime.devices import Device
+from gru_jax.runtime.devices import Device, choose_device, precision
 from gru_jax.runtime.files import read_json
-from gru_jax.training.model import build_model
+from gru_jax.tasks import SPLITS
+from gru_jax.tasks.base import FromFiles
+from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.step import Trainer, TrainState
+
+CheckpointKind = Literal["best", "latest"]
 
 
 def open_run(workdir: str | os.PathLike[str]) -> tuple[RunDir, Config]:
@@ -25,18 +30,64 @@ def open_run(workdir: str | os.PathLike[str]) -> tuple[RunDir, Config]:
     """
     rundir = RunDir(workdir)
     if not rundir.config.is_file():
-        raise UsageError(f"--workdir={workdir}: not a run directory, it has no config.json")
+        raise ArgumentError(f"workdir={workdir}: not a run directory, it has no config.json")
     return rundir, load(read_json(rundir.config))
 
 
-def restore(rundir: RunDir, config: Config, device: Device, which: str = LATEST, step: int | None = None) -> TrainState:
+def restore_state(
+    rundir: RunDir, config: Config, device: Device, kind: CheckpointKind = LATEST, step: int | None = None
+) -> TrainState:
     """A checkpoint of a run: the best or the latest one, or the one of a given step.
 
     Raises:
         UsageError: there is no such checkpoint.
     """
-    shapes = jax.eval_shape(Trainer(config, plan(config), build_model(config)).init, 0, numbers_of(config))
+    shapes = jax.eval_shape(Trainer(config).init, 0, traced_hyperparameters(config))
     checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
-    if step is not None:
-        which = checkpoints.holding(step)
-    return TrainState(**checkpoints.restore(which, shapes._asdict(), step)[0])
+    found = kind if step is None else checkpoints.holding(step)
+    return TrainState(**checkpoints.restore(found, shapes._asdict(), step)[0])
+
+
+def evaluate_run(
+    workdir: str | os.PathLike[str],
+    split: str = "test",
+    checkpoint: str = BEST,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Compute the metrics of a run's network anew.
+
+    Args:
+        workdir: of the run.
+        split: train, valid or test.
+        checkpoint: which of its networks.
+        data_dir: where its data files are now, if not where the run found them.
+
+    Returns:
+        `{"step": ..., "metrics": {...}, "stored": {...} or None}`, the last from the run's summary.
+
+    Raises:
+        UsageError: there is no such run, checkpoint, split or data.
+    """
+    check_argument("split", split, SPLITS)
+    check_argument("checkpoint", checkpoint, get_args(CheckpointKind))
+    rundir, config = open_run(workdir)
+    config = _with_data_dir(config, data_dir)
+    if config.task.size(split) is None:
+        raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
+    device = choose_device(config.platform)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(device):
+        data = jax.device_put(config.task.load(split))
+        state = restore_state(rundir, config, device, checkpoint)
+        metrics = build_evaluator(config, Trainer(config).model)(state.params, split, data)
+    recorded = None
+    if rundir.summary.exists():
+        recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
+    return {"step": int(state.step), "metrics": metrics, "stored": recorded}
+
+
+def _with_data_dir(config: Config, data_dir: str | None) -> Config:
+    if data_dir is None:
+        return config
+    if not isinstance(config.task, FromFiles):
+        raise ArgumentError(f"data_dir={data_dir}: this run's task is generated and reads no files")
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, data_dir=data_dir))

@@ -31,7 +31,7 @@ class TensorBoard:
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
-        module = _imported(MODULES["tensorboard"], "tensorboard")
+        module = _import(MODULES["tensorboard"], "tensorboard")
         self._writer = module.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -52,7 +52,7 @@ class WandB:
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
-        module = _imported(MODULES["wandb"], "wandb")
+        module = _import(MODULES["wandb"], "wandb")
         folder = directory / "wandb"
         folder.mkdir(exist_ok=True)
         identity = folder / "id"
@@ -81,13 +81,13 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     return {f"{line['split']}/{k}": v for k, v in line.items() if k not in ("step", "split", *WALL_CLOCK[:1])}
 
 
-def check_installed(names: Iterable[str]) -> None:
+def check_writers(names: Iterable[str]) -> None:
     """Raise `UsageError` where a writer is not there, before a run begins."""
     for name in names:
-        _imported(MODULES[name], name)
+        _import(MODULES[name], name)
 
 
-def _imported(module: str, extra: str) -> Any:
+def _import(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

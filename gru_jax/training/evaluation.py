@@ -13,11 +13,12 @@ from jaxtyping import Array
 from gru_jax.config import Config
 from gru_jax.nn import Functional
 from gru_jax.tasks import split_key
-from gru_jax.training.step import Data, forward
+from gru_jax.training.network import run_network
+from gru_jax.training.step import Data
 
 
 def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, Array]]:
-    """`totals(params, data, key, size) -> sums over a split` of so many examples, by metric; pure."""
+    """Sums of every metric over a split, as a pure function `totals(params, data, key, size)` of so many examples."""
     task = config.task
     batch_size = config.train.eval_batch_size or config.train.batch_size
 
@@ -25,7 +26,7 @@ def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, A
         def one(i: Any) -> dict[str, Array]:
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             batch = task.batch(data, key, jnp.minimum(index, size - 1))
-            _, metrics = forward(config, model, params, batch)
+            _, metrics = run_network(config, model, params, batch)
             # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
             return {name: jnp.where(index < size, value, 0).sum() for name, value in metrics.items()}
 
@@ -38,7 +39,7 @@ def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, A
 
 
 def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Data], dict[str, float]]:
-    """`evaluate(params, split, data) -> means over the split`, for splits of finite size.
+    """Means of every metric over a split of finite size, as a function `evaluate(params, split, data)`.
 
     The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
     """
@@ -48,11 +49,11 @@ def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Da
         size = task.size(split)
         if size is None:
             raise ValueError(f"split={split!r}: generated without end; it has no mean")
-        return means(program(params, data, split_key(split, 0), np.int32(size)), size)
+        return means_of(program(params, data, split_key(split, 0), np.int32(size)), size)
 
     return evaluate
 
 
-def means(sums: Mapping[str, Any], size: int) -> dict[str, float]:
+def means_of(sums: Mapping[str, Any], size: int) -> dict[str, float]:
     """Means of metrics over a split, from their sums."""
     return {name: float(np.float64(value) / size) for name, value in sorted(sums.items())}

@@ -10,74 +10,85 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gru_jax import flow
-from gru_jax.config import NOISE, Config
-from gru_jax.config.hyperparameters import floats
+from gru_jax.config import NOISE, Config, real_settings
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import interventions
-from gru_jax.training.layers import by_name, cells_along, zero_perturbations
-from gru_jax.training.step import Data, forward
+from gru_jax.training.network import cell_trajectories, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.step import Data
 
 Readings = dict[str, Array]
 
+# The names that readings are recorded by.
+RECORD_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time")
+"""Records that describe axes; all others have a row for each recorded step, in `step`."""
+LIVE = "live/"
+"""Prefix of what training steps measured of themselves; its rows belong to the steps in `live/step`."""
+LIVE_STEP = f"{LIVE}step"
 
-def adjoints(
-    config: Config, model: Functional, params: Any, batch: Batch, numbers: Mapping[str, Any] | None = None
+
+def loss_adjoints(
+    config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Any, ...], Trace]:
     """dL/ds_t of every example's own loss, for every layer, every part of the carry `[B, T, H]`; and the pass.
 
-    As the training has them: with interventions in the backward recursion, by `numbers` of the section `gradient` or
-    else the config's own.
+    As the training has them: with interventions in the backward recursion, by hyperparameters of the section
+    `gradient` or else the config's own.
     """
-    numbers = floats(config.gradient) if numbers is None else numbers
-    intervening = interventions(config, jax.random.key(0), batch.xs.shape[:2], numbers)
+    values = real_settings(config.gradient) if values is None else values
+    size, time = batch.xs.shape[:2]
+    intervening = interventions(config, jax.random.key(0), (size, time), values)
 
     def total(perturbations: tuple[Any, ...]) -> tuple[Array, Trace]:
-        trace, metrics = forward(config, model, params, batch, perturbations=perturbations, interventions=intervening)
+        trace, metrics = run_network(
+            config, model, params, batch, perturbations=perturbations, interventions=intervening
+        )
         return metrics["loss"].sum(), trace
 
-    return jax.grad(total, has_aux=True)(zero_perturbations(config, batch))
+    return jax.grad(total, has_aux=True)(zero_perturbations(config, model, batch))
 
 
 def build_instruments(config: Config, model: Functional, key: Any) -> Callable[..., Readings]:
-    """`measure(params, data, numbers=None) -> readings`, pure, on the first `flow.batch_size` validation sequences.
+    """The configured instruments as one pure function, on the first `flow.batch_size` validation sequences.
 
-    Readings are named `kind/<layer>/<gate>`, see `gru_jax.flow.instruments`, and `noise/<parameter>`.
+    Returns:
+        `measure(params, data, values=None) -> readings`, named `kind/<layer>/<gate>`, see
+        `gru_jax.flow.instruments`, and `noise/<parameter>`; `values` as in `loss_adjoints`.
     """
     task, names = config.task, config.flow.instruments
     size = min(config.flow.batch_size, task.size("valid") or config.flow.batch_size)
     options = Options(*(getattr(config.flow, field) for field in Options._fields))
 
-    def measure(params: Any, data: Data, numbers: Mapping[str, Any] | None = None) -> Readings:
+    def measure(params: Any, data: Data, values: Mapping[str, Any] | None = None) -> Readings:
         batch = task.batch(data, key, jnp.arange(size, dtype=jnp.int32))
         readings: Readings = {}
-        for layer, of in passes(config, model, params, batch, numbers):
+        for layer, cell_pass in cell_passes(config, model, params, batch, values):
             for name in names:
                 if name != NOISE:
-                    for (kind, *gate), value in INSTRUMENTS[name](of, options).items():
+                    for (kind, *gate), value in INSTRUMENTS[name](cell_pass, options).items():
                         readings["/".join([kind, layer, *gate])] = value
-        return readings | (noise(config, model, params, batch) if NOISE in names else {})
+        return readings | (gradient_noise(config, model, params, batch) if NOISE in names else {})
 
     return measure
 
 
-def passes(
-    config: Config, model: Functional, params: Any, batch: Batch, numbers: Mapping[str, Any] | None = None
+def cell_passes(
+    config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, Pass]]:
-    """Every cell of the stack with its name, its pass over the batch and the adjoint of the task's loss."""
-    sent, trace = adjoints(config, model, params, batch, numbers)
+    """Every cell of the network by name, with its pass over the batch and the adjoint of the task's loss."""
+    adjoints, trace = loss_adjoints(config, model, params, batch, values)
     inputs = [layer.inputs for layer in trace.layers]
-    for name, weights, along, carry in cells_along(config, params, inputs, sent, batch.lengths):
-        yield name, Pass(config.model.cell, weights, along, carry)
+    for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints, batch.lengths):
+        yield place.name, Pass(place.cell, weights, trajectory, adjoint)
 
 
-def noise(config: Config, model: Functional, params: Any, batch: Batch) -> Readings:
+def gradient_noise(config: Config, model: Functional, params: Any, batch: Batch) -> Readings:
     """The gradient's signal-to-noise ratio over the batch, for each parameter; see `flow.signal_to_noise`."""
 
-    def own(params: Any, example: Batch) -> Array:
+    def loss_of_one(params: Any, example: Batch) -> Array:
         one = jax.tree.map(lambda a: a[None], example)
-        return forward(config, model, params, one)[1]["loss"].sum()
+        return run_network(config, model, params, one)[1]["loss"].sum()
 
-    gradients = jax.lax.map(lambda example: jax.grad(own)(params, example), batch)
-    return {f"{NOISE}/{name}": ratio for name, ratio in by_name(flow.signal_to_noise(gradients)).items()}
+    gradients = jax.lax.map(lambda example: jax.grad(loss_of_one)(params, example), batch)
+    return {f"{NOISE}/{name}": ratio for name, ratio in leaves_by_path(flow.signal_to_noise(gradients)).items()}

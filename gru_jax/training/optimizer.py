@@ -40,32 +40,32 @@ def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any)
 
 
 def build_optimizer(
-    config: OptimizerConfig, steps: int, warmup: int, numbers: Mapping[str, Any], seed: Any = 0
+    config: OptimizerConfig, steps: int, warmup: int, values: Mapping[str, Any], seed: Any = 0
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
 
     Args:
         config: decides which parts there are (names, which clipping, which penalties), never a value.
         steps, warmup: lengths of the training and of the warm-up.
-        numbers: the values, see `gru_jax.config.hyperparameters`; they may be traced.
+        values: hyperparameters of the section `optimizer`; they may be traced.
         seed: of the noise on gradients.
     """
-    shape = schedule_shape(config, steps, warmup, numbers["final"])
+    shape = schedule_shape(config, steps, warmup, values["final"])
     parts = []
     if config.clip_value is not None:
-        parts.append(optax.clip(numbers["clip_value"]))
+        parts.append(optax.clip(values["clip_value"]))
     if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(numbers["clip_norm"]))
+        parts.append(optax.clip_by_global_norm(values["clip_norm"]))
     if config.noise:
-        parts.append(_noise(numbers, jax.random.fold_in(jax.random.key(seed), NOISE_STREAM)))
+        parts.append(_noise(values, jax.random.fold_in(jax.random.key(seed), NOISE_STREAM)))
     if config.l1:
-        parts.append(_add_signs(numbers["l1"]))
+        parts.append(_add_signs(values["l1"]))
     if config.l2:
-        parts.append(optax.add_decayed_weights(numbers["l2"], mask=kernels))
-    parts.append(RULES[config.name](numbers, config.nesterov))
+        parts.append(optax.add_decayed_weights(values["l2"], mask=is_kernel))
+    parts.append(RULES[config.name](values, config.nesterov))
     if config.weight_decay:
-        parts.append(optax.add_decayed_weights(numbers["weight_decay"], mask=kernels))
-    parts.append(optax.scale_by_schedule(lambda count: -numbers["lr"] * shape(count)))
+        parts.append(optax.add_decayed_weights(values["weight_decay"], mask=is_kernel))
+    parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * shape(count)))
     chain = optax.chain(*parts)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -76,14 +76,14 @@ def build_optimizer(
     return optax.GradientTransformation(chain.init, update)
 
 
-def kernels(params: Any) -> Any:
+def is_kernel(params: Any) -> Any:
     """Which parameters penalties act on: matrices, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _noise(numbers: Mapping[str, Any], key: Any) -> optax.GradientTransformation:
+def _noise(values: Mapping[str, Any], key: Any) -> optax.GradientTransformation:
     """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
-    inner = optax.add_noise(numbers["noise"], numbers["noise_decay"], key)
+    inner = optax.add_noise(values["noise"], values["noise_decay"], key)
 
     def init(params: Any) -> Any:
         state: Any = inner.init(params)

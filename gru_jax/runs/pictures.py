@@ -1,0 +1,18 @@
+"""The pictures of a run, in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gru_jax.config import Config
+from gru_jax.plotting.flow import plot_records
+from gru_jax.plotting.runs import plot_learning_curve
+from gru_jax.plotting.style import save_figures
+from gru_jax.runs.directory import RunDir
+
+
+def draw_pictures(rundir: RunDir, config: Config) -> list[Path]:
+    """Draw all pictures of a run into its `plots/` and return their paths."""
+    learning_curve = plot_learning_curve(rundir.read_metrics(), config.task.goal[0], config.task.baseline)
+    figures = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
+    return save_figures(figures, rundir.plots)

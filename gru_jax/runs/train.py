@@ -1,0 +1,63 @@
+"""Training a config in a directory, from what is there to the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from gru_jax.config import Config
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.environment import check_memory, describe_environment
+from gru_jax.runs.single import SingleRun
+from gru_jax.runs.writers import check_writers
+from gru_jax.runtime.devices import choose_devices, devices_here, precision
+from gru_jax.runtime.preemption import watch_for_sigterm
+from gru_jax.runtime.processes import log_once, on_main_process
+from gru_jax.tasks.loading import load_splits
+
+logger = logging.getLogger(__name__)
+
+
+def train_run(
+    config: Config, workdir: str | os.PathLike[str], on_progress: Callable[[SingleRun], None] = lambda run: None
+) -> dict[str, Any]:
+    """Train a config in a directory, resuming what is there.
+
+    Args:
+        config: the config.
+        workdir: the run's directory.
+        on_progress: called with the run after every call of the compiled program and every validation.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        UsageError: the data or the directory is not usable.
+        NonFiniteError: a step gave an infinite or undefined number.
+        PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
+    """
+    rundir, as_dict = RunDir(workdir), config.to_dict()
+    if on_main_process(lambda: rundir.inspect(as_dict)) == "done":
+        log_once(logger, f"{rundir.path}: already done")
+        return on_main_process(rundir.read_summary)
+    devices = choose_devices(config.platform, config.devices, config.train.batch_size)
+    device = devices_here(devices)[0]
+    check_memory(config, device)
+    check_writers(config.writers or ())
+    splits = load_splits(config.task, config.resident_mb)
+    environment = describe_environment(config, device, len(devices))
+    with contextlib.ExitStack() as stack:
+        on_main_process(lambda: stack.enter_context(rundir.held()))
+        stop_requested = stack.enter_context(watch_for_sigterm())
+        if on_main_process(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
+            return on_main_process(rundir.read_summary)
+        for change in on_main_process(lambda: rundir.start(as_dict, environment)):
+            log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
+        stack.enter_context(precision(config.dtype, config.matmul_precision))
+        stack.enter_context(jax.default_device(device))
+        return SingleRun(config, rundir, splits, devices, stop_requested, on_progress).train_to_the_end()

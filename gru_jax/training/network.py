@@ -1,0 +1,91 @@
+"""The network of a config as pure functions, and the ways through its cells that training and instruments take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Int
+
+from gru_jax.cells import Params
+from gru_jax.cells.base import carry_from_leaves
+from gru_jax.config import Config
+from gru_jax.dtypes import carry_dtype
+from gru_jax.flow.trajectory import Trajectory
+from gru_jax.initializers import Scheme
+from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
+from gru_jax.tasks import Batch
+
+
+def build_model(config: Config) -> Functional:
+    """Split the network of a config into pure functions."""
+    model, task = config.model, config.task
+
+    def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
+        return SequenceModel(
+            model.cell,
+            task.input_size,
+            model.hidden,
+            task.output_size,
+            readout=model.readout,
+            bidirectional=model.bidirectional,
+            dropout=model.dropout,
+            scheme=scheme,
+            method=model.method,
+            chunk=model.chunk,
+            keep=model.keep,
+            param_dtype=carry_dtype(config.dtype),
+            rngs=rngs,
+        )
+
+    return functional(build)
+
+
+def run_network(
+    config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
+) -> tuple[Trace, dict[str, Array]]:
+    """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
+    trace = model.apply(params, batch.xs.astype(config.dtype), lengths=batch.lengths, **kwargs)
+    return trace, config.task.metrics(trace.outputs, batch)
+
+
+def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple[tuple[Array, ...], ...]:
+    """Zeros for every part of every layer's carry at every step: what adjoints are gradients with respect to."""
+    dtype = carry_dtype(config.dtype)
+
+    def of_layer(places: tuple[CellPlace, ...]) -> tuple[Array, ...]:
+        shape = (*batch.xs.shape[:2], sum(place.units for place in places))
+        return tuple(jnp.zeros(shape, dtype) for _ in range(places[0].cell.carry_parts))
+
+    return tuple(map(of_layer, model.layers))
+
+
+def cell_trajectories(
+    model: Functional,
+    params: Any,
+    inputs: Sequence[Array],
+    adjoints: Sequence[Any],
+    lengths: Int[Array, " B"] | None,
+) -> Iterator[tuple[CellPlace, Params, Trajectory, Any]]:
+    """Go through every cell of the network: its place, its parameters, its trajectory, and the adjoint of its carry.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        inputs: of every layer, `[B, T, D]`.
+        adjoints: for every layer, those of every part of the carry; None where there are none.
+        lengths: of the sequences.
+    """
+    for number, place in model.cells:
+        parts = place.states(adjoints[number]) if adjoints[number] is not None else None
+        adjoint = None if parts is None else carry_from_leaves(place.cell, parts)
+        trajectory = Trajectory(inputs[number], lengths=lengths, reverse=place.reverse)
+        yield place, place.parameters(params), trajectory, adjoint
+
+
+def leaves_by_path(tree: Any) -> dict[str, Array]:
+    """The leaves of nested dicts by path, `a/b/c`."""
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
