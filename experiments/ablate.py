@@ -32,21 +32,24 @@ examples:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from experiments import cli, report
-from experiments.study_progress import StudyProgress
-from gru_jax.errors import UsageError, check_choice
-from gru_jax.runtime.preemption import PreemptedError, watched
-from gru_jax.runtime.processes import leads, say
-from gru_jax.studies.runner import Execution, Means
-from gru_jax.studies.study import Study, load
-from gru_jax.training.population import MAPPINGS
+from experiments.progress import StudyProgress
+from gru_jax.errors import UsageError, check_argument
+from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
+from gru_jax.runtime.processes import is_main_process
+from gru_jax.studies.axes import GRAMMAR
+from gru_jax.studies.runner import RunnerOptions, StudyRunner
+from gru_jax.studies.study import NoAxesError, Study, load_study
+from gru_jax.training.population import MEMBER_MAPPINGS
 
 ABLATIONS = Path(__file__).parent.parent / "configs" / "ablations"
 FLAGS = (
@@ -56,13 +59,13 @@ MOST_DEVICES = 4096
 PREFIXES = ("axis", "config", "sampling", "halving")
 
 
-def run(study: Study, workdir: str | os.PathLike[str], means: Means = Means()) -> Path:  # noqa: B008
+def run(study: Study, workdir: str | os.PathLike[str], options: RunnerOptions = RunnerOptions()) -> Path:  # noqa: B008
     """Run a study in a directory, resuming what is there, and write its table and report; for notebooks.
 
     Args:
-        study: the study, see `gru_jax.studies.study.load`.
+        study: the study, see `gru_jax.studies.study.load_study`.
         workdir: its directory.
-        means: with what; see `gru_jax.studies.runner.Means`.
+        options: with what; see `gru_jax.studies.runner.RunnerOptions`.
 
     Returns:
         The report.
@@ -72,55 +75,61 @@ def run(study: Study, workdir: str | os.PathLike[str], means: Means = Means()) -
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     path = Path(workdir).absolute()
-    with watched():  # the report too is finished
-        execute(study, path, means)
-        return report.run([path]) if leads() else path
+    with watch_for_sigterm():  # the report too is finished
+        run_members(study, path, options)
+        return report.run([path]) if is_main_process() else path
 
 
-def execute(study: Study, path: Path, means: Means) -> None:
+def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
     """Run a study in a directory, with its progress shown."""
     progress = StudyProgress()
-    try:
-        with watched() as asked:
-            Execution(study, path, means, progress, asked).run()
-    finally:
-        progress.close()
+    with cli.printed_messages(), contextlib.closing(progress), watch_for_sigterm() as stop_requested:
+        StudyRunner(study, path, options, progress, stop_requested).run()
 
 
+@cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, keyed = cli.parse_all(argv, FLAGS, PREFIXES)
+    study = read_study(flags, keyed)
+    stem = Path(flags["config"].partition(":")[0]).stem
+    workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    print(f"study directory: {Path(workdir).absolute()}", flush=True)
+    options = prepare(flags)
+    with watch_for_sigterm():  # the report too is finished
+        try:
+            run_members(study, Path(workdir).absolute(), options)
+        except PreemptedError as error:
+            cli.print_once(cli.goes_on(error, "ablate", argv, workdir))
+            return 0
+        if is_main_process():
+            path, sentences = report.write([Path(workdir)])
+            print(*sentences, f"report: {path}", sep="\n")
+    return 0
+
+
+def read_study(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str]]) -> Study:
+    """The study that the flags describe."""
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a study's file, e.g. --config configs/ablations/init_lr.py")
     extra = {f"{name}.{key}": value for name in ("sampling", "halving") for key, value in keyed[name].items()}
     extra |= {name: flags[name] for name in ("zip", "networks") if name in flags}
-    study = load(flags["config"], keyed["config"], keyed["axis"], extra)
-    stem = Path(flags["config"].partition(":")[0]).stem
-    workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    print(f"study directory: {Path(workdir).absolute()}", flush=True)
-    means = prepare(flags)
-    with watched():  # the report too is finished
-        try:
-            execute(study, Path(workdir).absolute(), means)
-        except PreemptedError as error:
-            say(cli.goes_on(error, "ablate", argv, workdir))
-            return 0
-        if leads():
-            path, told = report.write([Path(workdir)])
-            print(*told, f"report: {path}", sep="\n")
-    return 0
+    try:
+        return load_study(flags["config"], keyed["config"], keyed["axis"], extra)
+    except NoAxesError as error:
+        raise UsageError(f"--{error}; --axis.KEY=VALUES adds one, with {GRAMMAR}") from error
 
 
-def prepare(flags: Mapping[str, str]) -> Means:
+def prepare(flags: Mapping[str, str]) -> RunnerOptions:
     """Set up processes and devices, which must come before JAX is used, and say with what a study is run."""
-    devices = cli.whole(flags, "devices", os.cpu_count() or 1)
+    devices = cli.whole_number(flags, "devices", os.cpu_count() or 1)
     if not 1 <= devices <= MOST_DEVICES:
         raise UsageError(f"--devices={devices}: allowed are whole numbers from 1 to {MOST_DEVICES}")
     jax.config.update("jax_num_cpu_devices", devices)
     cli.join(flags)
-    mapping = flags.get("mapping", MAPPINGS[0])
-    check_choice("--mapping", mapping, MAPPINGS)
-    return Means(mapping, cli.whole(flags, "memory", 0) or None)
+    mapping: Any = flags.get("mapping", MEMBER_MAPPINGS[0])
+    check_argument("mapping", mapping, MEMBER_MAPPINGS)
+    return RunnerOptions(mapping, cli.whole_number(flags, "memory", 0) or None)
 
 
 def usage() -> str:

@@ -1,28 +1,27 @@
-"""What all commands share: arguments, config files, errors of use, exit codes."""
+"""What all commands share: arguments, errors of use, exit codes, messages."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import hashlib
-import importlib.util
-import inspect
 import io
 import logging
 import platform
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from gru_jax.cells import CELLS
-from gru_jax.config import REGISTRIES, Config, load
-from gru_jax.errors import UsageError, closest, listing
-from gru_jax.settings import Text, describe, flatten
+from gru_jax.config import REGISTRIES, Config
+from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
+from gru_jax.runtime.processes import is_main_process, join_processes
+from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
@@ -76,48 +75,17 @@ def parse_all(
     return values, keyed
 
 
-def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
-    """The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
+def names_flags(command: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
+    """A command whose errors name flags where those of the library name arguments."""
 
-    Raises:
-        UsageError: whatever is wrong with the file or with a key, in one line.
-    """
-    return override(read_config_file(spec), overrides or {})
+    @functools.wraps(command)
+    def named(argv: Sequence[str]) -> int:
+        try:
+            return command(argv)
+        except ArgumentError as error:
+            raise UsageError(f"--{error}") from error
 
-
-def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
-    """The checked config of nested dicts, with overrides by dotted name.
-
-    Raises:
-        UsageError: whatever is wrong with a key, in one line.
-    """
-    known = [*flatten(Config().to_dict()), *flatten(values)]
-    for key, text in overrides.items():
-        _override(values, key, text, overrides, known)
-    return load(values)
-
-
-def read_config_file(spec: str) -> dict[str, Any]:
-    """What `get_config` of a config file returns, as nested dicts."""
-    name, colon, argument = spec.partition(":")
-    path = Path(name)
-    if not path.is_file():
-        folder = path.parent
-        present = sorted(str(p) for p in folder.glob("*.py")) if folder.is_dir() else []
-        allowed = f"; there are {listing(present)}{closest(name, present)}" if present else ""
-        raise UsageError(f"--config={name}: no such file{allowed}")
-    arguments = [argument] if colon else []
-    try:
-        get_config = _import(path).get_config
-        inspect.signature(get_config).bind(*arguments)
-        config = get_config(*arguments)
-    except UsageError:
-        raise
-    except Exception as error:  # whatever a user's file may raise
-        raise UsageError(f"--config={spec}: {_where(error, path)}{type(error).__name__}: {_one_line(error)}") from error
-    if not isinstance(config, ConfigDict | Mapping):
-        raise UsageError(f"--config={spec}: get_config returned a {type(config).__name__}; allowed is a ConfigDict")
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return named
 
 
 def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> None:
@@ -126,14 +94,15 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     if any(argument in ("--help", "-h") for argument in argv):
         print(usage())
         sys.exit(0)
-    remember_compilations()
+    keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):  # paths need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.unraisablehook = _unraisable
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        code = command(argv)
+        with printed_messages():
+            code = command(argv)
     except UsageError as error:
         code = fail(error, EXIT_USAGE)
     except jax.errors.JaxRuntimeError as error:
@@ -149,6 +118,38 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     sys.exit(code)
 
 
+class _Printer(logging.Handler):
+    """Prints messages as they are, to whatever standard output is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+@contextlib.contextmanager
+def printed_messages() -> Iterator[None]:
+    """Print what the library says, while this lasts; inside another one nothing more is done."""
+    logger = logging.getLogger("gru_jax")
+    if any(isinstance(handler, _Printer) for handler in logger.handlers):
+        yield
+        return
+    printer, level, propagate = _Printer(), logger.level, logger.propagate
+    logger.addHandler(printer)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def print_once(line: str) -> None:
+    """Print a line, in the main process alone."""
+    if is_main_process():
+        print(line, flush=True)
+
+
 def _unraisable(what: Any) -> None:
     """Where a save fails, threads of Orbax' store still speak to a loop that is gone; the failure itself is told."""
     if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
@@ -161,21 +162,18 @@ def join(flags: Mapping[str, str]) -> None:
     Raises:
         UsageError: flags that do not go together, or nobody answers.
     """
-    together = [name for name in PROCESSES if name in flags]
-    if not together:
+    present = [name for name in PROCESSES if name in flags]
+    if not present:
         return
-    if len(together) < len(PROCESSES):
-        raise UsageError(f"--{together[0]}: allowed together with {listing([f'--{name}' for name in PROCESSES])}")
-    processes, process = whole(flags, "processes", 1), whole(flags, "process", 0)
+    if len(present) < len(PROCESSES):
+        raise UsageError(f"--{present[0]}: allowed together with {listing([f'--{name}' for name in PROCESSES])}")
+    processes, process = whole_number(flags, "processes", 1), whole_number(flags, "process", 0)
     if process >= processes:
         raise UsageError(f"--process={process}: allowed are 0 to {processes - 1}, below --processes")
-    try:
-        jax.distributed.initialize(flags["coordinator"], processes, process)
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"--coordinator={flags['coordinator']}: {_one_line(error)}") from error
+    join_processes(flags["coordinator"], processes, process)
 
 
-def whole(flags: Mapping[str, str], name: str, default: int) -> int:
+def whole_number(flags: Mapping[str, str], name: str, default: int) -> int:
     """A flag that is a whole number.
 
     Raises:
@@ -187,7 +185,7 @@ def whole(flags: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def remember_compilations() -> None:
+def keep_compiled_programs() -> None:
     """Keep compiled programs in `~/.cache/gru_jax/xla`, or where `JAX_COMPILATION_CACHE_DIR` says.
 
     Programs for a CPU may use all that it can do: each kind of CPU has a folder of its own.
@@ -219,7 +217,7 @@ def goes_on(why: object, name: str, argv: Sequence[str], workdir: str) -> str:
 
 def fail(message: object, code: int) -> int:
     """Print one `error:` line and return the exit code."""
-    print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+    print(f"error: {in_one_line(message)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -238,52 +236,14 @@ def describe_configs(folder: Path) -> str:
 def describe_keys() -> str:
     """Every key of the config with its default and, where it takes a name, the names, a line each."""
     lines = []
-    for key, (value, allowed) in describe(Config(), REGISTRIES).items():
+    for key, (value, allowed) in describe_settings(Config(), REGISTRIES).items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         setting = f"  --config.{key}={shown}"
         lines.append(f"{setting:<46}  {allowed}".rstrip())
     lines.append("\nkeys of each task and cell:")
     for section, options in (("task", TASKS), ("model.cell", CELLS)):
         for name, cls in options.items():
-            keys = describe(cls(), {}).items()
+            keys = describe_settings(cls(), {}).items()
             shown = ", ".join(f"{key}={value}" + (f" ({names})" if names else "") for key, (value, names) in keys)
             lines.append(f"  --config.{section}.name={name}: {shown or 'none'}")
     return "\n".join(lines)
-
-
-def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
-    *sections, last = key.split(".")
-    where: Any = values
-    for section in sections:
-        where = where.setdefault(section, {})
-        if not isinstance(where, dict):
-            raise UsageError(f"--config.{key}={text}: {section} is no section{closest(key, known)}")
-    if not sections and last not in {k.split(".")[0] for k in known}:
-        same = [k for k in known if k.split(".")[-1] == last]
-        hint = f"; did you mean {same[0]!r}?" if same else closest(key, known)
-        raise UsageError(f"--config.{key}={text}: no such key{hint}")
-    where[last] = Text(text)
-    # A duration in the other unit that the file gave is replaced, one that the command line gave is a contradiction.
-    twin = last.replace("steps", "epochs") if "steps" in last else last.replace("epochs", "steps")
-    both = {".".join([*sections, name]) for name in (last, twin)}
-    if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
-        where.pop(twin, None)
-
-
-def _import(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--config={path}: allowed is a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _where(error: Exception, path: Path) -> str:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.absolute()]
-    lines += [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return f"line {lines[-1]}: " if lines else ""
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())

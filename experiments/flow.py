@@ -32,117 +32,24 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import matplotlib as mpl
-import numpy as np
 
 from experiments import cli
-from gru_jax import flow
-from gru_jax.config import FLOW_INSTRUMENTS, Config, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.errors import UsageError, check_choice
-from gru_jax.plotting import comparison as compare
-from gru_jax.plotting import flow as flow_plots
-from gru_jax.plotting.comparison import Member
-from gru_jax.plotting.style import STYLE
-from gru_jax.runs import stored
-from gru_jax.runs.checkpoints import BEST, LATEST
+from gru_jax.config import FLOW_INSTRUMENTS, Config, load_config, override
+from gru_jax.errors import UsageError, check_argument
+from gru_jax.plotting.comparison import ComparedRun, plot_comparison
+from gru_jax.plotting.flow import plot_records
+from gru_jax.plotting.style import save_figures
+from gru_jax.runs.checkpoints import LATEST
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.recorder import FlowRecorder
+from gru_jax.runs.flow import describe_records, initial_params, measure_network, params_of_run
+from gru_jax.runs.stored import open_run
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.studies import sweep
-from gru_jax.tasks import split_key
-from gru_jax.training.instruments import build_instruments
-from gru_jax.training.model import build_model
-from gru_jax.training.step import Trainer
 
-INIT = "init"
 FORMATS = ("png", "svg", "pdf")
 FLAGS = ("workdir", "config", "step", "instruments", "sweep", "input", "format", "out")
-Records = dict[str, np.ndarray]
-
-
-def of_run(workdir: str | Path, step: str = LATEST, config: Config | None = None) -> tuple[int, Any]:
-    """The step and the parameters of a run's checkpoint, or of its start."""
-    rundir, own = stored.open_run(workdir)
-    config = own if config is None else config
-    if step == INIT:
-        return of_init(config)
-    if step not in (BEST, LATEST) and not (step.isdecimal() and len(step) <= cli.DIGITS):
-        raise UsageError(f"--step={step}: allowed are {BEST}, {LATEST}, {INIT} or a step")
-    number = int(step) if step.isdecimal() else None
-    state = stored.restore(rundir, config, choose_device(config), LATEST if number is not None else step, number)
-    return int(state.step), state.params
-
-
-def of_init(config: Config) -> tuple[int, Any]:
-    """Step 0 and freshly drawn parameters, those that a run of this config starts from."""
-    trainer = Trainer(config, plan(config), build_model(config))
-    return 0, trainer.init(config.seed, numbers_of(config)).params
-
-
-def measure(config: Config, step: int, params: Any, out: Path) -> Records:
-    """Measure all configured instruments on validation data; the records, as they are in `out/flow.npz`."""
-    data = jax.device_put(config.task.load("valid"))
-    rundir = RunDir(out)
-    instruments = jax.jit(build_instruments(config, build_model(config), split_key("valid", 0)))
-    recorder = FlowRecorder(config, plan(config), rundir, instruments)
-    recorder.record(step, params, data, end=True)
-    out.mkdir(parents=True, exist_ok=True)
-    recorder.write()
-    return rundir.read_flow()
-
-
-def describe(records: Mapping[str, np.ndarray]) -> list[str]:
-    """The last record in words, a few lines for each layer."""
-    lines = []
-    for name in (key for key in records if key.startswith("adjoint/")):
-        layer, profile = name.split("/", 1)[1], jnp.asarray(records[name][-1])
-        lines += [f"{layer}:", f"  adjoint: {_adjoint(profile)}"]
-    for name in (key for key in records if key.startswith("lyapunov/")):
-        values, time = records[name][-1], len(records["lag"])
-        condition = (values[0] - values[-1]) * time / np.log(10)
-        lines.append(
-            f"{name.split('/', 1)[1]}: Lyapunov exponents {', '.join(f'{v:.4f}' for v in values[:4])} ... "
-            f"{values[-1]:.4f} nats per step; condition over {time} steps 10^{condition:.1f} in these directions"
-        )
-    for name in (key for key in records if key.startswith("time_scales/")):
-        low, middle, high = np.quantile(records[name][-1], [0.1, 0.5, 0.9])
-        lines.append(f"{name.split('/', 1)[1]}: time scales of units {low:.3g}, {middle:.3g}, {high:.3g} steps "
-                     "(quantiles 0.1, 0.5, 0.9)")  # fmt: skip
-    for name in (key for key in records if key.startswith("spectral_radius/")):
-        values = records[name][-1]
-        lines.append(f"{name.split('/', 1)[1]}: spectral radius of a step {values.min():.4f} to {values.max():.4f}")
-    return lines
-
-
-def _adjoint(profile: jax.Array) -> str:
-    def lag(value: jax.Array) -> str:
-        return str(int(value)) if int(value) < len(profile) else f"beyond {len(profile) - 1}"
-
-    exploded = int(flow.explosion(profile))
-    explodes = "" if exploded == len(profile) else f"; exceeds 100x at lag {exploded}"
-    return (
-        f"falls to 1/e at lag {lag(flow.horizon(profile, float(np.exp(-1))))}, to 1% at lag "
-        f"{lag(flow.horizon(profile, 0.01))}{explodes}; slope {float(flow.log_slope(profile)):.5f} nats per step"
-    )
-
-
-def draw(records: Mapping[str, np.ndarray], config: Config, out: Path, form: str) -> list[Path]:
-    """Draw all pictures of some records."""
-    with mpl.rc_context(STYLE):
-        drawn = flow_plots.pictures(records, config)
-        return [save(picture, out / f"{name}.{form}") for name, picture in drawn.items()]
-
-
-def save(picture: Any, path: Path) -> Path:
-    """Save a picture in the format that the path names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, facecolor="white")
-    return path
 
 
 def _with_all(config: Config, flags: Mapping[str, str], overrides: Mapping[str, str]) -> Config:
@@ -155,39 +62,41 @@ def _with_all(config: Config, flags: Mapping[str, str], overrides: Mapping[str, 
     values["flow"] |= {"instruments": names}
     if "instruments" in flags:
         overrides = {**overrides, "flow.instruments": flags["instruments"]}
-    return cli.override(values, {**overrides, "flow.every": "1"})
+    return override(values, {**overrides, "flow.every": "1"})
 
 
 def _runs(flags: Mapping[str, str], overrides: Mapping[str, str], out: Path, form: str) -> list[Path]:
+    """Look at one run, or compare several."""
     for key in overrides:
         if not key.startswith("flow."):
             raise UsageError(f"--config.{key}: the run has its own config; allowed are keys of --config.flow")
     workdirs = flags["workdir"].split(",")
-    runs = [(workdir, *stored.open_run(workdir)) for workdir in workdirs]
-    configs = [_with_all(own, flags, overrides) for _, _, own in runs]
-    members: list[Member] = []
-    for (workdir, rundir, _), config in zip(runs, configs, strict=True):
-        with precision(config), jax.default_device(choose_device(config)):
-            step, params = of_run(workdir, flags.get("step", LATEST), config)
-            place = out if len(runs) == 1 else out / f"{len(members)}-{Path(workdir).name}"
-            records = measure(config, step, params, place)
-            print("\n".join([f"{workdir}, step {step}", *describe(records)]), flush=True)
-        members.append(Member(Path(workdir).name, step, config, rundir, rundir.read_flow(), records))
-    if len(members) > 1:
-        return compare.draw(members, out, form)
-    return draw(members[0].records, members[0].config, out, form)
+    opened = [(workdir, *open_run(workdir)) for workdir in workdirs]
+    configs = [_with_all(config, flags, overrides) for _, _, config in opened]
+    compared: list[ComparedRun] = []
+    for (workdir, rundir, _), config in zip(opened, configs, strict=True):
+        with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
+            step, params = params_of_run(rundir, config, flags.get("step", LATEST))
+            place = out if len(opened) == 1 else out / f"{len(compared)}-{Path(workdir).name}"
+            records = measure_network(config, step, params, place)
+            print("\n".join([f"{workdir}, step {step}", *describe_records(records)]), flush=True)
+        name = Path(workdir).name
+        compared.append(ComparedRun(name, step, config, rundir.read_metrics(), rundir.read_flow(), records))
+    if len(compared) > 1:
+        return save_figures(plot_comparison(compared), out, (form,))
+    return save_figures(plot_records(compared[0].records, compared[0].config.model), out, (form,))
 
 
 def _fresh(config: Config, out: Path, form: str) -> list[Path]:
-    with precision(config), jax.default_device(choose_device(config)):
-        records = measure(config, *of_init(config), out)
-        print("\n".join(describe(records)), flush=True)
-    return draw(records, config, out, form)
+    """Look at a network as it is initialised."""
+    with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
+        records = measure_network(config, 0, initial_params(config), out)
+        print("\n".join(describe_records(records)), flush=True)
+    return save_figures(plot_records(records, config.model), out, (form,))
 
 
-def command(argv: Sequence[str]) -> int:
-    """The command line."""
-    flags, overrides = cli.parse(argv, FLAGS)
+def _check(flags: Mapping[str, str], overrides: Mapping[str, str]) -> None:
+    """Refuse flags that do not go together."""
     for key in ("flow.every", "flow.live"):
         if key in overrides:
             raise UsageError(f"--config.{key}: for experiments.train; this measures once")
@@ -198,17 +107,26 @@ def command(argv: Sequence[str]) -> int:
             raise UsageError(f"--{name}={flags[name]}: allowed with --config, for a fresh initialisation")
     if "step" in flags and "workdir" not in flags:
         raise UsageError(f"--step={flags['step']}: allowed with --workdir")
+    check_argument("format", flags.get("format", FORMATS[0]), FORMATS)
+
+
+@cli.names_flags
+def command(argv: Sequence[str]) -> int:
+    """The command line."""
+    flags, overrides = cli.parse(argv, FLAGS)
+    _check(flags, overrides)
     form = flags.get("format", FORMATS[0])
-    check_choice("--format", form, FORMATS)
     out = Path(flags.get("out") or Path("runs") / f"flow-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     if RunDir(out).config.exists():
         raise UsageError(f"--out={out}: a run's directory; allowed is another, so that the run's records are kept")
     if "workdir" in flags:
         drawn = _runs(flags, overrides, out, form)
     else:
-        config = _with_all(cli.load_config(flags["config"], overrides), flags, overrides)
+        config = _with_all(load_config(flags["config"], overrides), flags, overrides)
         if "sweep" in flags:
-            drawn = [sweep.run(config, flags["sweep"], flags.get("input", sweep.TASK), out, form)]
+            source = flags.get("input", sweep.TASK)
+            show = lambda line: print(line, flush=True)  # noqa: E731
+            drawn = [sweep.sweep_setting(config, flags["sweep"], source, out, form, show)]
         elif "input" in flags:
             raise UsageError(f"--input={flags['input']}: allowed with --sweep")
         else:

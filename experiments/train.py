@@ -25,29 +25,28 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from experiments import cli
-from gru_jax.config import Config, load
-from gru_jax.data.feed import load_splits
+from experiments.progress import RunProgress
+from gru_jax.config import Config, load, load_config
 from gru_jax.errors import UsageError
+from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.loop import NonFiniteError, Run
-from gru_jax.runs.writers import check_installed
-from gru_jax.runtime.devices import check_memory, choose_devices, describe, devices_here, precision
-from gru_jax.runtime.preemption import PreemptedError, watched
-from gru_jax.runtime.processes import by_lead, leads, say
+from gru_jax.runs.train import train_run
+from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
+from gru_jax.runtime.processes import is_main_process
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Train a config in a directory, resuming what is there; for notebooks.
+    """Train a config in a directory, resuming what is there, with its progress shown; for notebooks.
 
     Args:
         config: a `Config`, or nested dicts or a ConfigDict with what differs from the defaults.
@@ -61,27 +60,17 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
-    config = load(config.to_dict() if isinstance(config, Config | ConfigDict) else config)
-    rundir, as_dict = RunDir(workdir), config.to_dict()
-    if by_lead(lambda: rundir.inspect(as_dict)) == "done":
-        say(f"{rundir.path}: already done")
-        return by_lead(rundir.read_summary)
-    devices = choose_devices(config)
-    device = devices_here(devices)[0]
-    check_memory(config, device)
-    check_installed(config.writers or ())
-    splits = load_splits(config)
-    env = describe(config, device, len(devices))
-    with contextlib.ExitStack() as stack:
-        by_lead(lambda: stack.enter_context(rundir.held()))
-        asked = stack.enter_context(watched())
-        if by_lead(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
-            return by_lead(rundir.read_summary)
-        for change in by_lead(lambda: rundir.start(as_dict, env)):
-            say(f"going on in another environment, results may differ in their last bits: {change}")
-        stack.enter_context(precision(config))
-        stack.enter_context(jax.default_device(device))
-        return Run(config, rundir, splits, devices, asked).train()
+    if not isinstance(config, Config):
+        config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    progress = RunProgress(shown=is_main_process())
+    try:
+        with cli.printed_messages(), contextlib.closing(progress):
+            return train_run(config, workdir, progress)
+    except NonFiniteError as error:
+        if not error.batch_kept:
+            raise
+        replay = shlex.join(["python", "-m", "experiments.replay", "--workdir", str(Path(workdir).absolute())])
+        raise NonFiniteError(f"{error}; {replay} runs its batch again") from error
 
 
 def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
@@ -101,27 +90,27 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
     return "\n".join(lines)
 
 
+@cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, overrides = cli.parse(argv, ("config", "workdir", *cli.PROCESSES))
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a config file, e.g. --config configs/quickstart.py")
-    config = cli.load_config(flags["config"], overrides)
+    config = load_config(flags["config"], overrides)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     rundir = RunDir(workdir)
     cli.join(flags)
-    say(f"run directory: {rundir.path}")
+    cli.print_once(f"run directory: {rundir.path}")
     try:
-        with watched():  # also while data are read
+        with watch_for_sigterm():  # also while data are read
             summary = run(config, rundir.path)
     except NonFiniteError as error:
         return cli.fail(error, cli.EXIT_NON_FINITE)
     except PreemptedError as error:
-        say(cli.goes_on(error, "train", argv, workdir))
+        cli.print_once(cli.goes_on(error, "train", argv, workdir))
         return 0
-    if leads():
-        print(report(summary, rundir))
+    cli.print_once(report(summary, rundir))
     return 0
 
 

@@ -39,17 +39,16 @@ hypothesis.settings.load_profile("gru_jax")
 @pytest.fixture
 def x64():
     """Double precision for one test."""
-    from gru_jax.config import Config
     from gru_jax.runtime.devices import precision
 
-    with precision(Config(dtype="float64")):
+    with precision("float64", "float32"):
         yield
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs without pictures, for tests of anything else: drawing takes half of a small run's time."""
-    monkeypatch.setattr("gru_jax.plotting.runs.draw", lambda rundir, config: [])
+    monkeypatch.setattr("gru_jax.runs.pictures.draw_pictures", lambda rundir, config: [])
 
 
 @pytest.fixture

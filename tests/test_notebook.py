@@ -75,7 +75,7 @@ def test_its_configs_are_valid():
     assert load(value_of("CONFIG")).task.length == 100
     axes, settings = value_of("axes"), value_of("settings")
     assert {*axes, *settings} <= flatten(Config().to_dict()).keys()
-    assert len(study.load(value_of("base"), settings, axes, {}).members()) == 12
+    assert len(study.load_study(value_of("base"), settings, axes, {}).members()) == 12
 
 
 def test_it_says_when_there_is_nothing_to_install(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ import pytest
 from gru_jax import flow
 
 ROOT = Path(__file__).parent.parent
-# A room imports those before it. Between `data` and `config`, and up to `experiments`, some imports still run upward.
+# A room imports those before it.
 ORDER = (
-    "errors", "dtypes", "settings", "runtime", "initializers", "cells", "unroll", "flow", "data", "tasks", "nn", "config",
-    "training", "plotting", "runs", "studies", "experiments",
+    "errors", "dtypes", "settings", "runtime", "initializers", "cells", "unroll", "flow", "data", "tasks", "nn",
+    "config", "training", "plotting", "runs", "studies", "experiments",
 )  # fmt: skip
 LEVELS = {name: level for level, name in enumerate(ORDER)}
 CORE = ("errors", "dtypes", "settings", "initializers", "cells", "unroll", "flow")

@@ -11,12 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench.measure import Compiled, Row, median_seconds
-from gru_jax.config import FLOW_INSTRUMENTS, Config, load, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import batch_indices
+from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameters
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import build_instruments
-from gru_jax.training.model import build_model
 from gru_jax.training.step import Trainer
 
 TRAINING_STEP, LIVE_STEP = "training step", "training step, live adjoints"
@@ -35,10 +32,10 @@ def adding_config(time: int, batch: int, hidden: int) -> Config:
 
 def training_steps(config: Config) -> Compiled:
     """A few training steps in one call, their recordings brought to the host as in a run."""
-    trainer = Trainer(config, plan(config), build_model(config))
-    hyperparameters = numbers_of(config)
+    trainer = Trainer(config)
+    hyperparameters = traced_hyperparameters(config)
     state = trainer.init(0, hyperparameters)
-    indices = batch_indices(config.task, config.train.batch_size, 0)(0, STEPS)
+    indices = config.task.train_indices(config.train.batch_size, 0)(0, STEPS)
 
     def run() -> Any:
         copy = jax.tree.map(jnp.copy, state)
@@ -51,9 +48,9 @@ def training_steps(config: Config) -> Compiled:
 def instrument_step(config: Config, name: str) -> Compiled:
     """One instrument on its batch."""
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=(name,)))
-    model = build_model(config)
-    instruments = jax.jit(build_instruments(config, model, split_key("valid", 0)))
-    params = Trainer(config, plan(config), model).init(0, numbers_of(config)).params
+    trainer = Trainer(config)
+    instruments = jax.jit(build_instruments(config, trainer.model, split_key("valid", 0)))
+    params = trainer.init(0, traced_hyperparameters(config)).params
     return Compiled(lambda: jax.device_get(instruments(params, {})))
 
 

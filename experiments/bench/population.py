@@ -17,10 +17,8 @@ import numpy as np
 
 from experiments.bench.measure import Row
 from gru_jax.config import Config, load
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import batch_indices, load_splits
-from gru_jax.training.population import Population, Programs
-from gru_jax.training.step import Trainer
+from gru_jax.tasks.loading import load_splits
+from gru_jax.training.population import CompiledPopulation, Population
 
 STEPS = 10  # in one call
 RATES, BIASES = (3e-4, 1e-3, 3e-3, 1e-2), ("zeros", "chrono")
@@ -139,8 +137,9 @@ def _train_when_asked(members: int) -> None:
     if members:
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
     configs = [member_config(member) for member in range(members or 1)]
-    programs = Programs(configs[0], load_splits(configs[0]), jax.devices())
-    step = _population_steps(programs, configs) if members else _run_steps(programs, configs[0])
+    splits = load_splits(configs[0].task, configs[0].resident_mb)
+    compiled = CompiledPopulation(configs[0], splits, jax.devices(), single=not members)
+    step = _training_steps(Population(compiled, configs))
     for _ in sys.stdin:
         seconds: list[float] = []
         while len(seconds) < 2 or sum(seconds) < 1.0:
@@ -151,27 +150,14 @@ def _train_when_asked(members: int) -> None:
         sys.stdout.flush()
 
 
-def _population_steps(programs: Programs, configs: Sequence[Config]) -> Callable[[], None]:
-    population = Population(programs, configs)
-    state, first = population.initial(), 0
+def _training_steps(population: Population) -> Callable[[], None]:
+    feed, state, first = population.feed(), population.initial(), 0
 
     def step() -> None:
         nonlocal state, first
-        state, first = population.run(state, first, np.full(len(configs), STEPS)).state, first + STEPS
-
-    return step
-
-
-def _run_steps(programs: Programs, config: Config) -> Callable[[], None]:
-    trainer, hyperparameters = Trainer(config, programs.plan, programs.model), numbers_of(config)
-    state, first = trainer.init(0, hyperparameters), 0
-    indices = batch_indices(config.task, config.train.batch_size, 0)
-
-    def step() -> None:
-        nonlocal state, first
-        done = trainer.run(state, 0, hyperparameters, {}, indices(first, STEPS), np.int32(STEPS))
-        jax.device_get(done.metrics)
-        state, first = done.state, first + STEPS
+        data, indices = feed.next(first, STEPS)
+        state = population.train(state, data, indices, np.full(population.count, STEPS)).state
+        first += STEPS
 
     return step
 

@@ -55,14 +55,14 @@ class Axis(NamedTuple):
         return Value(text, {self.name: text})
 
 
-class Member(NamedTuple):
-    """A point of a study: the label of its value on every axis that it has, and its settings."""
+class Point(NamedTuple):
+    """A point that axes span: the label of its value on every axis that it has, and its settings."""
 
     labels: dict[str, str]
     settings: dict[str, str]
 
 
-def parse(name: str, given: Any) -> Axis:
+def parse_axis(name: str, given: Any) -> Axis:
     """An axis from what a user wrote: a text in the grammar, a list of values, or named sets of settings.
 
     Raises:
@@ -73,12 +73,12 @@ def parse(name: str, given: Any) -> Axis:
             raise UsageError(
                 f"axes.{name}: a name for each value is needed, and its settings, e.g. {{'a': {{KEY: 1}}}}"
             )
-        values = [Value(str(k), {key: typed(v) for key, v in settings.items()}) for k, settings in given.items()]
+        values = [Value(str(k), {key: as_typed(v) for key, v in settings.items()}) for k, settings in given.items()]
         return Axis(name, tuple(values))
     if isinstance(given, Sequence) and not isinstance(given, str):
-        texts = [typed(item) for item in given]
+        texts = [as_typed(item) for item in given]
     else:
-        texts = _texts(name, typed(given).strip())
+        texts = _texts(name, as_typed(given).strip())
         if isinstance(texts, tuple):
             return Axis(name, (), texts)
     if not texts or len(texts) > MOST or any(not text for text in texts):
@@ -89,7 +89,7 @@ def parse(name: str, given: Any) -> Axis:
     return Axis(name, tuple(Value(text, {name: text}) for text in texts))
 
 
-def together(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
+def zip_axes(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
     """The axes with those of these names made one, that goes through their values side by side.
 
     Raises:
@@ -112,15 +112,15 @@ def together(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
     return [*rest[:first], one, *rest[first:]]
 
 
-def members(
+def span_axes(
     axes: Sequence[Axis],
     base: Mapping[str, Any],
     where: Mapping[str, str],
     method: str = GRID,
     count: int = 0,
     seed: int = 0,
-) -> list[Member]:
-    """The members that axes span.
+) -> list[Point]:
+    """The points that axes span, each of them a member of a study.
 
     Args:
         axes: what varies. An axis whose condition does not hold for a member is not there for it.
@@ -143,20 +143,20 @@ def members(
     for axis in axes:
         if axis.span is not None and axis not in sampled:
             raise UsageError(f"axes.{axis.name}: without a count there is no grid; allowed are {GRAMMAR}")
-    found: dict[tuple[tuple[str, str], ...], Member] = {}
-    points = _points(method, len(sampled), count, seed) if sampled else np.zeros((1, 0))
-    for point in points:
-        chosen = dict(zip((axis.name for axis in sampled), point, strict=True))
-        grown = [Member({}, {})]
+    distinct: dict[tuple[tuple[str, str], ...], Point] = {}
+    fractions = _fractions(method, len(sampled), count, seed) if sampled else np.zeros((1, 0))
+    for sample in fractions:
+        chosen = dict(zip((axis.name for axis in sampled), sample, strict=True))
+        points = [Point({}, {})]
         for axis in axes:
             values = [axis.at(chosen[axis.name])] if axis.name in chosen else list(axis.values)
-            grown = [new for member in grown for new in _extended(member, axis.name, values, base, where)]
-            if len(grown) > MOST:
+            points = [new for point in points for new in _extended(point, axis.name, values, base, where)]
+            if len(points) > MOST:
                 raise UsageError(f"axes: they span more than {MOST} members")
-        for member in grown:
-            if "*" not in where or holds(where["*"], {**base, **member.labels, **member.settings}):
-                found.setdefault(tuple(sorted(member.settings.items())), member)
-    return list(found.values())
+        for point in points:
+            if "*" not in where or holds(where["*"], {**base, **point.labels, **point.settings}):
+                distinct.setdefault(tuple(sorted(point.settings.items())), point)
+    return list(distinct.values())
 
 
 def holds(condition: str, settings: Mapping[str, Any]) -> bool:
@@ -175,14 +175,15 @@ def holds(condition: str, settings: Mapping[str, Any]) -> bool:
 
 
 def _extended(
-    member: Member, name: str, values: Sequence[Value], base: Mapping[str, Any], where: Mapping[str, str]
-) -> list[Member]:
-    if name in where and not holds(where[name], {**base, **member.labels, **member.settings}):
-        return [member]
-    return [Member({**member.labels, name: v.label}, {**member.settings, **v.settings}) for v in values]
+    point: Point, name: str, values: Sequence[Value], base: Mapping[str, Any], where: Mapping[str, str]
+) -> list[Point]:
+    """A point with each of an axis's values in turn; as it is where the axis is not there for it."""
+    if name in where and not holds(where[name], {**base, **point.labels, **point.settings}):
+        return [point]
+    return [Point({**point.labels, name: v.label}, {**point.settings, **v.settings}) for v in values]
 
 
-def _points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
+def _fractions(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
     if not 1 <= count <= MOST:
         raise UsageError(f"sampling.count={count}: allowed are 1 to {MOST}")
     if method == RANDOM:
@@ -233,7 +234,7 @@ def _wrong(name: str, given: Any) -> UsageError:
     return UsageError(f"axes.{name}={given}: allowed are {GRAMMAR}")
 
 
-def typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as on a command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from gru_jax.config import differences
-from gru_jax.errors import UsageError
+from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runtime.files import no_links, read_json, write_json
+from gru_jax.runtime.files import read_json, refuse_links, write_json
 from gru_jax.runtime.locks import LOCK
-from gru_jax.studies.study import members_in, read_study
+from gru_jax.studies.study import check_members, read_study
 
-STUDY_FILE, MEMBERS, WAVES, WAVE_FILE, ASIDE = "study.json", "members", "waves", "wave.json", "aside"
+STUDY_FILE, MEMBERS, WAVES, WAVE_FILE, QUARANTINE = "study.json", "members", "waves", "wave.json", "aside"
+logger = logging.getLogger(__name__)
 _WAVE = re.compile(r"\d+-\d{4,}")
 
 
@@ -28,8 +30,8 @@ class StudyDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.asked = path / "asked_to_end"
-        """There while every process is to end."""
+        self.stop_mark = path / "asked_to_end"
+        """A file that is there while every process is to end."""
 
     def member(self, name: str) -> Path:
         """The run directory of a member."""
@@ -57,22 +59,27 @@ class StudyDir:
             if path.exists():
                 # What is varied does not belong to the base: only the rest has to be the same.
                 before = read_study(path)
-                varied = {key for of in (members, before["members"]) for member in of.values()
-                          for key in member["settings"]}  # fmt: skip
-                told = differences(before["config"], base)
-                changed = [text for text in told if text.split(" ")[0] not in varied]
+                varied = {
+                    key
+                    for some in (members, before["members"])
+                    for member in some.values()
+                    for key in member["settings"]
+                }
+                changed = [text for text in differences(before["config"], base) if text.split(" ")[0] not in varied]
                 if changed:
-                    raise UsageError(f"--workdir={self.path}: belongs to a study of another base: {'; '.join(changed)}")
+                    raise ArgumentError(
+                        f"workdir={self.path}: belongs to a study of another base: {'; '.join(changed)}"
+                    )
             elif others := sorted(p.name for p in self.path.glob("*") if p.name not in (f"{STUDY_FILE}.tmp", LOCK)):
-                raise UsageError(
-                    f"--workdir={self.path}: not a study's directory, it holds {others[0]} and no {STUDY_FILE}; "
+                raise ArgumentError(
+                    f"workdir={self.path}: not a study's directory, it holds {others[0]} and no {STUDY_FILE}; "
                     "allowed is a new or empty directory, or one of an earlier study"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.path / MEMBERS, self.path / WAVES):
-                no_links(folder)
+                refuse_links(folder)
         except OSError as error:
-            raise UsageError(f"--workdir={self.path}: cannot be used ({error.strerror})") from error
+            raise ArgumentError(f"workdir={self.path}: cannot be used ({error.strerror})") from error
 
     def start(self, described: Mapping[str, Any]) -> None:
         """Write what the study is, and clear away waves that came to nothing.
@@ -83,18 +90,19 @@ class StudyDir:
         try:
             write_json(self.path / STUDY_FILE, described)
             (self.path / MEMBERS).mkdir(exist_ok=True)
-            self.asked.unlink(missing_ok=True)
+            self.stop_mark.unlink(missing_ok=True)
             for wave in self.waves():
                 begun = (wave / WAVE_FILE).exists()
                 if begun and not all(self.is_done(name) for name in read_wave(wave)):
                     continue  # to be gone on with; the others were killed before they began, or after they ended
                 if not begun and any((wave / "checkpoints").rglob("*")):
                     kept = self._keep(wave, wave.name)
-                    print(f"{wave}: damaged, it has no {WAVE_FILE}; kept as {kept}, its members begin anew", flush=True)
+                    message = "%s: damaged, it has no %s; kept as %s, its members begin anew"
+                    logger.warning(message, wave, WAVE_FILE, kept)
                 else:
                     self.remove(wave)
         except OSError as error:
-            raise UsageError(f"--workdir={self.path}: cannot be written ({error.strerror})") from error
+            raise ArgumentError(f"workdir={self.path}: cannot be written ({error.strerror})") from error
 
     def waves(self) -> list[Path]:
         """The directories of all waves."""
@@ -109,14 +117,14 @@ class StudyDir:
         return path
 
     def remove(self, wave: Path) -> None:
-        """Remove a wave that has ended, but for checkpoints that were set aside."""
-        if (aside := wave / "checkpoints" / ASIDE).is_dir():
-            self._keep(aside, wave.name)
+        """Remove a wave that has ended, but for damaged checkpoints that are kept."""
+        if (quarantine := wave / "checkpoints" / QUARANTINE).is_dir():
+            self._keep(quarantine, wave.name)
         shutil.rmtree(wave)
 
     def _keep(self, path: Path, name: str) -> Path:
         """Put something out of use, and return where it is now."""
-        folder = self.path / ASIDE
+        folder = self.path / QUARANTINE
         folder.mkdir(exist_ok=True)
         return path.rename(folder / f"{name}-{sum(1 for _ in folder.iterdir())}")
 
@@ -128,4 +136,4 @@ def read_wave(wave: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     path = wave / WAVE_FILE
-    return members_in(path, read_json(path))
+    return check_members(path, read_json(path))

@@ -4,82 +4,83 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from gru_jax.config import Config, load, plan
-from gru_jax.config.hyperparameters import training_program
-from gru_jax.data.feed import Splits, load_splits
+from gru_jax.config import Config, load, plan, training_program
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import meet
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.population import Wave, by_member
-from gru_jax.runtime.devices import Device, choose_device, precision
-from gru_jax.runtime.locks import hold
-from gru_jax.runtime.preemption import Asked
-from gru_jax.runtime.processes import by_lead, several
+from gru_jax.runs.population import PopulationRun, lines_by_member
+from gru_jax.runtime.devices import Device, choose_device, free_memory, precision
+from gru_jax.runtime.locks import lock_directory
+from gru_jax.runtime.preemption import StopRequested
+from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
 from gru_jax.studies.directory import StudyDir, read_wave
-from gru_jax.studies.study import Member, Study
-from gru_jax.training.population import Population, Programs
+from gru_jax.studies.study import Study, StudyMember
+from gru_jax.tasks.loading import Splits, load_splits
+from gru_jax.training.population import CompiledPopulation, MemberMapping, Population
 
-SHARE = 0.8  # of the memory that is there, for a population
+logger = logging.getLogger(__name__)
+MEMORY_SHARE = 0.8  # of the memory that is there, for a population
 
 
-class Means(NamedTuple):
+class RunnerOptions(NamedTuple):
     """With what a study is run. None of it changes results beyond their last bits.
 
     Attributes:
-        mapping: how the members of a device share it, see `Population`.
+        mapping: how the members of a device share it.
         memory: bytes that a population may take on each device; None for most of what there is.
     """
 
-    mapping: str = "auto"
+    mapping: MemberMapping = "auto"
     memory: int | None = None
 
 
-class Watcher:
-    """Is told how a study goes, and does nothing with it."""
+class StudyObserver:
+    """Is told how a study goes; this one does nothing with it."""
 
-    def planned(self, goal: tuple[str, str], done: Sequence[Path], mine: Sequence[Member]) -> None:
+    def planned(self, goal: tuple[str, str], done: Sequence[Path], mine: Sequence[StudyMember]) -> None:
         """Before the first wave: the metric that counts and its direction, the run directories of members that are
         done, and whom this process is to train or is in the middle of.
         """
 
-    def told(self, wave: Wave) -> None:
+    def progressed(self, run: PopulationRun) -> None:
         """After every call of a wave's compiled program."""
 
 
-class Execution:
-    """The running of a study in its directory.
+class StudyRunner:
+    """Runs a study in its directory: its members by program, in waves that fit the memory.
+
+    A wave is a population that is trained together, with a directory of its own until its members have theirs.
 
     Args:
         study: the study.
         path: its directory.
-        means: with what.
-        watcher: who is told how it goes.
-        asked: whether it has been asked to end; see `gru_jax.runtime.preemption`.
+        options: with what.
+        observer: who is told how it goes.
+        stop_requested: whether it has been asked to end.
     """
 
     def __init__(
         self,
         study: Study,
         path: Path,
-        means: Means,
-        watcher: Watcher = Watcher(),  # noqa: B008
-        asked: Asked = lambda: False,
+        options: RunnerOptions,
+        observer: StudyObserver = StudyObserver(),  # noqa: B008
+        stop_requested: StopRequested = lambda: False,
     ) -> None:
-        self.study, self.directory, self.means, self.watcher = study, StudyDir(path), means, watcher
-        self._asked_here = asked
+        self.study, self.directory, self.options, self.observer = study, StudyDir(path), options, observer
+        self._stop_requested_here = stop_requested
         self.members = {member.id: member for member in study.members()}
         # Whether there are devices at all is found out later.
-        self.process, self.processes = (jax.process_index(), jax.process_count()) if several() else (0, 1)
-        self._programs: dict[str, Programs] = {}
+        self.process, self.processes = (jax.process_index(), jax.process_count()) if is_multiprocess() else (0, 1)
+        self._compiled: dict[str, CompiledPopulation] = {}
         self._splits: dict[str, Splits] = {}
-        self._open: Wave | None = None
+        self._open: PopulationRun | None = None
         self._halved: dict[str, str] = {}  # members that did not get beyond a rung, and why
 
     def run(self) -> None:
@@ -96,33 +97,33 @@ class Execution:
 
             def start() -> None:
                 self.directory.inspect(base, members)
-                stack.enter_context(hold(self.directory.path))
+                stack.enter_context(lock_directory(self.directory.path))
                 self.directory.start({**self.study.to_dict(), "config": base, "members": members})
 
-            by_lead(start)
+            on_main_process(start)
             self._run()
 
     def _run(self) -> None:
-        meet("start")
+        barrier("start")
         waves = self._unfinished()
         waiting = {member for _, ids in waves for member in ids}
         settled = [name for name in self.members if name not in waiting]
         done = [self.directory.member(name) for name in settled if self.directory.is_done(name)]
         new = [self.members[name] for name in settled if not self.directory.is_done(name)]
-        meet("planned")
+        barrier("planned")
         mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
         begun = [self.members[name] for _, ids in mine for name in ids]
-        self.watcher.planned(next(iter(self.members.values())).config.task.goal, done, begun + share)
+        self.observer.planned(next(iter(self.members.values())).config.task.goal, done, begun + share)
         mine += self._cut(share)
         self._train(mine)
-        meet("done")
+        barrier("done")
 
-    def asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a process of this study has been asked to end."""
-        mark = self.directory.asked
-        if self._asked_here() and self.processes > 1:
+        mark = self.directory.stop_mark
+        if self._stop_requested_here() and self.processes > 1:
             mark.touch()
-        return self._asked_here() or (self.processes > 1 and mark.exists())
+        return self._stop_requested_here() or (self.processes > 1 and mark.exists())
 
     def _check(self) -> None:
         """All that can be said before anything is written.
@@ -131,25 +132,25 @@ class Execution:
             UsageError: a device or data are missing, or halving falls between validations.
         """
         for member in self.members.values():
-            with surroundings(member.config):
-                self._splits_of(member.config)
-        self._check_rungs(self._most())
+            with run_context(member.config):
+                self._load_splits(member.config)
+        self._check_rungs(self._most_steps())
 
     def _unfinished(self) -> list[tuple[Path, list[str]]]:
         """Waves that an earlier process began, and their members."""
-        found = []
+        waves = []
         for path in self.directory.waves():
             configs = read_wave(path)
             for name, config in configs.items():  # of axes that the study no longer has
-                self.members.setdefault(name, Member(name, {}, {}, load(config)))
-            found.append((path, list(configs)))
-        return found
+                self.members.setdefault(name, StudyMember(name, {}, {}, load(config)))
+            waves.append((path, list(configs)))
+        return waves
 
     # Waves
 
-    def _cut(self, members: Sequence[Member]) -> list[tuple[Path, list[str]]]:
+    def _cut(self, members: Sequence[StudyMember]) -> list[tuple[Path, list[str]]]:
         """New waves of these members: one program each, and no more members than fit the memory."""
-        groups: dict[str, list[Member]] = {}
+        groups: dict[str, list[StudyMember]] = {}
         for member in members:
             groups.setdefault(training_program(member.config), []).append(member)
         waves = []
@@ -163,79 +164,82 @@ class Execution:
                 configs = {member: self.members[member].config.to_dict() for member in ids}
                 waves.append((self.directory.new_wave(self.process, configs), ids))
             if count > 1:
-                print(f"{len(group)} members do not fit the memory together: {count} waves of up to {size}", flush=True)
+                message = "%s members do not fit the memory together: %s waves of up to %s"
+                logger.info(message, len(group), count, size)
         return waves
 
     def _fitting(self, configs: list[Config]) -> tuple[int, int]:
         """How many of these members fit the memory of the devices together, and how many devices there are."""
-        with surroundings(configs[0]) as devices:
-            programs = self._programs_of(configs[0], devices)
-            limit, size = self.means.memory or SHARE * free_memory(devices), len(configs)
+        with run_context(configs[0]) as devices:
+            compiled = self._compiled_for(configs[0], devices)
+            limit, size = self.options.memory or MEMORY_SHARE * free_memory(devices), len(configs)
             while size > 1:
-                need = programs.bytes_needed(programs.rows(size))
+                need = Population(compiled, configs[:size]).bytes_needed()
                 if need <= limit:
                     break
                 size = max(1, min(size - 1, int(size * limit / need)))
             return size, len(devices)
 
-    def _programs_of(self, lead: Config, devices: Sequence[Device]) -> Programs:
+    def _compiled_for(self, config: Config, devices: Sequence[Device]) -> CompiledPopulation:
         """What is compiled for a config's like, once."""
-        key = training_program(lead)
-        if key not in self._programs:
-            self._programs[key] = Programs(lead, self._splits_of(lead), devices, self.means.mapping)
-        return self._programs[key]
+        key = training_program(config)
+        if key not in self._compiled:
+            splits = self._load_splits(config)
+            self._compiled[key] = CompiledPopulation(config, splits, devices, self.options.mapping)
+        return self._compiled[key]
 
-    def _splits_of(self, config: Config) -> Splits:
+    def _load_splits(self, config: Config) -> Splits:
         """The data of a config, read once for all that share them, whatever their folds."""
         key = json.dumps({k: v for k, v in config.to_dict()["task"].items() if k != "fold"})
         if key not in self._splits:
-            self._splits[key] = load_splits(config, streams=False)
+            self._splits[key] = load_splits(config.task, config.resident_mb, streams=False)
         return self._splits[key]
 
-    def _most(self) -> int:
+    def _most_steps(self) -> int:
         """Steps of the longest training."""
         return max((plan(member.config).steps for member in self.members.values()), default=0)
 
     def _train(self, waves: list[tuple[Path, list[str]]]) -> None:
         """Train waves to each rung of the halving in turn, and to their end."""
-        halving, most = self.study.halving, self._most()
+        halving, most = self.study.halving, self._most_steps()
         self._check_rungs(most)  # again, with members that are here from before
         for rung in [*halving.rungs(most), None]:
             for path, ids in waves:
-                with self._wave(path, ids) as wave:
+                with self._open_wave(path, ids) as wave:
                     wave.train(rung)
                     if rung is None:
-                        wave.finish(
-                            [self.directory.member(member) for member in ids], keep_networks=self.study.networks
-                        )
+                        paths = [self.directory.member(member) for member in ids]
+                        wave.finish(paths, keep_networks=self.study.networks)
                 if rung is None:
                     self.directory.remove(path)
             if rung is not None:
-                meet(f"rung {rung}")
+                barrier(f"rung {rung}")
                 self._halve(rung)
-                meet(f"decided {rung}")
+                barrier(f"decided {rung}")
 
     @contextlib.contextmanager
-    def _wave(self, path: Path, ids: list[str]) -> Iterator[Wave]:
+    def _open_wave(self, path: Path, ids: list[str]) -> Iterator[PopulationRun]:
         """A wave as it stands, open; one that stays the same stays open."""
         if self._open is not None and self._open.rundir.path != path.absolute():
-            self._open.close()
-            self._open = None
+            self._close_wave()
         configs = [self.members[member].config for member in ids]
-        with surroundings(configs[0]) as devices:
+        with run_context(configs[0]) as devices:
             if self._open is None:
-                programs = self._programs_of(configs[0], devices)
+                compiled = self._compiled_for(configs[0], devices)
                 # A wave that is smaller by a few shares the compiled program of its like.
-                spare = len(devices)
-                fitting = [
-                    rows for rows in programs.compiled_rows() if len(ids) <= rows <= programs.rows(len(ids)) + spare
-                ]
-                population = Population(programs, configs, min(fitting, default=len(ids)))
-                self._open = Wave(population, RunDir(path), self.watcher.told, self.asked)
+                most = compiled.rows(len(ids)) + len(devices)
+                fitting = [rows for rows in compiled.compiled_rows() if len(ids) <= rows <= most]
+                population = Population(compiled, configs, min(fitting, default=len(ids)))
+                self._open = PopulationRun(population, RunDir(path), self.stop_requested, self.observer.progressed)
                 for i, member in enumerate(ids):
                     if member in self._halved:
                         self._open.stop(i, self._halved[member])
             yield self._open
+
+    def _close_wave(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     # Successive halving
 
@@ -258,48 +262,32 @@ class Execution:
         going_on = -(-len(ranked) // self.study.halving.eta)
         for member in ranked[going_on:]:
             self._halved[member] = f"halved at step {rung}: {rank[member]} of {len(ranked)}"
-        if self._open is not None:
-            self._open.close()  # opened again, a wave knows of it
-            self._open = None
+        self._close_wave()  # opened again, a wave knows of it
 
     def _scores(self, rung: int) -> dict[str, float]:
         """By member the validation score at a rung, lower being better, of those that came so far."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
 
         def note(member: str, line: Mapping[str, Any]) -> None:
             if member in self.members and line["split"] == "valid" and line["step"] == rung:
                 name, direction = self.members[member].config.task.goal
-                found[member] = line[name] if direction == "min" else -line[name]
+                scores[member] = line[name] if direction == "min" else -line[name]
 
         for path in self.directory.waves():
             ids = list(read_wave(path))
-            for i, line in by_member(RunDir(path), len(ids)):
+            for i, line in lines_by_member(RunDir(path), len(ids)):
                 note(ids[i], line)
         for member in self.members:
             if self.directory.is_done(member):
                 for line in RunDir(self.directory.member(member)).read_metrics():
                     note(member, line)
-        return found
+        return scores
 
 
 @contextlib.contextmanager
-def surroundings(config: Config) -> Iterator[list[Device]]:
-    """The precision and the devices of this process that a config is to run with."""
-    first = choose_device(config)
+def run_context(config: Config) -> Iterator[list[Device]]:
+    """The precision that a config is to run in, while this lasts, and the devices of this process to run it on."""
+    first = choose_device(config.platform)
     devices = jax.local_devices(backend=first.platform)
-    with precision(config), jax.default_device(devices[0]):
+    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         yield devices
-
-
-def free_memory(devices: Sequence[Device]) -> float:
-    """Bytes that each device has to give."""
-    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    told = Path("/proc/meminfo")
-    if told.exists():
-        lines = told.read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    else:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return free / len(devices)

@@ -6,14 +6,12 @@ import copy
 import dataclasses
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli
-from gru_jax.config import OF_THE_PROCESS, Config, identity
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.config import PROCESS_KEYS, Config, fingerprint, load_config, override, read_config_file
+from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
 from gru_jax.runtime.files import read_json
 from gru_jax.settings import Text, flatten, resolve, setting
 from gru_jax.studies import axes
@@ -21,6 +19,10 @@ from gru_jax.studies import axes
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
 _ID = re.compile("[0-9a-f]{12}")
 STUDY_KEYS = ("base", "config", "axes", "where", "zip", "sampling", "halving", "networks")
+
+
+class NoAxesError(ArgumentError):
+    """A study without anything that varies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +53,14 @@ class Halving:
 
     def rungs(self, steps: int) -> list[int]:
         """The steps of all rungs before the end."""
-        found, rung = [], self.first
+        rungs, rung = [], self.first
         while self.first and rung < steps:
-            found.append(rung)
+            rungs.append(rung)
             rung *= self.eta
-        return found
+        return rungs
 
 
-class Member(NamedTuple):
+class StudyMember(NamedTuple):
     """A member of a study.
 
     Attributes:
@@ -82,7 +84,7 @@ class Study:
         base: of the config file of the base, as on a command line.
         changes: of the study to the base config, by key, as typed.
         axes: what varies.
-        where, sampling, halving: see `gru_jax.studies.axes.members`, `Sampling`, `Halving`.
+        where, sampling, halving: see `gru_jax.studies.axes.span_axes`, `Sampling`, `Halving`.
         networks: whether the last and best networks of every member are kept.
     """
 
@@ -96,30 +98,30 @@ class Study:
 
     def base_config(self) -> dict[str, Any]:
         """The base with the study's changes, as nested dicts."""
-        return cli.load_config(self.base, self.changes).to_dict()
+        return load_config(self.base, self.changes).to_dict()
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[StudyMember]:
         """All members, in the order of the axes.
 
         Raises:
             UsageError: a value does not fit its key, or nothing is left.
         """
-        base, sampling, values = self.base_config(), self.sampling, cli.read_config_file(self.base)
-        found: dict[str, Member] = {}
-        points = axes.members(self.axes, flatten(base), self.where, sampling.method, sampling.count, sampling.seed)
+        base, sampling, values = self.base_config(), self.sampling, read_config_file(self.base)
+        members: dict[str, StudyMember] = {}
+        points = axes.span_axes(self.axes, flatten(base), self.where, sampling.method, sampling.count, sampling.seed)
         for labels, settings in points:
-            config = cli.override(copy.deepcopy(values), {**self.changes, **settings})
-            made = Member(identity(config), labels, settings, config)
-            found.setdefault(made.id, made)
-        if not found:
+            config = override(copy.deepcopy(values), {**self.changes, **settings})
+            member = StudyMember(fingerprint(config), labels, settings, config)
+            members.setdefault(member.id, member)
+        if not members:
             raise UsageError(f"axes: no member is left; where={self.where}")
-        for key in OF_THE_PROCESS:
+        for key in PROCESS_KEYS:
             if base[key] != Config().to_dict()[key]:
                 raise UsageError(f"config.{key}={base[key]}: without effect in a study; it is for single runs")
-        goals = sorted({" ".join(member.config.task.goal) for member in found.values()})
+        goals = sorted({" ".join(member.config.task.goal) for member in members.values()})
         if len(goals) > 1:
             raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
-        return list(found.values())
+        return list(members.values())
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `study.json`, without its members."""
@@ -134,20 +136,14 @@ class Study:
         }
 
 
-def alone(base: str, changes: Mapping[str, str]) -> str:
-    """The command that trains a member by itself."""
-    words = [f"--config.{key}={value}" for key, value in changes.items()]
-    return shlex.join(["python", "-m", "experiments.train", "--config", base, *words])
-
-
-def members_in(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file of a study says of its members, by their ids.
+def check_members(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of a study says of its members, by their ids, once it is sure that they are ids.
 
     Raises:
         UsageError: it is damaged. A name that is no id might lead out of the study's directory.
     """
-    for name, of in content.items():
-        if not _ID.fullmatch(name) or not isinstance(of, dict):
+    for name, described in content.items():
+        if not _ID.fullmatch(name) or not isinstance(described, dict):
             raise UsageError(f"{path}: damaged, {name!r} is no member's id")
     return dict(content)
 
@@ -162,7 +158,7 @@ def read_study(path: Path) -> dict[str, Any]:
     for key, kind in {"base": str, "changes": dict, "config": dict, "members": dict}.items():
         if not isinstance(content.get(key), kind):
             raise UsageError(f"{path}: damaged, it has no {key}")
-    for member in members_in(path, content["members"]).values():
+    for member in check_members(path, content["members"]).values():
         for key in ("labels", "settings"):
             texts = member.get(key)
             if not isinstance(texts, dict) or not all(_is_text(text) for pair in texts.items() for text in pair):
@@ -174,7 +170,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
-def load(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], extra: Mapping[str, str]) -> Study:
+def load_study(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], extra: Mapping[str, str]) -> Study:
     """The study of a file, which may also be the config of a single run, with changes from a command line.
 
     Args:
@@ -186,34 +182,34 @@ def load(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], ext
     Raises:
         UsageError: whatever is wrong.
     """
-    content: dict[str, Any] = cli.read_config_file(spec)
+    content: dict[str, Any] = read_config_file(spec)
     if "axes" not in content:
         content = {"base": None}
     for key, value in content.items():
-        check_choice(f"--config={spec}: key", key, STUDY_KEYS)
+        check_argument(f"config={spec}: key", key, STUDY_KEYS)
         if key in SECTIONS and not isinstance(value, Mapping):
-            raise UsageError(f"--config={spec}: {key}={value!r}: a dict is needed here")
+            raise ArgumentError(f"config={spec}: {key}={value!r}: a dict is needed here")
     if "base" not in content:
-        raise UsageError(f"--config={spec}: no base; allowed is the config file of a run, relative to this one")
+        raise ArgumentError(f"config={spec}: no base; allowed is the config file of a run, relative to this one")
     base = spec if content["base"] is None else _beside(spec, str(content["base"]))
-    changes = {key: axes.typed(value) for key, value in flatten(content.get("config", {})).items()}
-    given = {**dict(content.get("axes", {})), **varied}
-    if not given:
-        raise UsageError(f"--config={spec}: a study needs axes; --axis.KEY=VALUES adds one, with {axes.GRAMMAR}")
-    found = [axes.parse(name, value) for name, value in given.items()]
+    changes = {key: axes.as_typed(value) for key, value in flatten(content.get("config", {})).items()}
+    values = {**dict(content.get("axes", {})), **varied}
+    if not values:
+        raise NoAxesError(f"config={spec}: a study needs axes")
+    parsed = [axes.parse_axis(name, value) for name, value in values.items()]
     pairs = [tuple(names) for names in content.get("zip", ())]
     pairs += [tuple(names.split(",")) for names in extra.get("zip", "").split(";") if names]
     for names in pairs:
-        found = axes.together(found, names)
+        parsed = axes.zip_axes(parsed, names)
     sections = {"sampling": Sampling, "halving": Halving}
-    made = {
+    resolved: dict[str, Any] = {
         name: resolve(cls, {**content.get(name, {}), **_section(extra, name)}, {}, name)
         for name, cls in sections.items()
     }
     networks = extra.get("networks", str(content.get("networks", True))).lower()
     check_choice("networks", networks, ("true", "false"))
     where = {str(name): str(condition) for name, condition in content.get("where", {}).items()}
-    return Study(base, {**changes, **overrides}, found, where, made["sampling"], made["halving"], networks == "true")
+    return Study(base, {**changes, **overrides}, parsed, where, networks=networks == "true", **resolved)
 
 
 def _section(extra: Mapping[str, str], name: str) -> dict[str, Any]:

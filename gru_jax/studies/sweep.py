@@ -9,25 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import cli
 from gru_jax import flow
 from gru_jax.cells import GRU
-from gru_jax.config import Config, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.config import Config, override
+from gru_jax.errors import ArgumentError, check_argument, listing
 from gru_jax.flow import theory
-from gru_jax.plotting import flow as flow_plots
-from gru_jax.plotting.style import BLUE, GREY, ORANGE, STYLE, figure
+from gru_jax.plotting.flow import draw_profiles, draw_ranks
+from gru_jax.plotting.style import BLUE, GREY, ORANGE, figure, house_style, save_figures
+from gru_jax.runs.flow import compiled_instruments, initial_params
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.settings import flatten
-from gru_jax.tasks import split_key
-from gru_jax.training.instruments import build_instruments
-from gru_jax.training.model import build_model
-from gru_jax.training.step import Trainer
+from gru_jax.training.network import build_model
 
 TASK, ZEROS = "task", "zeros"
 GAIN = "model.init.recurrent_scale"
@@ -37,63 +32,67 @@ PROFILES = 5  # adjoint profiles that are drawn of them
 Readings = dict[str, np.ndarray]
 
 
-def parse(text: str, config: Config) -> tuple[str, list[str]]:
+def parse_sweep(text: str, config: Config) -> tuple[str, list[str]]:
     """The key of a sweep and its values, as they would be typed: `KEY=LOW:HIGH:COUNT` or `KEY=a,b,c`.
 
     Raises:
         UsageError: neither, or no such key.
     """
-    key, equals, given = text.partition("=")
+    key, equals, listed = text.partition("=")
     key = key.removeprefix("config.")
-    if not equals or not given:
-        raise UsageError(f"--sweep={text}: allowed are KEY=LOW:HIGH:COUNT and KEY=a,b,c")
-    known = flatten(config.to_dict())
+    if not equals or not listed:
+        raise ArgumentError(f"sweep={text}: allowed are KEY=LOW:HIGH:COUNT and KEY=a,b,c")
     if not key.startswith("model.init.gates."):
-        check_choice("--sweep", key, known)
-    if ":" not in given:
-        return key, given.split(",")
+        check_argument("sweep", key, flatten(config.to_dict()))
+    if ":" not in listed:
+        return key, listed.split(",")
     try:
-        low, high, count = given.split(":")
+        low, high, count = listed.split(":")
         values = np.linspace(float(low), float(high), min(int(count), MOST + 1))
     except ValueError:
         values = np.empty(0)
     if not 2 <= len(values) <= MOST or not np.isfinite(values).all():
-        raise UsageError(
-            f"--sweep={text}: allowed are KEY=LOW:HIGH:COUNT, with two numbers and a count from 2 to {MOST}"
+        raise ArgumentError(
+            f"sweep={text}: allowed are KEY=LOW:HIGH:COUNT, with two numbers and a count from 2 to {MOST}"
         )
     return key, [f"{value:.10g}" for value in values]
 
 
-def run(config: Config, text: str, source: str, out: Path, form: str) -> Path:
-    """Measure at every value, print a line for each, save `sweep.npz` and draw.
+def sweep_setting(
+    config: Config,
+    text: str,
+    source: str,
+    out: Path,
+    form: str,
+    on_value: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Measure at every value, save `sweep.npz` and draw.
 
     Args:
         config: the config.
-        text: what to sweep, see `parse`.
+        text: what to sweep, see `parse_sweep`.
         source: `"task"`, the task's validation data, or `"zeros"`, the first layer's cell at rest.
         out: where results go.
         form: of the picture.
+        on_value: called with a line on each value as soon as it is measured.
     """
-    check_choice("--input", source, (TASK, ZEROS))
-    key, values = parse(text, config)
-    configs = [cli.override(_without(config.to_dict(), key), {key: value}) for value in values]
+    check_argument("input", source, (TASK, ZEROS))
+    key, values = parse_sweep(text, config)
+    configs = [override(_without(config.to_dict(), key), {key: value}) for value in values]
     rows: list[Readings] = []
     measure: Callable[[Any], Readings] | None = None
-    for i, (value, own) in enumerate(zip(values, configs, strict=True)):
-        with precision(own), jax.default_device(choose_device(own)):
-            if measure is None or _program(own) != _program(configs[i - 1]):
-                measure = _autonomous(own) if source == ZEROS else _on_task(own)
-            params = Trainer(own, plan(own), build_model(own)).init(own.seed, numbers_of(own)).params
-            rows.append(measure(params))
-        print(f"{key}={value}: {_line(rows[-1])}", flush=True)
+    for i, (value, swept) in enumerate(zip(values, configs, strict=True)):
+        with precision(swept.dtype, swept.matmul_precision), jax.default_device(choose_device(swept.platform)):
+            if measure is None or _program(swept) != _program(configs[i - 1]):
+                measure = _autonomous(swept) if source == ZEROS else _on_task(swept)
+            rows.append(measure(initial_params(swept)))
+        on_value(f"{key}={value}: {_describe_row(rows[-1])}")
     names = [name for name in rows[0] if all(name in row for row in rows)]
     records = {name: _stacked([row[name] for row in rows]) for name in names}
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "sweep.npz", key=key, values=np.array(values), **records)  # type: ignore[arg-type]
-    with mpl.rc_context(STYLE):
-        path = out / f"sweep.{form}"
-        draw(key, values, records, edge(config, key) if source == ZEROS else None).savefig(path, facecolor="white")
-    return path
+    picture = plot_sweep(key, values, records, stability_edge(config, key) if source == ZEROS else None)
+    return save_figures({"sweep": picture}, out, (form,))[0]
 
 
 def _stacked(rows: list[np.ndarray]) -> np.ndarray:
@@ -123,13 +122,12 @@ def _program(config: Config) -> Config:
 def _on_task(config: Config) -> Callable[[Any], Readings]:
     names = tuple(name for name in config.flow.instruments if name in SWEPT)
     if not names:
-        raise UsageError(f"--instruments={','.join(config.flow.instruments)}: a sweep takes {listing(SWEPT)}")
+        raise ArgumentError(f"instruments={','.join(config.flow.instruments)}: a sweep takes {listing(SWEPT)}")
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=names))
-    instruments = jax.jit(build_instruments(config, build_model(config), split_key("valid", 0)))
-    data = jax.device_put(config.task.load("valid"))
+    instruments = compiled_instruments(config)
 
     def measure(params: Any) -> Readings:
-        readings = jax.device_get(instruments(params, data))
+        readings = dict(jax.device_get(instruments(params)))
         for name in [name for name in readings if name.startswith("adjoint/")]:
             layer = name.removeprefix("adjoint/")
             profile = jnp.asarray(readings[name])
@@ -143,20 +141,22 @@ def _on_task(config: Config) -> Callable[[Any], Readings]:
 def _autonomous(config: Config) -> Callable[[Any], Readings]:
     time, cell, options = config.task.time, config.model.cell, config.flow
     if config.model.bidirectional:
-        raise UsageError(f"--input={ZEROS}: allowed for networks of one direction")
+        raise ArgumentError(f"input={ZEROS}: allowed for networks of one direction")
     xs = jnp.zeros((1, time, config.task.input_size), config.dtype)
+    place = build_model(config).layers[0][0]
 
     @jax.jit
     def measure(params: Any) -> dict[str, Any]:
-        weights = params["stack"]["layer_0"]["weights"]
-        k = min(options.exponents, cell.carry_parts * config.model.hidden[0])
-        spectrum = flow.lyapunov_spectrum(cell, weights, xs, k=k, every=options.interval, warmup=time // 4)
-        return {"lyapunov/layer_0": spectrum.exponents[0]}
+        k = min(options.exponents, cell.carry_parts * place.units)
+        spectrum = flow.lyapunov_spectrum(
+            cell, place.parameters(params), xs, k=k, every=options.interval, warmup=time // 4
+        )
+        return {f"lyapunov/{place.name}": spectrum.exponents[0]}
 
     return lambda params: jax.device_get(measure(params))
 
 
-def edge(config: Config, key: str = GAIN) -> float | None:
+def stability_edge(config: Config, key: str = GAIN) -> float | None:
     """Where theory has the edge of stability of the resting cell, if a sweep of this key crosses it."""
     model = config.model
     cell = model.cell
@@ -167,32 +167,35 @@ def edge(config: Config, key: str = GAIN) -> float | None:
     return float(theory.edge_of_stability(0.0))
 
 
-def draw(key: str, values: list[str], records: Readings, edge: float | None) -> Figure:
-    """Exponents, gradient horizons and adjoint profiles of every layer."""
+def plot_sweep(key: str, values: list[str], records: Readings, edge: float | None) -> Figure:
+    """Exponents, gradient horizons and adjoint profiles of every layer, and where theory has the edge of stability."""
     names = [name for kind in ("lyapunov/", "horizon/", "adjoint/") for name in records if name.startswith(kind)]
-    picture, axes = figure(len(names), columns=3)
     numbers = _numbers(values)
     x, line = (np.arange(len(values), dtype=float), "none") if numbers is None else (numbers, "-")
-    for ax, name in zip(axes, names, strict=True):
-        kind, layer = name.split("/", 1)
-        if kind == "adjoint":
-            some = np.unique(np.linspace(0, len(values) - 1, min(len(values), PROFILES)).astype(int))
-            flow_plots.profiles(ax, {values[i]: [records[name][i]] for i in some})
-            ax.set_title(f"{layer} · {key.split('.')[-1]}")
-            continue
-        if kind == "lyapunov":
-            flow_plots.ranks(ax, x, records[name], line)
-            ax.axhline(0.0, color=GREY, ls="--", lw=1)
-            if edge is not None:
-                ax.axvline(edge, color=ORANGE, ls="--", lw=1.2, label=f"edge of stability in theory, {edge:.3g}")
-                ax.legend(frameon=False)
-            ax.set(ylabel=r"$\lambda_i$ (nats per step)", title=f"{layer} · {records[name].shape[1]} largest exponents")
-        else:
-            ax.plot(x, records[name], ls=line, color=BLUE, lw=1.5, marker="o", ms=4)
-            ax.set(ylabel="gradient horizon, 1 % (steps)", title=layer, ylim=(0, None))
-        ax.set_xlabel(key)
-        if numbers is None:
-            ax.set_xticks(x, values)
+    with house_style():
+        picture, axes = figure(len(names), columns=3)
+        for ax, name in zip(axes, names, strict=True):
+            kind, layer = name.split("/", 1)
+            if kind == "adjoint":
+                shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), PROFILES)).astype(int))
+                draw_profiles(ax, {values[i]: [records[name][i]] for i in shown})
+                ax.set_title(f"{layer} · {key.split('.')[-1]}")
+                continue
+            if kind == "lyapunov":
+                draw_ranks(ax, x, records[name], line)
+                ax.axhline(0.0, color=GREY, ls="--", lw=1)
+                if edge is not None:
+                    label = f"edge of stability in theory, {edge:.3g}"
+                    ax.axvline(edge, color=ORANGE, ls="--", lw=1.2, label=label)
+                    ax.legend(frameon=False)
+                title = f"{layer} · {records[name].shape[1]} largest exponents"
+                ax.set(ylabel=r"$\lambda_i$ (nats per step)", title=title)
+            else:
+                ax.plot(x, records[name], ls=line, color=BLUE, lw=1.5, marker="o", ms=4)
+                ax.set(ylabel="gradient horizon, 1 % (steps)", title=layer, ylim=(0, None))
+            ax.set_xlabel(key)
+            if numbers is None:
+                ax.set_xticks(x, values)
     return picture
 
 
@@ -203,7 +206,7 @@ def _numbers(values: list[str]) -> np.ndarray | None:
         return None
 
 
-def _line(row: Readings) -> str:
+def _describe_row(row: Readings) -> str:
     parts = []
     for name, value in row.items():
         kind, layer = name.split("/", 1)

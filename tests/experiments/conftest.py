@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
-import jax
 import pytest
 
 from experiments import ablate
-from gru_jax.studies.study import load
+from gru_jax.studies.study import load_study
+from gru_jax.training.population import TRAIN, CompiledPopulation
 
 BASE = '''"""A tiny run."""
 def get_config():
@@ -42,18 +40,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(folder):
-    """The study in one go, and how many times its training was compiled."""
-    seen = []
+    """The study in one go, and for how many rows of members its training was compiled, in this order."""
+    compiled, original = [], CompiledPopulation.compile
 
-    class Count(logging.Handler):
-        def emit(self, record):
-            seen.append(record.getMessage())
+    def counting(self, name, rows, *arguments):
+        if name == TRAIN and rows not in self.compiled_rows():
+            compiled.append(rows)
+        return original(self, name, rows, *arguments)
 
-    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Count()
-    logger.addHandler(handler)
-    try:
-        with jax.log_compiles():
-            ablate.run(load(str(folder / "study.py"), {}, {}, {}), folder / "whole")
-    finally:
-        logger.removeHandler(handler)
-    return folder / "whole", [line for line in seen if line.startswith("Compiling jit(advance)")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledPopulation, "compile", counting)
+        ablate.run(load_study(str(folder / "study.py"), {}, {}, {}), folder / "whole")
+    return folder / "whole", compiled

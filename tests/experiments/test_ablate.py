@@ -16,32 +16,35 @@ import polars as pl
 import pytest
 
 from experiments import ablate, cli, report
-from experiments.progress import Progress
+from experiments.progress import ProgressBar
 from gru_jax.errors import UsageError
 from gru_jax.runs import directory as rundir
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.population import Wave
+from gru_jax.runs.population import PopulationRun
 from gru_jax.runtime import files
-from gru_jax.studies import directory
-from gru_jax.studies import runner as execute
+from gru_jax.studies import directory, runner
 from gru_jax.studies.directory import MEMBERS, WAVES
 from gru_jax.studies.report import table
-from gru_jax.studies.runner import Means
-from gru_jax.studies.study import load
+from gru_jax.studies.runner import RunnerOptions
+from gru_jax.studies.study import load_study
 from tests.training.killing import struck
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def study_of(folder, axes=None, extra=None, **changes):
-    return load(str(folder / "study.py"), changes, axes or {}, extra or {})
+    return load_study(str(folder / "study.py"), changes, axes or {}, extra or {})
+
+
+def write_the_table(paths):
+    return table.write_table(table.read_table(paths[0])[0], paths[0])[0]
 
 
 @pytest.fixture
 def unreported(monkeypatch):
     """Studies without a report, for tests of anything else."""
-    monkeypatch.setattr("experiments.report.run", lambda paths: table.write(table.read(paths[0])[0], paths[0])[0])
+    monkeypatch.setattr("experiments.report.run", write_the_table)
 
 
 def test_one_compilation_for_all_members(whole):
@@ -65,7 +68,7 @@ def test_nothing_is_run_again(whole, folder, monkeypatch):
         return {path: path.stat().st_mtime_ns for path in (whole[0] / MEMBERS).rglob("*") if path.is_file()}
 
     before = written()
-    monkeypatch.setattr(execute, "Wave", None)
+    monkeypatch.setattr(runner, "PopulationRun", None)
     ablate.run(study_of(folder), whole[0])
     assert written() == before
 
@@ -74,9 +77,9 @@ MOMENTS = {  # function, and the calls of it that are struck
     "study": (directory, "write_json", (1, 2)),
     "metrics": (RunDir, "append_metrics", (2, 5)),
     "checkpoint": (Checkpoints, "save", (1, 3)),
-    "members": (Wave, "finish", (1,)),
-    "files": (rundir, "replace", (2, 5)),
-    "json": (files, "replace", (3, 9)),
+    "members": (PopulationRun, "finish", (1,)),
+    "files": (rundir, "replace_file", (2, 5)),
+    "json": (files, "replace_file", (3, 9)),
     "removal": (directory.shutil, "rmtree", (1,)),
 }
 
@@ -93,7 +96,7 @@ def test_struck_at_any_moment(moment, folder, tmp_path, monkeypatch, whole, unre
         assert len(seen) >= call
     ablate.run(study_of(folder, few), tmp_path / "study")
     wanted = pl.read_parquet(whole[0] / "table.parquet").filter(pl.col("seed") == 0)
-    assert table.read(tmp_path / "study")[0].equals(wanted)
+    assert table.read_table(tmp_path / "study")[0].equals(wanted)
 
 
 def test_values_added_to_an_axis_are_all_that_is_run(folder, tmp_path, whole, unreported, monkeypatch):
@@ -102,7 +105,7 @@ def test_values_added_to_an_axis_are_all_that_is_run(folder, tmp_path, whole, un
     before = {path.name: (path / "summary.json").read_bytes() for path in (tmp_path / "study" / MEMBERS).iterdir()}
     assert len(before) == 2
     shown = []
-    monkeypatch.setattr(Progress, "update", lambda self, step, counts: shown.append((self.total, counts)))
+    monkeypatch.setattr(ProgressBar, "update", lambda self, step, counts: shown.append((self.total, counts)))
     ablate.run(study_of(folder), tmp_path / "study")
     counts = [tuple(of[name] for name in ("members", "done", "alive", "diverged")) for _, of in shown]
     assert (counts[0], counts[-1]) == ((8, 2, 6, 0), (8, 4, 0, 4))
@@ -126,10 +129,10 @@ def test_another_base_is_refused(folder, whole, tmp_path):
 def test_shapes_are_groups_and_memory_makes_waves(folder, tmp_path, capsys, whole):
     axes = {"optimizer.lr": "0.01", "seed": "0..3", "model.hidden": "4|3,2"}
     study = study_of(folder, axes, {"networks": "false"})
-    ablate.run(study, tmp_path / "study", Means(memory=20_000))
+    ablate.run(study, tmp_path / "study", RunnerOptions(memory=20_000))
     out = capsys.readouterr().out
     assert "members do not fit the memory together" in out
-    frame = table.read(tmp_path / "study")[0]
+    frame = table.read_table(tmp_path / "study")[0]
     assert frame.height == 16
     assert not (tmp_path / "study" / MEMBERS / frame["member"][0] / "checkpoints").exists()
     wanted = pl.read_parquet(whole[0] / "table.parquet")
@@ -143,7 +146,7 @@ def test_successive_halving(folder, tmp_path, unreported):
     axes = {"optimizer.lr": "log(1e-3,1e-1,3)", "seed": "0..1"}
     study = study_of(folder, axes, {"halving.first": "4", "halving.eta": "2"})
     ablate.run(study, tmp_path / "study")
-    frame = table.read(tmp_path / "study")[0]
+    frame = table.read_table(tmp_path / "study")[0]
     assert sorted(frame["steps"]) == [4] * 6 + [8] * 3 + [12] * 3
     at_first = {
         name: next(line["loss"] for line in RunDir(tmp_path / "study" / MEMBERS / name).read_metrics()
@@ -183,7 +186,7 @@ def test_wrong_use_is_one_line(arguments, message, folder, tmp_path, monkeypatch
 
 def test_every_shipped_study_is_sound():
     for path in sorted((ROOT / "configs" / "ablations").glob("*.py")):
-        assert len(load(str(path), {}, {}, {}).members()) > 1
+        assert len(load_study(str(path), {}, {}, {}).members()) > 1
         assert path.name in cli.describe_configs(path.parent)
 
 

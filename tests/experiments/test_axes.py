@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from gru_jax.errors import UsageError
-from gru_jax.studies.axes import Axis, holds, members, parse, together
+from gru_jax.studies.axes import Axis, holds, parse_axis, span_axes, zip_axes
 
 LR = "optimizer.lr"
 
@@ -36,7 +36,7 @@ def labels(axis: Axis) -> list[str]:
     ],
 )
 def test_grammar(text, wanted):
-    assert labels(parse("key", text)) == wanted
+    assert labels(parse_axis("key", text)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_grammar(text, wanted):
 )
 def test_bad_axes_are_refused_in_one_line(text):
     with pytest.raises(UsageError, match=r"axes\.key") as raised:
-        parse("key", text)
+        parse_axis("key", text)
     assert "\n" not in str(raised.value)
 
 
 @given(st.floats(1e-8, 1e3), st.floats(1.001, 1e6), st.integers(2, 50))
 def test_spans_run_from_end_to_end(low, ratio, count):
-    values = [float(label) for label in labels(parse(LR, f"log({low!r},{low * ratio!r},{count})"))]
+    values = [float(label) for label in labels(parse_axis(LR, f"log({low!r},{low * ratio!r},{count})"))]
     assert len(values) == count
     np.testing.assert_allclose([values[0], values[-1]], [low, low * ratio], rtol=1e-5)
     np.testing.assert_allclose(np.diff(np.log(values)), math.log(ratio) / (count - 1), atol=2e-5)
@@ -72,7 +72,7 @@ def test_spans_run_from_end_to_end(low, ratio, count):
 @given(st.text(alphabet="0123456789.,:|()abelogin-+", max_size=20))
 def test_any_text_is_an_axis_or_refused(text):
     try:
-        axis = parse("key", text)
+        axis = parse_axis("key", text)
     except UsageError:
         return
     assert axis.span or len(set(labels(axis))) == len(axis.values) > 0
@@ -80,34 +80,34 @@ def test_any_text_is_an_axis_or_refused(text):
 
 def test_a_grid_with_names_and_conditions():
     axes = [
-        parse("initialisation", {"zeros": {"bias": "zeros"}, "long": {"bias": "chrono", "scale": 2}}),
-        parse("t_max", "50,200"),
-        parse("seed", "0..1"),
+        parse_axis("initialisation", {"zeros": {"bias": "zeros"}, "long": {"bias": "chrono", "scale": 2}}),
+        parse_axis("t_max", "50,200"),
+        parse_axis("seed", "0..1"),
     ]
-    found = members(axes, {"bias": "same", "task.length": 100}, {"t_max": "bias == 'chrono' and task.length > 50"})
+    found = span_axes(axes, {"bias": "same", "task.length": 100}, {"t_max": "bias == 'chrono' and task.length > 50"})
     assert len(found) == 2 + 4
     assert found[0].labels == {"initialisation": "zeros", "seed": "0"}
     assert found[-1].settings == {"bias": "chrono", "scale": "2", "t_max": "200", "seed": "1"}
-    only = members(axes, {}, {"*": "bias == zeros or t_max == 50"})
+    only = span_axes(axes, {}, {"*": "bias == zeros or t_max == 50"})
     assert {m.settings.get("t_max") for m in only if m.settings["bias"] == "chrono"} == {"50"}
 
 
 def test_axes_side_by_side():
-    axes = together([parse("a", "1,2"), parse("b", "x,y,z"), parse("c", "3,4")], ("a", "c"))
+    axes = zip_axes([parse_axis("a", "1,2"), parse_axis("b", "x,y,z"), parse_axis("c", "3,4")], ("a", "c"))
     assert [axis.name for axis in axes] == ["a & c", "b"]
     assert axes[0].values[1].settings == {"a": "2", "c": "4"}
     with pytest.raises(UsageError, match="allowed are axes of one length"):
-        together([parse("a", "1,2"), parse("b", "x,y,z")], ("a", "b"))
+        zip_axes([parse_axis("a", "1,2"), parse_axis("b", "x,y,z")], ("a", "b"))
     with pytest.raises(UsageError, match="zip='d': allowed are a"):
-        together([parse("a", "1,2")], ("a", "d"))
+        zip_axes([parse_axis("a", "1,2")], ("a", "d"))
 
 
 @pytest.mark.parametrize("method", ["random", "sobol"])
 def test_samples_are_repeated_over_seeds(method):
-    axes = [parse(LR, "log(1e-4,1e-1)"), parse("cell", "gru,lstm"), parse("seed", "0..2")]
-    found = members(axes, {}, {}, method, 50, seed=1)
+    axes = [parse_axis(LR, "log(1e-4,1e-1)"), parse_axis("cell", "gru,lstm"), parse_axis("seed", "0..2")]
+    found = span_axes(axes, {}, {}, method, 50, seed=1)
     assert len(found) == 150
-    assert found == members(axes, {}, {}, method, 50, seed=1)
+    assert found == span_axes(axes, {}, {}, method, 50, seed=1)
     rates = np.log10([float(m.settings[LR]) for m in found[::3]])
     assert -4 <= rates.min() < -3.7
     assert -1.3 < rates.max() <= -1
@@ -117,9 +117,9 @@ def test_samples_are_repeated_over_seeds(method):
 
 def test_samples_need_a_count_and_spans_need_samples():
     with pytest.raises(UsageError, match=r"sampling\.count=0: allowed are 1 to"):
-        members([parse(LR, "log(1e-4,1e-1)")], {}, {}, "random")
+        span_axes([parse_axis(LR, "log(1e-4,1e-1)")], {}, {}, "random")
     with pytest.raises(UsageError, match="without a count there is no grid"):
-        members([parse(LR, "log(1e-4,1e-1)")], {}, {})
+        span_axes([parse_axis(LR, "log(1e-4,1e-1)")], {}, {})
 
 
 SETTINGS = {"a.b": "0.1", "name": "gru", "n": 3, "flag": "true", "none": "none", "hidden": [64]}

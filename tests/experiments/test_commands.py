@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import cli, evaluate, train
-from gru_jax.config import plan
+from experiments import evaluate, train
+from gru_jax.config import load_config
 from gru_jax.runs.diagnosis import NonFiniteError, explain
 from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import split_key
-from gru_jax.training.model import build_model
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 
@@ -41,7 +40,7 @@ def test_help(module):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_configs_are_valid_and_say_what_to_expect(path):
-    config = cli.load_config(str(path))
+    config = load_config(str(path))
     assert config.train.steps or config.train.epochs
     text = path.read_text().split('"""')[1]
     assert f"python -m experiments.train --config configs/{path.name}" in text
@@ -49,12 +48,12 @@ def test_configs_are_valid_and_say_what_to_expect(path):
 
 
 def test_overrides_and_arguments():
-    config = cli.load_config("configs/adding.py:64", {"model.hidden": "8,4", "optimizer.clip_norm": "none"})
+    config = load_config("configs/adding.py:64", {"model.hidden": "8,4", "optimizer.clip_norm": "none"})
     assert config.task.length == 64
     assert config.model.hidden == (8, 4)
     assert config.optimizer.clip_norm is None
     # a duration of the other unit on the command line replaces the file's
-    config = cli.load_config("configs/mnist_rows.py", {"train.steps": "7"})
+    config = load_config("configs/mnist_rows.py", {"train.steps": "7"})
     assert (config.train.steps, config.train.epochs) == (7, None)
 
 
@@ -113,7 +112,7 @@ def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):
     run = RunDir(tmp_path / "run")
     assert not run.summary.exists()
     assert (run.checkpoints / "latest" / "0").is_dir()
-    monkeypatch.setattr(cli, "load_config", lambda *_: config)
+    monkeypatch.setattr(train, "load_config", lambda *_: config)
     assert train.command(["--config", "x.py", "--workdir", str(tmp_path / "run")]) == 3
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
@@ -133,11 +132,11 @@ def test_a_gradient_that_is_not_finite_is_traced_back():
     """All states are zero without input and bias, and tanh' is 1 there: six steps back the gradient is 1e42."""
     init = {"recurrent": "identity", "recurrent_scale": 1e7, "input": "zeros"}
     config = small(model={"cell": {"name": "mingru"}, "init": {"input": "zeros"}})
-    trainer = Trainer(config, plan(config), build_model(config))
+    trainer = Trainer(config)
     batch = config.task.batch({}, split_key("train", 0), jnp.arange(4, dtype=jnp.int32))
     assert explain(trainer, trainer.model.init(jax.random.key(0)), batch) is None
     config = small(model={"cell": {"name": "elman"}, "init": init})
-    trainer = Trainer(config, plan(config), build_model(config))
+    trainer = Trainer(config)
     params = trainer.model.init(jax.random.key(0))
     where = explain(trainer, params, batch)
     assert where.startswith("the gradient at the state of layer_0, going back, from time step 1 ")

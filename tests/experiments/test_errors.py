@@ -212,7 +212,7 @@ def test_no_data_and_no_network(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_damaged_files_of_a_run(name, content, words, tmp, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load_config", lambda *_: small())
+    monkeypatch.setattr(train, "load_config", lambda *_: small())
     shutil.copytree(tmp / "run", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     (tmp_path / "run" / name).write_bytes(content)

@@ -8,8 +8,7 @@ import pytest
 from experiments import flow, train
 from gru_jax.errors import UsageError
 from gru_jax.flow import theory
-from gru_jax.plotting import comparison as compare
-from gru_jax.plotting.comparison import Member
+from gru_jax.plotting.comparison import ComparedRun, group_by_seed, plot_histories
 from gru_jax.runs.directory import RunDir
 from gru_jax.studies import sweep
 from tests.training.small import small
@@ -86,11 +85,12 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(run):
     rundir = RunDir(run)
     configs = {"a-0": small(), "b-0": small(optimizer={"lr": 0.1}), "a-1": small(seed=1)}
     members = [
-        Member(name, 12, config, rundir, rundir.read_flow(), rundir.read_flow()) for name, config in configs.items()
+        ComparedRun(name, 12, config, rundir.read_metrics(), rundir.read_flow(), rundir.read_flow())
+        for name, config in configs.items()
     ]
-    named = {name: [member.name for member in of] for name, of in compare.groups(members).items()}
+    named = {name: [member.name for member in of] for name, of in group_by_seed(members).items()}
     assert named == {"a-0 … a-1": ["a-0", "a-1"], "b-0": ["b-0"]}
-    loss, exponent_or_horizon = compare.histories(members).axes
+    loss, exponent_or_horizon = plot_histories(members).axes
     assert [len(line.get_xdata()) for line in loss.lines] == [4, 4, 4]
     assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a-0 … a-1", "b-0"]
     assert loss.lines[0].get_color() == loss.lines[1].get_color() != loss.lines[2].get_color()
@@ -141,7 +141,7 @@ def test_sweep_over_sizes(config, tmp_path):
 )
 def test_the_edge_of_theory_is_that_of_the_cell(cell, edge):
     config = small(model={"cell": cell, "init": {"recurrent": "fan_in_normal"}})
-    assert sweep.edge(config, "model.init.recurrent_scale") == edge
+    assert sweep.stability_edge(config, "model.init.recurrent_scale") == edge
 
 
 def test_sweep_of_the_resting_cell_crosses_the_edge_of_theory(config, tmp_path):

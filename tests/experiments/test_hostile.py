@@ -17,16 +17,16 @@ import pytest
 
 from experiments import ablate, report
 from gru_jax.errors import UsageError
-from gru_jax.runs.population import Wave
-from gru_jax.studies.directory import ASIDE, MEMBERS, STUDY_FILE, WAVE_FILE, WAVES
-from gru_jax.studies.study import load
+from gru_jax.runs.population import PopulationRun
+from gru_jax.studies.directory import MEMBERS, QUARANTINE, STUDY_FILE, WAVE_FILE, WAVES
+from gru_jax.studies.study import load_study
 from tests.training.killing import struck
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def study_of(folder, **changes):
-    return load(str(folder / "study.py"), changes, {}, {})
+    return load_study(str(folder / "study.py"), changes, {}, {})
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def done(whole, tmp_path):
 def stopped(folder, tmp_path_factory):
     """A study that was killed after the checkpoint of step 8."""
     path = tmp_path_factory.mktemp("studies") / "stopped"
-    with struck(pytest.MonkeyPatch(), Wave, "_save", 3):
+    with struck(pytest.MonkeyPatch(), PopulationRun, "_save", 3):
         ablate.run(study_of(folder), path)
     return path
 
@@ -93,7 +93,7 @@ def test_a_wave_that_says_nothing_of_itself_is_kept(begun, folder, whole, capsys
     (begun / WAVES / "0-0000" / WAVE_FILE).unlink()
     ablate.run(study_of(folder), begun)
     assert "damaged, it has no wave.json; kept as" in capsys.readouterr().out
-    assert list((begun / ASIDE).rglob("_CHECKPOINT_METADATA"))
+    assert list((begun / QUARANTINE).rglob("_CHECKPOINT_METADATA"))
     same(begun, whole)
 
 
@@ -102,7 +102,7 @@ def test_checkpoints_set_aside_outlive_their_wave(begun, folder, whole, capsys):
     shutil.rmtree(newest / "state")
     ablate.run(study_of(folder), begun)
     assert "latest/8: damaged" in capsys.readouterr().out
-    assert list((begun / ASIDE).rglob("_CHECKPOINT_METADATA"))
+    assert list((begun / QUARANTINE).rglob("_CHECKPOINT_METADATA"))
     assert not list((begun / WAVES).iterdir())
     same(begun, whole)
 
@@ -145,7 +145,7 @@ def test_wrong_use_leaves_nothing(wrong, folder, tmp_path):
     halving = {key: value for key, value in wrong.items() if key.startswith("halving")}
     changes = {key: value for key, value in wrong.items() if key not in halving}
     with pytest.raises(UsageError):
-        ablate.run(load(str(folder / "study.py"), changes, {}, halving), tmp_path / "study")
+        ablate.run(load_study(str(folder / "study.py"), changes, {}, halving), tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 

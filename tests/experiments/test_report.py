@@ -17,6 +17,7 @@ from experiments import report, train
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.studies.report import findings
+from gru_jax.studies.report.write import _best_member, gather
 from tests.training.small import small
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -35,21 +36,21 @@ def frame_of(scores, diverged=()):
 
 def test_a_clear_winner():
     frame = frame_of({"a": [1.0, 1.1, 0.9, 1.0, 1.2], "b": [2.0, 2.1, 1.9, 2.0, 2.2]})
-    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
     assert found.combinations[0].value == ("a",)
     assert (found.best, found.ahead, found.tested) == ("a2", 1.0, 2.0)
     effect = found.combinations[0]
     assert effect.low <= effect.median == 1.0 <= effect.high
     assert (effect.members, effect.seeds, effect.diverged) == (5, 5, 0)
     assert found.correlations["init_horizon/layer_0"][0] == pytest.approx(1.0)
-    assert findings.find(frame, ["x", "seed"], ("loss", "max")).combinations[0].value == ("b",)
+    assert findings.find_findings(frame, ["x", "seed"], ("loss", "max")).combinations[0].value == ("b",)
 
 
 def test_one_member_each_says_nothing_about_luck():
     frame = frame_of({"a": [1.0], "b": [2.0]})
-    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
     assert found.ahead is None
-    assert "luck cannot be judged" in " ".join(findings.sentences(found, frame))
+    assert "luck cannot be judged" in " ".join(findings.describe_findings(found, frame, 0))
 
 
 def test_correlations_over_samples_have_nothing_to_hold_fixed():
@@ -79,14 +80,14 @@ def test_correlations_are_taken_where_all_else_is_equal():
 
 def test_luck_is_called_luck():
     frame = frame_of({"a": [1.0, 3.0, 2.0], "b": [2.1, 1.1, 3.1]})
-    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
     assert found.ahead < 0.95
-    assert "seeds alone could have put it first" in " ".join(findings.sentences(found, frame))
+    assert "seeds alone could have put it first" in " ".join(findings.describe_findings(found, frame, 0))
 
 
 def test_members_that_diverged_are_worse_than_all():
     frame = frame_of({"a": [0.1, 0.1, 0.1], "b": [2.0, 2.1, 1.9]}, diverged={("a", 0), ("a", 1)})
-    found = findings.find(frame, ["x", "seed"], ("loss", "min"))
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
     assert found.combinations[0].value == ("b",)
     assert found.effects["x"][0].diverged == 2
     assert found.effects["x"][0].median == math.inf
@@ -99,7 +100,7 @@ def test_the_interval_covers_the_median():
     missed = 0
     for _ in range(200):
         frame = frame_of({"a": draw.normal(size=25).tolist()})
-        effect = findings.find(frame, ["x", "seed"], ("loss", "min")).combinations[0]
+        effect = findings.find_findings(frame, ["x", "seed"], ("loss", "min")).combinations[0]
         missed += not effect.low <= 0 <= effect.high
     assert 1 <= missed <= 25
 
@@ -149,9 +150,9 @@ def test_choosing_an_axis_redraws(whole, tmp_path):
 
 
 def test_the_best_member_can_be_run_alone(whole, tmp_path, undrawn):
-    frame, axes, members = report.gather([whole[0]])
-    best = findings.find(frame, axes, ("loss", "min")).best
-    words = shlex.split(report.commands([whole[0]], members[best], best)["The best member alone"])
+    frame, axes, members = gather([whole[0]])
+    best = findings.find_findings(frame, axes, ("loss", "min")).best
+    words = shlex.split(report.commands_for(_best_member([whole[0]], best, members[best]))["The best member alone"])
     assert words[:3] == ["python", "-m", "experiments.train"]
     assert train.command([*words[3:], f"--workdir={tmp_path / 'run'}"]) == 0
     one, two = (RunDir(path).read_summary() for path in (members[best], tmp_path / "run"))

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from experiments import train
-from gru_jax.runs.loop import Run
+from gru_jax.runs.single import SingleRun
 from tests.training.killing import struck
 from tests.training.small import small
 
@@ -23,7 +23,7 @@ def uninterrupted(tmp_path_factory):
 def half(tmp_path_factory):
     """A run that was killed right after its checkpoint of step 8; that of step 4 is there too."""
     path = tmp_path_factory.mktemp("runs") / "half"
-    with struck(pytest.MonkeyPatch(), Run, "_save", 3):  # of steps 0, 4 and 8
+    with struck(pytest.MonkeyPatch(), SingleRun, "_save", 3):  # of steps 0, 4 and 8
         train.run(small(), path)
     return path
 

@@ -22,11 +22,12 @@ import jax
 workdir, devices, calls, *joined = json.loads(sys.argv[1])
 if joined:
     jax.distributed.initialize(*joined)
+import gru_jax.runs.train
 from experiments import train
 from gru_jax.runtime.preemption import PreemptedError
 from tests.training.small import small
 from tests.training.test_faults import asked_after
-train.watched = asked_after(calls)
+gru_jax.runs.train.watch_for_sigterm = asked_after(calls)
 with contextlib.suppress(PreemptedError):
     train.run(small(devices=devices, flow={"live": 1}), workdir)
 """
@@ -110,6 +111,6 @@ def test_a_refusal_reaches_every_process(command, message, tmp_path):
 
 def test_devices_that_are_not_there_are_refused():
     with pytest.raises(UsageError, match=r"devices=4: allowed are up to \d, the cpu devices here; JAX_NUM_CPU_DEVICES"):
-        choose_devices(small(devices=4))
+        choose_devices("cpu", 4, 8)
     with pytest.raises(UsageError, match=r"devices=3: they cannot share train.batch_size=8 evenly"):
         small(devices=3)

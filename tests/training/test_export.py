@@ -8,14 +8,12 @@ import pytest
 from jax import export
 
 from gru_jax.cells import CELLS
-from gru_jax.config import FLOW_INSTRUMENTS, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import load_splits
+from gru_jax.config import FLOW_INSTRUMENTS, traced_hyperparameters
 from gru_jax.tasks import split_key
+from gru_jax.tasks.loading import load_splits
 from gru_jax.training.evaluation import build_totals
 from gru_jax.training.instruments import build_instruments
-from gru_jax.training.model import build_model
-from gru_jax.training.population import MEASURE, TRAIN, VMAP, Programs
+from gru_jax.training.population import MEASURE, TRAIN, CompiledPopulation, Population
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 
@@ -31,11 +29,11 @@ def lowers(function, *arguments):
 
 
 def training(config):
-    trainer = Trainer(config, plan(config), build_model(config))
-    state = jax.eval_shape(trainer.init, 0, numbers_of(config))
+    trainer = Trainer(config)
+    state = jax.eval_shape(trainer.init, 0, traced_hyperparameters(config))
     indices = np.zeros((config.train.call_steps, config.train.batch_size), np.int32)
     state = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), state)
-    return trainer, (state, 0, numbers_of(config), {}, indices, np.int32(1))
+    return trainer, (state, 0, traced_hyperparameters(config), {}, indices, np.int32(1))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -72,7 +70,8 @@ def test_instruments_and_evaluation(cell):
 
 def test_populations():
     config = small()
-    programs = Programs(config, load_splits(config), jax.devices()[:1], VMAP)
+    compiled = CompiledPopulation(config, load_splits(config.task, config.resident_mb), jax.devices()[:1], "vmap")
+    population = Population(compiled, [config] * 3)
     for name in (TRAIN, MEASURE, "valid"):
-        exported = export.export(programs.jitted(name), platforms=PLATFORMS)(*programs.shapes(name, 3))
+        exported = export.export(compiled.programs[name], platforms=PLATFORMS)(*population.arguments(name))
         assert exported.mlir_module().count("stablehlo") > 100

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import replay, train
+from experiments import cli, replay, train
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints, DamagedError
+from gru_jax.runs.checkpoints import BEST, CHECKSUMS, LATEST, QUARANTINE, Checkpoints, DamagedError
+from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.loop import NonFiniteError
-from gru_jax.runtime.locks import LOCK, hold
-from gru_jax.runtime.preemption import PreemptedError, watched
+from gru_jax.runtime.locks import LOCK, lock_directory
+from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from tests.training.small import small
 from tests.training.test_resume import same_run
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def asked_after(calls):
-    """A stand-in for `watched` that says yes after so many questions."""
+    """A stand-in for `watch_for_sigterm` that says yes after so many questions."""
     left = [calls]
 
     @contextlib.contextmanager
@@ -50,7 +50,7 @@ def test_asked_to_end_at_any_call_and_gone_on_with(tmp_path, monkeypatch, uninte
     ends = []
     for calls in (0, 1, 0, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(train, "watched", asked_after(calls))
+            patch.setattr("gru_jax.runs.train.watch_for_sigterm", asked_after(calls))
             with pytest.raises(PreemptedError, match=r"step \d+ of 12 is saved"):
                 train.run(small(), tmp_path / "run")
         ends.append(max(int(p.name) for p in (tmp_path / "run" / "checkpoints" / LATEST).iterdir()))
@@ -62,7 +62,7 @@ def test_asked_to_end_at_any_call_and_gone_on_with(tmp_path, monkeypatch, uninte
 
 def test_sigterm_is_seen_and_given_back():
     before = signal.getsignal(signal.SIGTERM)
-    with watched() as asked:
+    with watch_for_sigterm() as asked:
         assert not asked()
         signal.raise_signal(signal.SIGTERM)
         assert asked()
@@ -106,8 +106,9 @@ def newest(run, **changes):
     from tests.training.test_instruments import started as trainer_of
 
     state = trainer_of(config)[1]
-    checkpoints = Checkpoints(run / "checkpoints", jax.devices()[0], keep=2)
-    found = checkpoints.newest(LATEST, jax.eval_shape(lambda: state)._asdict())
+    with cli.printed_messages():
+        checkpoints = Checkpoints(run / "checkpoints", jax.devices()[0], keep=2)
+        found = checkpoints.newest(LATEST, jax.eval_shape(lambda: state)._asdict())
     checkpoints.close()
     return None if found is None else found[0]
 
@@ -130,7 +131,7 @@ def test_any_damaged_file_is_noticed(damage, half, tmp_path, capsys):
         out = capsys.readouterr().out
         assert f"{LATEST}/8: damaged ({name.relative_to(f'checkpoints/{LATEST}/8')} is " in out
         assert "the one before it is used" in out
-        assert len(files_of(run / "checkpoints" / ASIDE / f"{LATEST}-8")) == len(names) - (damage == "missing")
+        assert len(files_of(run / "checkpoints" / QUARANTINE / f"{LATEST}-8")) == len(names) - (damage == "missing")
         shutil.rmtree(run)
 
 
@@ -140,7 +141,7 @@ def test_all_checkpoints_damaged_begins_anew(started, uninterrupted, capsys, und
             path.write_bytes(b"")
     train.run(small(), started)
     assert "kept as" in capsys.readouterr().out
-    assert {p.name for p in (started / "checkpoints" / ASIDE).iterdir()} >= {f"{LATEST}-8", f"{LATEST}-4"}
+    assert {p.name for p in (started / "checkpoints" / QUARANTINE).iterdir()} >= {f"{LATEST}-8", f"{LATEST}-4"}
     same_run(uninterrupted, started)
 
 
@@ -149,7 +150,7 @@ def test_a_resume_from_the_one_before_gives_the_same_bits(started, uninterrupted
         flip(path)
     train.run(small(), started)
     assert "resuming at step 4 of 12" in capsys.readouterr().out
-    assert (started / "checkpoints" / ASIDE / f"{LATEST}-8").is_dir()
+    assert (started / "checkpoints" / QUARANTINE / f"{LATEST}-8").is_dir()
     same_run(uninterrupted, started)
 
 
@@ -175,7 +176,7 @@ def test_a_lost_best_network_is_trained_again(tmp_path, capsys, undrawn):
     out = capsys.readouterr().out
     assert f"{BEST}/0: damaged" in out
     assert "begins anew" in out
-    assert sum(path.is_dir() for path in (tmp_path / "run" / "checkpoints" / ASIDE).iterdir()) == 3
+    assert sum(path.is_dir() for path in (tmp_path / "run" / "checkpoints" / QUARANTINE).iterdir()) == 3
     same_run(tmp_path / "whole", tmp_path / "run")
 
 
@@ -185,7 +186,7 @@ def test_a_foreign_checkpoint_is_none(changes, started, tmp_path, capsys, undraw
     train.run(small(**changes), tmp_path / "other")
     shutil.rmtree(started / "checkpoints" / LATEST / "8")
     shutil.copytree(tmp_path / "other" / "checkpoints" / LATEST / "8", started / "checkpoints" / LATEST / "8")
-    (started / "checkpoints" / SUMS / f"{LATEST}-8").unlink()  # it would tell at once
+    (started / "checkpoints" / CHECKSUMS / f"{LATEST}-8").unlink()  # it would tell at once
     assert newest(started) == 4
     assert "damaged (" in capsys.readouterr().out
 
@@ -198,7 +199,7 @@ def test_readers_say_what_is_damaged(uninterrupted, tmp_path):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UsageError, match=r"best"):
         evaluate.run(tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoints" / ASIDE).exists()
+    assert not (tmp_path / "run" / "checkpoints" / QUARANTINE).exists()
 
 
 # Disks
@@ -265,7 +266,7 @@ def test_a_directory_that_cannot_be_written(half, tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         shutil.copytree(half, disk / "run")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with pytest.raises(UsageError, match=r"--workdir=.*run: cannot be written \(Read-only file system\)"):
+        with pytest.raises(UsageError, match=r"workdir=.*run: cannot be written \(Read-only file system\)"):
             train.run(small(), disk / "run")
 
 
@@ -274,8 +275,9 @@ def test_a_directory_that_cannot_be_written(half, tmp_path):
 
 def test_a_second_process_is_refused_by_name(started):
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, pathlib; from gru_jax.runtime.locks import hold\n"
-         "with hold(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()", str(started)],
+        [sys.executable, "-c", "import sys, pathlib; from gru_jax.runtime.locks import lock_directory\n"
+         "with lock_directory(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()",
+         str(started)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     assert holder.stdout.readline() == "held\n"
@@ -296,7 +298,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(started, capsys, undrawn):
 
 
 def test_a_lock_is_no_obstacle_to_a_new_run(tmp_path, undrawn):
-    with hold(tmp_path):
+    with lock_directory(tmp_path):
         pass
     (tmp_path / LOCK).write_text("")
     assert RunDir(tmp_path).inspect(small().to_dict()) == "new"

@@ -11,13 +11,12 @@ import pytest
 
 from experiments import evaluate, train
 from gru_jax.config import load
-from gru_jax.data.feed import load_splits
 from gru_jax.data.npy import open_rows
 from gru_jax.errors import UsageError
-from gru_jax.runs import loop
 from gru_jax.runs.checkpoints import LATEST
-from gru_jax.runs.loop import Run
+from gru_jax.runs.single import SingleRun
 from gru_jax.tasks import SPLITS, Arrays
+from gru_jax.tasks.loading import load_splits
 from tests.training.killing import struck
 from tests.training.small import assert_same_losses, small, timeless
 
@@ -46,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(loop.plots, "draw", lambda *_: [])
+    monkeypatch.setattr("gru_jax.runs.pictures.draw_pictures", lambda *_: [])
 
 
 def config(folder, *, megabytes=0, **changes):
@@ -57,13 +56,13 @@ def config(folder, *, megabytes=0, **changes):
 def test_the_same_run_as_on_the_device(folder, tmp_path, monkeypatch):
     """Over several epochs, in calls of other sizes; to the bit where it is killed and goes on."""
     train.run(config(folder, megabytes=1), tmp_path / "resident")
-    monkeypatch.setattr("gru_jax.data.feed.AHEAD", 1500)  # bytes: a few steps
+    monkeypatch.setattr("gru_jax.data.feed.READ_AHEAD_BYTES", 1500)  # bytes: a few steps
     train.run(config(folder), tmp_path / "streamed")
     assert_same_losses(tmp_path / "streamed", tmp_path / "resident")
-    with struck(monkeypatch, Run, "_save", 2):
+    with struck(monkeypatch, SingleRun, "_save", 2):
         train.run(config(folder), tmp_path / "killed")
     host = json.loads(next((tmp_path / "killed" / "checkpoints" / LATEST / "4").rglob("host/metadata")).read_text())
-    assert host["data"]["next_index"] == 4, "the position is in the checkpoint"
+    assert host["data_position"]["next_index"] == 4, "the position is in the checkpoint"
     train.run(config(folder), tmp_path / "killed")
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "streamed")
     result = evaluate.run(tmp_path / "killed", "train", data_dir=str(folder))
@@ -72,7 +71,7 @@ def test_the_same_run_as_on_the_device(folder, tmp_path, monkeypatch):
 
 def test_a_run_goes_on_where_its_data_are_no_longer_resident(folder, tmp_path, monkeypatch):
     train.run(config(folder), tmp_path / "whole")
-    with struck(monkeypatch, Run, "_save", 2):
+    with struck(monkeypatch, SingleRun, "_save", 2):
         train.run(config(folder, megabytes=1), tmp_path / "run")
     train.run(config(folder), tmp_path / "run")
     assert_same_losses(tmp_path / "run", tmp_path / "whole")
@@ -178,4 +177,4 @@ def test_a_folder_outside_is_refused(tmp_path):
 
 def test_populations_do_not_stream(folder):
     with pytest.raises(UsageError, match="members of a population each read in an order of their own"):
-        load_splits(config(folder), streams=False)
+        load_splits(config(folder).task, 0, streams=False)

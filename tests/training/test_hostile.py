@@ -6,15 +6,17 @@ import contextlib
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import replay, train
+from experiments import cli, replay, train
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import ASIDE, BEST, LATEST, SUMS, Checkpoints
+from gru_jax.runs.checkpoints import BEST, CHECKSUMS, LATEST, QUARANTINE, Checkpoints
+from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.loop import NonFiniteError, Run
-from gru_jax.runtime.locks import LOCK, hold
+from gru_jax.runs.single import SingleRun
+from gru_jax.runtime.locks import LOCK, lock_directory
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 
@@ -28,7 +30,7 @@ def no_pictures(undrawn):
 
 LINKS = [
     LOCK, "config.json.tmp", "env.json.tmp", "metrics.jsonl", "flow.npz.tmp", "summary.json.tmp", "checkpoints",
-    f"checkpoints/{LATEST}", f"checkpoints/{SUMS}", f"checkpoints/{ASIDE}", f"checkpoints/{LATEST}/8",
+    f"checkpoints/{LATEST}", f"checkpoints/{CHECKSUMS}", f"checkpoints/{QUARANTINE}", f"checkpoints/{LATEST}/8",
 ]  # fmt: skip
 
 
@@ -129,8 +131,9 @@ def test_deep_json_is_named(name, started):
 
 
 SUMMARIES = [
-    {"best": {}}, {"best": {"step": 4, "valid": {}, "test": None}}, {"stopped": 3}, {"seconds": "long"},
-    {"baseline": []}, {"goal": []}, {"goal": ["loss", "up"]}, {"final": {"step": 12, "valid": {"loss": "x"}}},
+    {"end_reason": 3}, {"best": {}}, {"best": {"step": 4, "valid": {}, "test": None}}, {"stopped": 3},
+    {"seconds": "long"}, {"baseline": []}, {"goal": []}, {"goal": ["loss", "up"]},
+    {"final": {"step": 12, "valid": {"loss": "x"}}},
 ]  # fmt: skip
 
 
@@ -152,19 +155,20 @@ def change_host(folder, change):
     host = json.loads(path.read_text())
     change(host)
     path.write_text(json.dumps(host))
-    (folder.parent.parent / SUMS / f"{folder.parent.name}-{folder.name}").unlink()
+    (folder.parent.parent / CHECKSUMS / f"{folder.parent.name}-{folder.name}").unlink()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda host: host.pop("standing"),
-        lambda host: host.update(standing=None),
-        lambda host: host["standing"].update(more=1),
-        lambda host: host["standing"].update(best_step="x"),
-        lambda host: host.update(log=[1]),
-        lambda host: host.update(lines="x"),
-        lambda host: host.update(owner="another"),
+        lambda host: host.pop("members"),
+        lambda host: host.update(members=None),
+        lambda host: host["members"][0].pop("best_step"),
+        lambda host: host["members"][0].update(more=1),
+        lambda host: host["members"][0].update(best_step="x"),
+        lambda host: host.update(pending_metrics=[1]),
+        lambda host: host.update(metric_lines="x"),
+        lambda host: host.update(fingerprint="another"),
     ],
 )
 def test_what_stands_beside_the_state_may_be_damaged_too(change, started, uninterrupted, capsys):
@@ -175,7 +179,7 @@ def test_what_stands_beside_the_state_may_be_damaged_too(change, started, uninte
 
 
 def test_checkpoints_of_another_seed_are_not_taken(started, uninterrupted, tmp_path, capsys):
-    with struck(pytest.MonkeyPatch(), Run, "_save", 3):
+    with struck(pytest.MonkeyPatch(), SingleRun, "_save", 3):
         train.run(small(seed=1), tmp_path / "other")
     shutil.rmtree(started / "checkpoints")
     shutil.copytree(tmp_path / "other" / "checkpoints", started / "checkpoints")
@@ -193,7 +197,7 @@ def test_metadata_that_orbax_would_stumble_over(content, started, uninterrupted,
 
 
 def test_sums_that_cannot_be_read(started, capsys):
-    sums = started / "checkpoints" / SUMS / f"{LATEST}-8"
+    sums = started / "checkpoints" / CHECKSUMS / f"{LATEST}-8"
     sums.unlink()
     sums.mkdir()
     train.run(small(), started)
@@ -207,12 +211,11 @@ def test_what_is_lost_with_its_last_checkpoint_is_kept(started, capsys):
     (best,) = (started / "checkpoints" / BEST).iterdir()
     train.run(small(), started)
     assert "every checkpoint is lost" in capsys.readouterr().out
-    assert (started / "checkpoints" / ASIDE / f"{BEST}-{best.name}").is_dir()
+    assert (started / "checkpoints" / QUARANTINE / f"{BEST}-{best.name}").is_dir()
 
 
 def test_room_is_looked_at_before_anything_is_deleted(started, monkeypatch):
-    config = small()
-    checkpoints = Checkpoints(started / "checkpoints", train.choose_devices(config)[0])
+    checkpoints = Checkpoints(started / "checkpoints", jax.devices()[0])
     (best,) = checkpoints.steps(BEST)
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(UsageError, match="no space left on device"):
@@ -225,7 +228,7 @@ def test_a_full_disk_does_not_hide_what_was_found(tmp_path, monkeypatch):
     def full(*args):
         raise UsageError("no space")
 
-    monkeypatch.setattr("gru_jax.runs.loop.keep_failure", full)
+    monkeypatch.setattr("gru_jax.runs.single.keep_failure", full)
     with pytest.raises(NonFiniteError, match=r"step 2 is not finite.*its batch is not kept, no space"):
         train.run(small(optimizer={"lr": 1e38, "name": "sgd"}), tmp_path / "run")
 
@@ -235,7 +238,7 @@ def test_a_full_disk_does_not_hide_what_was_found(tmp_path, monkeypatch):
 
 def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
     """And what was saved goes on where it is now."""
-    path, original = tmp_path / "run", Run._advance
+    path, original = tmp_path / "run", SingleRun._advance
 
     def moving(self, stop):
         original(self, stop)
@@ -243,7 +246,7 @@ def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
             path.rename(tmp_path / "moved")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_advance", moving)
+        patch.setattr(SingleRun, "_advance", moving)
         with pytest.raises(UsageError, match="no longer the directory that this process was working in"):
             train.run(small(), path)
     assert not path.exists()
@@ -251,7 +254,7 @@ def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
 
 
 def test_a_lock_of_somebody_else_stays(tmp_path):
-    with hold(tmp_path) as check:
+    with lock_directory(tmp_path) as check:
         (tmp_path / LOCK).unlink()
         (tmp_path / LOCK).write_text("another")
         with pytest.raises(UsageError, match="no longer the directory"):
@@ -261,7 +264,7 @@ def test_a_lock_of_somebody_else_stays(tmp_path):
 
 def test_what_a_lock_says_is_fit_for_a_terminal(tmp_path, capsys):
     (tmp_path / LOCK).write_bytes(b"\x1b]0;owned\x07one\ntwo\x1b[2J \xff")
-    with hold(tmp_path):
+    with cli.printed_messages(), lock_directory(tmp_path):
         pass
     assert "\x1b" not in (out := capsys.readouterr().out)
     assert out.count("\n") == 1
@@ -270,6 +273,6 @@ def test_what_a_lock_says_is_fit_for_a_terminal(tmp_path, capsys):
 def test_a_member_of_a_study_says_why_there_is_nothing_to_replay(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "run")
     path = tmp_path / "run" / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "stopped": "diverged: step 2 is not finite"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "end_reason": "diverged"}))
     with pytest.raises(UsageError, match="a member of a study, which keeps no batch; trained alone"):
         replay.run(tmp_path / "run")

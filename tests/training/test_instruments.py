@@ -9,30 +9,28 @@ import pytest
 
 from experiments import train
 from gru_jax import flow
-from gru_jax.config import FLOW_INSTRUMENTS, plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import batch_indices
+from gru_jax.config import FLOW_INSTRUMENTS, traced_hyperparameters
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import split_key
 from gru_jax.training.gradient import floss
-from gru_jax.training.instruments import adjoints, build_instruments, passes
-from gru_jax.training.model import build_model
+from gru_jax.training.instruments import build_instruments, cell_passes, loss_adjoints
+from gru_jax.training.network import build_model
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 
 
 def started(config):
     """The trainer of a config, its first state and its first batch."""
-    trainer = Trainer(config, plan(config), build_model(config))
-    index = batch_indices(config.task, config.train.batch_size, 0)(0, 1)[0]
-    return trainer, trainer.init(0, numbers_of(config)), trainer.batch(0, {}, jnp.asarray(index))
+    trainer = Trainer(config)
+    index = config.task.train_indices(config.train.batch_size, 0)(0, 1)[0]
+    return trainer, trainer.init(0, traced_hyperparameters(config)), trainer.batch(0, {}, jnp.asarray(index))
 
 
 def one_step(config):
     trainer, state, _ = started(config)
-    index = batch_indices(config.task, config.train.batch_size, 0)(0, 1)[0]
-    return jax.jit(trainer.step)(state, 0, numbers_of(config), {}, jnp.asarray(index))
+    index = config.task.train_indices(config.train.batch_size, 0)(0, 1)[0]
+    return jax.jit(trainer.step)(state, 0, traced_hyperparameters(config), {}, jnp.asarray(index))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_every_instrument_reads_every_layer(model, layers):
 def test_shares_add_up_to_the_gradient():
     config = small()
     trainer, state, batch = started(config)
-    _, of = next(passes(config, trainer.model, state.params, batch))
+    _, of = next(cell_passes(config, trainer.model, state.params, batch))
     profile = flow.parameter_profile(of.cell, of.params, of.along, of.adjoint)
     gradient = jax.grad(lambda p: 8.0 * trainer.loss(p, None, batch)[0])(state.params)["stack"]["layer_0"]["weights"]
     for gate, share in profile.shares.items():
@@ -79,11 +77,11 @@ def test_shares_add_up_to_the_gradient():
 def test_live_readings_are_those_of_the_batch_and_change_nothing(cell):
     config, live = (small(model={"cell": {"name": cell}}, flow={"live": every}) for every in (0, 1))
     trainer, state, batch = started(live)
-    new, _, readings, _ = one_step(live)
-    plain, _, nothing, _ = one_step(config)
+    new, (_, readings), _ = one_step(live)
+    plain, (_, nothing), _ = one_step(config)
     assert nothing == {}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), new.params, plain.params)
-    sent, _ = adjoints(live, trainer.model, state.params, batch)
+    sent, _ = loss_adjoints(live, trainer.model, state.params, batch)
     wanted = flow.lag_profile(flow.adjoint_norms(sent[0][0])).mean
     np.testing.assert_allclose(readings["adjoint/layer_0"], wanted, rtol=1e-5)
     kernel = ("stack", "layer_0", "weights", "U", "o" if cell == "lstm" else "r")
@@ -114,17 +112,17 @@ def test_recordings_at_the_start_the_middle_and_the_end(tmp_path, capsys, undraw
 def test_truncation_and_detaching_reach_the_network():
     for gradient, gone in (({"truncate": 3}, range(6)), ({"detach": 1.0}, range(7))):
         config = small(gradient=gradient, flow={"live": 1})
-        profile = one_step(config)[2]["adjoint/layer_0"]  # by lag: the loss is of the last of 8 states
+        profile = one_step(config)[1].live["adjoint/layer_0"]  # by lag: the loss is of the last of 8 states
         lags = [7 - t for t in gone]
         np.testing.assert_array_equal(np.asarray(profile)[lags], 0)
         assert (np.delete(np.asarray(profile), lags) > 0).all()
     config = small(gradient={"truncate": 3})
     trainer, state, batch = started(config)
-    sent, _ = adjoints(config, trainer.model, state.params, batch)
+    sent, _ = loss_adjoints(config, trainer.model, state.params, batch)
     np.testing.assert_array_equal(sent[0][0][:, :6], 0)
     assert (np.abs(sent[0][0][:, 6:]).max(axis=-1) > 0).all()
-    free = one_step(small(flow={"live": 1}))[2]["adjoint/layer_0"]
-    clipped = one_step(small(gradient={"adjoint_clip": 1e-4}, flow={"live": 1}))[2]["adjoint/layer_0"]
+    free = one_step(small(flow={"live": 1}))[1].live["adjoint/layer_0"]
+    clipped = one_step(small(gradient={"adjoint_clip": 1e-4}, flow={"live": 1}))[1].live["adjoint/layer_0"]
     assert (np.asarray(free)[1:] > 1e-3).all()
     assert (np.asarray(clipped)[1:] < 1e-3).all()
 
@@ -135,7 +133,7 @@ def test_noise_has_the_variance_that_is_asked_for_and_hangs_on_the_seed():
     difference = np.concatenate([np.ravel(d) for d in jax.tree.leaves(jax.tree.map(jnp.subtract, a, b))])
     assert 0.35 < difference.std() < 0.65
     trainer, _, _ = started(noisy)
-    keys = [trainer.init(seed, numbers_of(noisy)).opt_state for seed in (0, 1)]
+    keys = [trainer.init(seed, traced_hyperparameters(noisy)).opt_state for seed in (0, 1)]
     assert any(not np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, keys), strict=True))
 
 
@@ -168,7 +166,8 @@ def test_flossing_before_training_drives_exponents_to_zero():
     )
     before, after = (started(c)[1].params for c in (plain, config))
     xs = (jax.random.normal(jax.random.key(2), (8, 40, 2)),)
-    penalty = jax.jit(lambda params: floss(config, params, xs))
+    model = build_model(config)
+    penalty = jax.jit(lambda params: floss(config, model, params, xs))
     assert float(penalty(after)) < 0.2 * float(penalty(before))
 
 

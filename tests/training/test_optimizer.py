@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gru_jax.config import OPTIMIZERS, OptimizerConfig
-from gru_jax.config.hyperparameters import floats
+from gru_jax.config import OPTIMIZERS, OptimizerConfig, real_settings
 from gru_jax.training.optimizer import build_optimizer, schedule_shape
 
 pytestmark = pytest.mark.usefixtures("x64")  # float32 would show the rounding of 1 - b2, not mistakes
@@ -27,7 +26,7 @@ def trajectory(config, steps=5, total=100, warmup=0):
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    numbers = floats(config)
+    numbers = real_settings(config)
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = build_optimizer(config, total, warmup, numbers).init(params)
     for _ in range(steps):
@@ -118,6 +117,6 @@ def test_changing_a_number_compiles_nothing():
         return build_optimizer(config, 10, 0, numbers).update(params, state, params)
 
     for lr in (1e-4, 1e-3, 1e-2):
-        numbers = floats(OptimizerConfig(lr=lr, weight_decay=0.0))
+        numbers = real_settings(OptimizerConfig(lr=lr, weight_decay=0.0))
         advance(numbers, PARAMS, build_optimizer(config, 10, 0, numbers).init(PARAMS))
     assert len(compiled) == 1

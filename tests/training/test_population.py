@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from experiments import train
-from gru_jax.config.hyperparameters import initial_program, numbers_of, training_program
-from gru_jax.data.feed import batch_indices, load_splits
+from gru_jax.config import initial_program, traced_hyperparameters, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.population import Wave
+from gru_jax.runs.early_stopping import EndReason
+from gru_jax.runs.population import PopulationRun
 from gru_jax.runtime.devices import precision
 from gru_jax.tasks import MNIST, TASKS
-from gru_jax.training.population import MAP, VMAP, Population, Programs, chosen_mapping
+from gru_jax.tasks.loading import load_splits
+from gru_jax.training.population import CompiledPopulation, Population, choose_mapping
 from gru_jax.training.step import Trainer
 from tests.training.small import small, timeless
 
@@ -44,58 +45,66 @@ def members(**changes):
     ]
 
 
-def population(configs, mapping=MAP):
-    return Population(Programs(configs[0], load_splits(configs[0]), jax.devices(), mapping), configs)
+def population(configs, mapping="map"):
+    return Population(
+        CompiledPopulation(configs[0], load_splits(configs[0].task, configs[0].resident_mb), jax.devices(), mapping),
+        configs,
+    )
+
+
+def take(together, state, first, counts):
+    """Some steps from step `first` on."""
+    return together.train(state, *together.feed().next(first, int(counts.max())), counts)
 
 
 def solo_losses(config):
-    trainer = Trainer(config, population([config]).programs.plan, population([config]).programs.model)
-    indices = batch_indices(config.task, config.train.batch_size, config.seed)
-    state = trainer.init(config.seed, numbers_of(config))
-    done = trainer.run(state, config.seed, numbers_of(config), {}, indices(0, STEPS), np.int32(STEPS))
+    trainer = Trainer(config)
+    indices = config.task.train_indices(config.train.batch_size, config.seed)
+    state = trainer.init(config.seed, traced_hyperparameters(config))
+    done = trainer.run(state, config.seed, traced_hyperparameters(config), {}, indices(0, STEPS), np.int32(STEPS))
     return np.asarray(done.metrics["loss"])
 
 
 @pytest.mark.parametrize(
     ("mapping", "dtype", "tolerance"),
     [
-        (VMAP, "float32", 1e-6),
-        pytest.param(VMAP, "float64", 1e-12, marks=pytest.mark.slow),
-        pytest.param(MAP, "float32", 0, marks=pytest.mark.slow),
-        pytest.param(MAP, "float64", 0, marks=pytest.mark.slow),
+        ("vmap", "float32", 1e-6),
+        pytest.param("vmap", "float64", 1e-12, marks=pytest.mark.slow),
+        pytest.param("map", "float32", 0, marks=pytest.mark.slow),
+        pytest.param("map", "float64", 0, marks=pytest.mark.slow),
     ],
 )
 def test_losses_are_those_of_the_run_alone(mapping, dtype, tolerance, x64):
     """To the bit one after the other; as one batch products round differently, which steep training magnifies."""
-    rates = (1e-4, 1e-3, 3e-3) if mapping == VMAP else (0.01, 0.03, 0.1)
+    rates = (1e-4, 1e-3, 3e-3) if mapping == "vmap" else (0.01, 0.03, 0.1)
     train = {"steps": STEPS, "call_steps": STEPS}
     configs = [
         dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=lr, clip_norm=1.0))
         for config, lr in zip(members(dtype=dtype, train=train), rates, strict=True)
     ]
-    with precision(configs[0]):
+    with precision(configs[0].dtype, configs[0].matmul_precision):
         together = population(configs, mapping)
-        done = together.run(together.initial(), 0, np.full(len(configs), STEPS))
+        done = take(together, together.initial(), 0, np.full(len(configs), STEPS))
         assert done.finite.all()
         for config, losses in zip(configs, done.metrics["loss"], strict=True):
             np.testing.assert_allclose(losses, solo_losses(config), rtol=tolerance)
 
 
 def trained(configs, root):
-    """The run directories of members that were trained together, and their standings."""
+    """The run directories of members that were trained together, and how far they came."""
     (root / "members").mkdir()
-    with precision(configs[0]):
-        of = Wave(population(configs), RunDir(root / "wave"))
-        of.train()
+    with precision(configs[0].dtype, configs[0].matmul_precision):
+        run = PopulationRun(population(configs), RunDir(root / "wave"))
+        run.train()
         paths = [root / "members" / str(i) for i in range(len(configs))]
-        of.finish(paths, keep_networks=True)
-        of.close()
-    return paths, of.standings
+        run.finish(paths, keep_networks=True)
+        run.close()
+    return paths, run.members
 
 
 @pytest.fixture(scope="module")
 def wave(tmp_path_factory):
-    """A wave with a member that stops early and one that diverges, its run directories, and its standings."""
+    """A wave with a member that stops early and one that diverges, its run directories, and how far each came."""
     configs = [*members(flow=INSTRUMENTS), small(seed=3, optimizer={"lr": 1e30}, flow=INSTRUMENTS)]
     return configs, *trained(configs, tmp_path_factory.mktemp("wave"))
 
@@ -162,11 +171,11 @@ def test_a_member_is_a_run_directory_for_all_commands(wave):
 
 
 def test_divergence_is_marked_and_touches_nobody(wave):
-    _, paths, standings = wave
-    assert [s.diverged for s in standings] == [False, False, False, True]
-    assert standings[3].stopped == f"diverged: step {standings[3].steps + 1} is not finite"
-    assert RunDir(paths[3]).read_summary()["stopped"] == standings[3].stopped
-    assert standings[1].stopped == "no improvement in 1 validations" or standings[1].steps == 12
+    _, paths, members = wave
+    assert [m.end_reason == EndReason.DIVERGED for m in members] == [False, False, False, True]
+    assert members[3].end_message == f"diverged: step {members[3].steps + 1} is not finite"
+    assert RunDir(paths[3]).read_summary()["stopped"] == members[3].end_message
+    assert members[1].end_message == "no improvement in 1 validations" or members[1].steps == 12
 
 
 def test_training_goes_on_after_a_member_diverged():
@@ -178,7 +187,7 @@ def test_training_goes_on_after_a_member_diverged():
         together = population(configs)
         state, history = together.initial(), []
         for first in range(0, 60, 20):
-            done = together.run(state, first, np.full(3, 20))
+            done = take(together, state, first, np.full(3, 20))
             state = done.state
             history.append(done.metrics["loss"])
         losses.append(np.concatenate(history, axis=1))
@@ -196,18 +205,18 @@ def test_members_have_their_own_numbers_everywhere(x64):
               gradient={"adjoint_clip": clip})
         for i, clip in enumerate((1e-4, 10.0))
     ]  # fmt: skip
-    with precision(configs[0]):
+    with precision(configs[0].dtype, configs[0].matmul_precision):
         both = population(configs)
         start = both.initial()
         readings = both.measure(start.params)
-        done = both.run(start, 0, np.array([12, 12]))
+        done = take(both, start, 0, np.array([12, 12]))
         for i, config in enumerate(configs):
             alone = population([config])
             start = alone.initial()
             for name, value in alone.measure(start.params).items():
                 np.testing.assert_array_equal(readings[name][i], value[0])
-            trainer, indices = alone.programs.trainer, batch_indices(config.task, 8, config.seed)
-            numbers = numbers_of(config)
+            trainer, indices = alone.compiled.trainer, config.task.train_indices(8, config.seed)
+            numbers = traced_hyperparameters(config)
             state = trainer.init(config.seed, numbers)
             losses = trainer.run(state, config.seed, numbers, {}, indices(0, 12), np.int32(12)).metrics["loss"]
             np.testing.assert_array_equal(done.metrics["loss"][i], losses)
@@ -230,10 +239,10 @@ def test_programs():
 
 
 def test_mapping_by_platform():
-    assert [chosen_mapping("auto", p) for p in ("cpu", "gpu", "tpu")] == [MAP, VMAP, VMAP]
-    assert chosen_mapping("vmap", "cpu") == VMAP
+    assert [choose_mapping("auto", p) for p in ("cpu", "gpu", "tpu")] == ["map", "vmap", "vmap"]
+    assert choose_mapping("vmap", "cpu") == "vmap"
     with pytest.raises(UsageError, match="mapping='vamp': allowed are auto, map, vmap; did you mean 'vmap'"):
-        chosen_mapping("vamp", "cpu")
+        choose_mapping("vamp", "cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,10 +284,10 @@ def test_folds_are_replicas(monkeypatch):
     configs = [dataclasses.replace(base, seed=fold, task=Digits(folds=4, fold=fold)) for fold in range(2)]
     configs = [dataclasses.replace(c, model=dataclasses.replace(c.model, readout="last")) for c in configs]
     together = population(configs)
-    done = together.run(together.initial(), 0, np.array([3, 3]))
+    done = take(together, together.initial(), 0, np.array([3, 3]))
     for i, config in enumerate(configs):
         alone = population([config])
-        one = alone.run(alone.initial(), 0, np.array([3]))
+        one = take(alone, alone.initial(), 0, np.array([3]))
         np.testing.assert_array_equal(done.metrics["loss"][i], one.metrics["loss"][0])
         ours = together.evaluate(done.state.params, "valid", np.ones(2, bool))[i]
         assert ours == alone.evaluate(one.state.params, "valid", np.ones(1, bool))[0]

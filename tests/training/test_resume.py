@@ -15,8 +15,7 @@ import pytest
 
 from experiments import train
 from gru_jax.errors import UsageError
-from gru_jax.runs import directory as rundir
-from gru_jax.runs import loop
+from gru_jax.runs import directory, pictures, single
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from tests.training.killing import struck
@@ -40,9 +39,9 @@ MOMENTS = {  # function, and the calls of it that are struck
     "metrics": (RunDir, "append_metrics", (1, 3, 10, 11)),
     "flow": (RunDir, "write_flow", (1, 3)),
     "checkpoint": (Checkpoints, "save", (1, 2, 3, 4, 7)),
-    "summary": (loop, "write_json", (1,)),
-    "plots": (loop.plots, "draw", (1,)),
-    "rename": (rundir, "replace", (2, 3)),
+    "summary": (single, "write_json", (1,)),
+    "plots": (pictures, "draw_pictures", (1,)),
+    "rename": (directory, "replace_file", (2, 3)),
 }
 
 

@@ -7,24 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_jax.config import plan
-from gru_jax.config.hyperparameters import numbers_of
-from gru_jax.data.feed import batch_indices
+from gru_jax.config import traced_hyperparameters
 from gru_jax.tasks import MNIST, Adding
 from gru_jax.training.evaluation import build_evaluator
-from gru_jax.training.model import build_model
-from gru_jax.training.step import Trainer, forward
+from gru_jax.training.network import build_model, run_network
+from gru_jax.training.step import Trainer
 from tests.training.small import small
 
 
 def trainer_of(config):
-    return Trainer(config, plan(config), build_model(config))
+    return Trainer(config)
 
 
 def run(trainer, calls, seed=0, numbers=None, rows=5):
     config = trainer.config
-    numbers = numbers or numbers_of(config)
-    indices = batch_indices(config.task, config.train.batch_size, seed)
+    numbers = numbers or traced_hyperparameters(config)
+    indices = config.task.train_indices(config.train.batch_size, seed)
     state, history = trainer.init(seed, numbers), []
     for count in calls:
         padded = np.zeros((rows, config.train.batch_size), np.int32)
@@ -48,7 +46,7 @@ def test_learning_rate_and_seed_are_values():
     trainer = trainer_of(small())
     results = []
     for lr, seed in ((0.1, 0), (0.01, 0), (0.1, 1)):
-        numbers = numbers_of(small(optimizer={"lr": lr}))
+        numbers = traced_hyperparameters(small(optimizer={"lr": lr}))
         results.append(run(trainer, [3], seed=seed, numbers=numbers)[1])
     assert trainer.run._cache_size() == 1
     assert trainer.init._cache_size() == 1
@@ -61,7 +59,7 @@ def test_dropout_differs_by_step_and_is_off_in_evaluation():
     config = small(model={"dropout": 0.5, "hidden": (4, 3)}, optimizer={"lr": 0.0})
     trainer = trainer_of(config)
     state, losses, _ = run(trainer, [2])
-    batch = trainer.batch(0, {}, jnp.asarray(batch_indices(config.task, 8, 0)(0, 1)[0]))
+    batch = trainer.batch(0, {}, jnp.asarray(config.task.train_indices(8, 0)(0, 1)[0]))
     clean = trainer.loss(state.params, None, batch)[0]
     assert losses[0] != pytest.approx(float(clean), rel=1e-6)
     model = build_model(config)
@@ -78,7 +76,7 @@ def test_evaluation_is_the_mean_over_the_split():
     from gru_jax.tasks import split_key
 
     batch = task.batch({}, split_key("valid", 0), jnp.arange(20, dtype=jnp.int32))
-    wanted = forward(config, model, params, batch)[1]["loss"].mean()
+    wanted = run_network(config, model, params, batch)[1]["loss"].mean()
     assert got["loss"] == pytest.approx(float(wanted), rel=1e-6)
 
 
@@ -87,24 +85,24 @@ def test_epochs_read_every_example_once():
         def count(self, split):
             return 10
 
-    indices = batch_indices(Tiny(), 3, seed=0)
+    indices = Tiny().train_indices(3, seed=0)
     epochs = [indices(3 * e, 3).ravel() for e in range(3)]
     for epoch in epochs:
         assert len(set(epoch.tolist())) == 9
     assert epochs[0].tolist() != epochs[1].tolist()
     np.testing.assert_array_equal(indices(4, 3), np.concatenate([indices(4, 1), indices(5, 2)]))
-    np.testing.assert_array_equal(batch_indices(Tiny(), 3, seed=0)(7, 1), indices(7, 1))
-    assert batch_indices(Tiny(), 3, seed=1)(0, 3).ravel().tolist() != epochs[0].tolist()
+    np.testing.assert_array_equal(Tiny().train_indices(3, seed=0)(7, 1), indices(7, 1))
+    assert Tiny().train_indices(3, seed=1)(0, 3).ravel().tolist() != epochs[0].tolist()
 
 
 def test_generated_examples_are_numbered_on():
-    indices = batch_indices(Adding(), 4, seed=0)
+    indices = Adding().train_indices(4, seed=0)
     assert indices(2, 2).tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
 
 
 def test_a_step_that_is_not_finite_changes_nothing():
     trainer = trainer_of(small())
-    numbers = numbers_of(small())
+    numbers = traced_hyperparameters(small())
     state, _, _ = run(trainer, [2])
     poisoned = state._replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
     kept = jax.tree.map(np.asarray, poisoned)
@@ -120,7 +118,7 @@ def test_precisions(dtype):
     from gru_jax.runtime.devices import precision
 
     config = small(dtype=dtype)
-    with precision(config):
+    with precision(config.dtype, config.matmul_precision):
         state, losses, _ = run(trainer_of(config), [5])
         wanted = jnp.float64 if dtype == "float64" else jnp.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(wanted)}

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from gru_jax.runs.population import DIVERGED
+from gru_jax.runs.early_stopping import EndReason
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.table import ID, INIT, STATUS, STOPPED
+from gru_jax.studies.report.table import ID, INIT, STATUS
 
+DIVERGED, HALVED = EndReason.DIVERGED.value, EndReason.HALVED.value
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 FEWEST = 3  # members of a combination from which luck can be judged
@@ -80,7 +81,7 @@ class Findings(NamedTuple):
     correlations: dict[str, Correlation]
 
 
-def find(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str]) -> Findings:
+def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str]) -> Findings:
     """Choose on validation data, look at test data once, and say how sure that is.
 
     A member that diverged counts as worse than all others. Members of a combination differ in seed and fold alone.
@@ -152,11 +153,11 @@ def _inert(frame: pl.DataFrame, axis: str, axes: Sequence[str], reading: str) ->
     return bool(told) and all(part[reading].drop_nulls().n_unique() <= 1 for part in told)
 
 
-def sentences(findings: Findings, frame: pl.DataFrame) -> list[str]:
-    """The findings in words."""
+def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: int) -> list[str]:
+    """The findings in words, of a study of which so many members stopped at their target."""
     best, count = findings.combinations[0], len(findings.combinations)
     diverged = int((frame[STATUS] == DIVERGED).sum())
-    halved = int((frame[STATUS] == "halved").sum())
+    halved = int((frame[STATUS] == HALVED).sum())
     told = [f"{frame.height} members, {diverged} diverged" + (f", {halved} halved" if halved else "") + "."]
     what = _named(findings.axes, best.value)
     told.append(
@@ -173,9 +174,10 @@ def sentences(findings: Findings, frame: pl.DataFrame) -> list[str]:
             f"The second is {_named(findings.axes, second.value)}, {second.median:.4g}: the first stays ahead in "
             f"{findings.ahead:.0%} of resamples of the members, {luck}."
         )
-    reached = int(frame[STOPPED].str.starts_with("reached the target").sum())
-    if reached:
-        told.append(f"{reached} members stopped at their target: among these, compare the steps rather than the score.")
+    if reached_target:
+        told.append(
+            f"{reached_target} members stopped at their target: among these, compare the steps rather than the score."
+        )
     if findings.correlations:
         name, found = max(findings.correlations.items(), key=lambda item: abs(item[1].rho))
         among = f", within each {' and '.join(found.within)}" if found.within else ""

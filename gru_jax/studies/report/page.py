@@ -21,8 +21,8 @@ SHOWN = ("steps", "best_step", "best_valid_", "final_valid_", "init_", "final_ho
          "final_time_scale")  # fmt: skip
 
 
-class Content(NamedTuple):
-    """What a report tells.
+class PageContent(NamedTuple):
+    """What the page of a report shows.
 
     Attributes:
         title: of the page.
@@ -45,7 +45,7 @@ class Content(NamedTuple):
     pictures: dict[str, Path]
 
 
-def render(content: Content) -> str:
+def render_page(content: PageContent) -> str:
     """The page."""
     parts = [f"<h1>{html.escape(content.title)}</h1>"]
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in content.sentences]
@@ -100,7 +100,7 @@ def _section(
     )
 
 
-def _data(content: Content, varied: Sequence[str]) -> dict[str, Any]:
+def _data(content: PageContent, varied: Sequence[str]) -> dict[str, Any]:
     frame, findings = content.frame, content.findings
     shown = [axis for axis in content.axes if axis in varied]
     effects = {

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -14,21 +13,20 @@ from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
-from gru_jax.plotting.style import BLUE, GREY, ORANGE, STYLE, cycle, figure
-from gru_jax.runs.population import DIVERGED
+from gru_jax.plotting.style import BLUE, GREY, ORANGE, cycle, figure, house_style, save_figures
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.findings import Findings
+from gru_jax.studies.report.findings import DIVERGED, Findings
 from gru_jax.studies.report.table import INIT, STATUS
-from gru_jax.studies.sweep import GAIN, edge
+from gru_jax.studies.sweep import GAIN, stability_edge
 
-FORMS = ("png", "svg")
+SVG: Any = {"svg.hashsalt": "gru_jax"}  # the same picture is the same file
 BELOW: dict[str, Any] = {
     "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
 }  # fmt: skip
 Curves = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
-def draw(
+def draw_report_pictures(
     frame: pl.DataFrame,
     axes: Sequence[str],
     findings: Findings,
@@ -50,23 +48,20 @@ def draw(
     """
     varied = [axis for axis in axes if axis not in REPEATS and frame[axis].n_unique() > 1]
     made: dict[str, Figure] = {}
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "gru_jax"}):
+    with house_style(**SVG):
         if varied:
-            made["overview"] = overview(frame, varied, findings, curves, baseline)
-            made["effects"] = effects(findings, varied, baseline)
+            made["overview"] = plot_overview(frame, varied, findings, curves, baseline)
+            made["effects"] = plot_effects(findings, varied, baseline)
             exponent = next((name for name in frame.columns if name.startswith(f"{INIT}_lambda_1")), None)
             numeric = [axis for axis in varied if axis != GAIN and frame[axis].dtype.is_numeric()]
             if GAIN in varied and numeric and exponent is not None:
-                made["phase"] = phase(frame, numeric[0], exponent, findings, edge(config))
-        out.mkdir(parents=True, exist_ok=True)
-        for name, picture in made.items():
-            for form in FORMS:
-                metadata = {"Date": None} if form == "svg" else {}
-                picture.savefig(out / f"{name}.{form}", facecolor="white", metadata=metadata)
-    return [out / f"{name}.{form}" for name in made for form in FORMS]
+                made["phase"] = plot_phase_diagram(frame, numeric[0], exponent, findings, stability_edge(config))
+        png = save_figures(made, out)
+        svg = save_figures(made, out, ("svg",), metadata={"Date": None})
+    return [path for pair in zip(png, svg, strict=True) for path in pair]
 
 
-def overview(
+def plot_overview(
     frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baseline: float | None
 ) -> Figure:
     """The score over the first two axes, learning curves of the best combinations, and the score against what the
@@ -78,14 +73,16 @@ def overview(
     picture, axes = figure(panels, width=5.4)
     rest = list(axes)
     if len(varied) > 1:
-        heat_map(picture, rest.pop(0), frame, varied, findings)
-    learning_curves(rest.pop(0), frame, findings, curves, baseline)
+        draw_score_map(picture, rest.pop(0), frame, varied, findings)
+    draw_learning_curves(rest.pop(0), frame, findings, curves, baseline)
     if reading is not None:
-        against(rest.pop(0), frame, reading, varied, findings, baseline)
+        draw_scatter(rest.pop(0), frame, reading, varied, findings, baseline)
     return picture
 
 
-def phase(frame: pl.DataFrame, other: str, exponent: str, findings: Findings, theory: float | None) -> Figure:
+def plot_phase_diagram(
+    frame: pl.DataFrame, other: str, exponent: str, findings: Findings, theory: float | None
+) -> Figure:
     """The largest Lyapunov exponent before training, and the score, over recurrent gain and another number; with the
     line on which the exponent is zero, measured and, of the cell at rest, in theory.
     """
@@ -112,7 +109,7 @@ def phase(frame: pl.DataFrame, other: str, exponent: str, findings: Findings, th
     return picture
 
 
-def heat_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Sequence[str], findings: Findings) -> None:
+def draw_score_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Sequence[str], findings: Findings) -> None:
     """Median score of the members that did not diverge, over two axes; the share that did in numbers."""
     across, up = _shorter_up(frame, varied[0], varied[1])
     xs, ys = levels(frame, across), levels(frame, up)
@@ -135,7 +132,7 @@ def heat_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Sequence[st
     ax.set_title(f"{frame.height} members, {lost} diverged")
 
 
-def learning_curves(
+def draw_learning_curves(
     ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baseline: float | None, most: int = 7
 ) -> None:
     """Median and quartiles of the validation score of the best combinations, of each value of the first axis one."""
@@ -168,7 +165,7 @@ def learning_curves(
     ax.legend(**BELOW)
 
 
-def against(
+def draw_scatter(
     ax: Axes, frame: pl.DataFrame, reading: str, varied: Sequence[str], findings: Findings, baseline: float | None
 ) -> None:
     """The score of every member against a reading of the instruments, coloured by an axis."""
@@ -187,7 +184,7 @@ def against(
     ax.legend(**BELOW)
 
 
-def effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
+def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
     """The median score at every value of every axis, with its bootstrap interval."""
     picture, axes = figure(len(varied), width=4.8)
     for ax, axis in zip(axes, varied, strict=True):

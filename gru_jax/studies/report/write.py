@@ -1,0 +1,125 @@
+"""The report on studies and runs: what can be concluded, in one page that opens anywhere, and the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from gru_jax.errors import ArgumentError, UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.early_stopping import EndReason
+from gru_jax.runs.pictures import draw_pictures
+from gru_jax.runs.stored import open_run
+from gru_jax.runtime.files import refuse_links, replace_file
+from gru_jax.studies.directory import MEMBERS, STUDY_FILE
+from gru_jax.studies.report.findings import describe_findings, find_findings
+from gru_jax.studies.report.page import PageContent, render_page
+from gru_jax.studies.report.pictures import draw_report_pictures
+from gru_jax.studies.report.table import ID, read_table, write_table
+from gru_jax.studies.study import read_study
+
+SOURCE = "study"  # the axis of several directories
+
+
+class BestMember(NamedTuple):
+    """The best member of a report.
+
+    Attributes:
+        path: its run directory.
+        base: the config file of its study's base, as on a command line; None for a run of no study.
+        changes: what it and its study change of the base, by key, as typed.
+    """
+
+    path: Path
+    base: str | None
+    changes: Mapping[str, str]
+
+
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    commands_for: Callable[[BestMember], Mapping[str, str]] = lambda best: {},
+) -> tuple[Path, list[str]]:
+    """Write the report of directories, and return its path and what it says in words.
+
+    Args:
+        paths: directories of studies or runs.
+        out: where it goes; the first of them if None.
+        commands_for: commands to copy, by what they do, for the best member.
+
+    Raises:
+        UsageError: a directory is neither a study's nor a run's, or they have different goals.
+    """
+    paths = [Path(path).absolute() for path in paths]
+    out = paths[0] if out is None else Path(out).absolute()
+    frame, axes, members = gather(paths)
+    summaries = [RunDir(path).read_summary() for path in members.values()]
+    goals = {summary["goal"][0]: summary for summary in summaries}
+    if len(goals) > 1:
+        raise UsageError(f"{', '.join(map(str, paths))}: different goals, {', '.join(goals)}; allowed are runs of one")
+    goal, summary = next(iter(goals.items()))
+    findings = find_findings(frame, axes, summary["goal"])
+    curves = {name: validation_curve(path, goal) for name, path in members.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        refuse_links(out)
+        write_table(frame, out)
+        best = _best_member(paths, findings.best, members[findings.best])
+        _, config = open_run(best.path)
+        baseline = summary["baseline"].get(goal)
+        drawn = draw_report_pictures(frame, axes, findings, curves, baseline, config, out / "plots")
+        shown = {f"{path.stem.capitalize()}": path for path in drawn if path.suffix == ".png"}
+        if len(members) == 1:
+            only = open_run(next(iter(members.values())))
+            shown |= {p.stem.replace("_", " ").capitalize(): p for p in draw_pictures(*only)}
+        title = ", ".join(path.name for path in paths)
+        reached_target = sum(summary["end_reason"] == EndReason.TARGET for summary in summaries)
+        sentences = describe_findings(findings, frame, reached_target)
+        content = PageContent(title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown)
+        report = out / "report.html"
+        replace_file(report, render_page(content).encode())
+    except OSError as error:
+        raise ArgumentError(f"out={out}: cannot be written ({error.strerror or error})") from error
+    return report, sentences
+
+
+def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Path]]:
+    """The table of all directories, its axes, and the run directory of every member."""
+    frames, axes, members = [], [], {}
+    names = {path: path.name for path in paths}
+    if len(set(names.values())) < len(paths):
+        above = os.path.commonpath(paths)
+        names = {path: os.path.relpath(path, above) for path in paths}
+    for path in paths:
+        frame, axes_here = read_table(path)
+        is_study = (path / STUDY_FILE).is_file()
+        if not is_study:
+            frame = frame.with_columns(pl.lit(names[path]).alias(ID))
+        for name in frame[ID]:
+            members[name] = path / MEMBERS / name if is_study else path
+        if len(paths) > 1:
+            frame = frame.with_columns(pl.lit(names[path]).alias(SOURCE))
+            axes_here = [SOURCE, *axes_here]
+        frames.append(frame)
+        axes += [axis for axis in axes_here if axis not in axes]
+    frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+    return frame, axes, members
+
+
+def validation_curve(path: Path, goal: str) -> dict[str, list[Any]]:
+    """Steps and scores of a run's validations."""
+    lines = [line for line in RunDir(path).read_metrics() if line["split"] == "valid" and goal in line]
+    return {"step": [line["step"] for line in lines], "score": [line[goal] for line in lines]}
+
+
+def _best_member(paths: Sequence[Path], name: str, path: Path) -> BestMember:
+    for study in (path for path in paths if (path / STUDY_FILE).is_file()):
+        described = read_study(study / STUDY_FILE)
+        if name in described["members"]:
+            changes = {**described["changes"], **described["members"][name]["settings"]}
+            return BestMember(path, described["base"], changes)
+    return BestMember(path, None, {})
