@@ -91,7 +91,7 @@ def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, keyed = cli.parse_all(argv, FLAGS, PREFIXES)
-    study = read_study(flags, keyed)
+    study = study_from_flags(flags, keyed)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     print(f"study directory: {Path(workdir).absolute()}", flush=True)
@@ -108,7 +108,7 @@ def command(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_study(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str]]) -> Study:
+def study_from_flags(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str]]) -> Study:
     """The study that the flags describe."""
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a study's file, e.g. --config configs/ablations/init_lr.py")

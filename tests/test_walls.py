@@ -1,9 +1,10 @@
-"""Imports run downward only, and the core needs JAX alone."""
+"""The walls of the house: imports run downward only, the core needs JAX alone, and files are of a readable size."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_the_core_runs_with_jax_alone():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
+def test_the_reference_and_the_blocked_unroll_are_independent():
+    """Each can be held against the other."""
+    unrolling = ROOT / "gru_jax" / "unroll"
+    assert not any(name.startswith("gru_jax.unroll.blocked") for name in imports(unrolling / "reference.py"))
+    for path in (unrolling / "blocked").glob("*.py"):
+        assert not any(name.startswith("gru_jax.unroll.reference") for name in imports(path)), path
+
+
 def test_sizes_of_files_and_functions():
     for path in FILES:
         text = path.read_text()
@@ -91,3 +100,45 @@ def test_sizes_of_files_and_functions():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_commands_are_thin():
+    commands = [*(ROOT / "experiments").glob("*.py"), ROOT / "experiments" / "bench" / "__main__.py"]
+    for path in commands:
+        if "__name__ ==" in path.read_text():
+            assert path.read_text().count("\n") <= 150, path
+
+
+def strings(tree):
+    """Every text in a program that is no docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, documented) and ast.get_docstring(n)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "gru_jax")]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_neither_prints_nor_exits_nor_knows_flags(path):
+    tree = ast.parse(path.read_text())
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not {"print", "sys.exit", "exit"} & set(calls)
+    git = {"--error-unmatch", "--porcelain"}
+    flags = [text for text in strings(tree) if re.search(r"(?<![\w-])--[a-z]", text) and text not in git]
+    assert not flags
+
+
+COMMAND = {"run", "command", "usage"}  # every command has these
+
+
+def test_no_two_classes_or_functions_of_one_name():
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            is_public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+            if is_public and (node.name not in COMMAND or path in LIBRARY):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

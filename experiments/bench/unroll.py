@@ -14,6 +14,7 @@ import gru_jax
 from experiments.bench.measure import Compiled, Row, Shape, compile_step, interleaved, matmul_rate, matmul_step
 from experiments.bench.peers import PEERS, Weights, quietly, torch_step
 from gru_jax.cells import GRU
+from gru_jax.unroll.options import Keep
 
 OURS, BOUNDARIES, MATMUL = "gru_jax", "gru_jax boundaries", "matmul"
 TABLE = (Shape(1024, 32, 64, 128), Shape(784, 100, 1, 128), Shape(4096, 16, 32, 64), Shape(256, 64, 256, 512))
@@ -51,7 +52,7 @@ def mean_square(hs: jax.Array, last: bool, time_major: bool = False) -> jax.Arra
     return (hs**2).mean()
 
 
-def our_step(weights: Weights, xs: Any, last: bool, keep: str = "states") -> Compiled:
+def our_step(weights: Weights, xs: Any, last: bool, keep: Keep = "states") -> Compiled:
     """Compile a training step of ours. The last state is the carry, so that `hs` need not be kept for it."""
 
     def loss(params: Any, xs: Any) -> jax.Array:

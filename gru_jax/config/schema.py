@@ -9,24 +9,28 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
-from gru_jax.nn import READOUTS
+from gru_jax.runtime.devices import Platform, Precision
 from gru_jax.settings import setting, to_dict
 from gru_jax.tasks import TASKS, Adding, Task
-from gru_jax.unroll import KEEPS, METHODS
+from gru_jax.unroll.options import Keep, Method
 
 REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
-OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
-SCHEDULES = ("constant", "cosine", "exponential")
+OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
+OPTIMIZERS = get_args(OptimizerName)
+Schedule = Literal["constant", "cosine", "exponential"]
+SCHEDULES = get_args(Schedule)
+Dtype = Literal["float32", "bfloat16", "float64"]
+WriterName = Literal["tensorboard", "wandb"]
+WRITERS = get_args(WriterName)
 AUTO = "auto"
 NOISE = "noise"
 FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
-WRITERS = ("tensorboard", "wandb")
 PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
 NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
@@ -52,10 +56,10 @@ class ModelConfig:
     hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
     bidirectional: bool = False
     dropout: float = setting(0.0, low=0.0, high=0.99)
-    readout: str = setting(AUTO, choices=(AUTO, *READOUTS))
-    method: str = setting(AUTO, choices=METHODS)
+    readout: Literal["auto", "last", "mean", "every"] = "auto"
+    method: Method = "auto"
     chunk: int | None = setting(None, low=1)
-    keep: str = setting(KEEPS[0], choices=KEEPS)
+    keep: Keep = "states"
     init: Scheme = dataclasses.field(default_factory=Scheme)
 
 
@@ -81,9 +85,9 @@ class OptimizerConfig:
             gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
     """
 
-    name: str = setting("adam", choices=OPTIMIZERS)
+    name: OptimizerName = "adam"
     lr: float = setting(1e-3, low=0.0)
-    schedule: str = setting("constant", choices=SCHEDULES)
+    schedule: Schedule = "constant"
     final: float = setting(0.01, low=0.0, high=1.0)
     warmup_steps: int | None = setting(None, low=0)
     warmup_epochs: float | None = setting(None, low=0.0)
@@ -207,13 +211,13 @@ class Config:
     """
 
     seed: int = setting(0, low=0, high=2**31 - 1)
-    platform: str = setting(AUTO, choices=(AUTO, "cpu", "gpu", "tpu"))
-    dtype: str = setting("float32", choices=("float32", "bfloat16", "float64"))
-    matmul_precision: str = setting("float32", choices=("float32", "tensorfloat32", "bfloat16"))
+    platform: Platform = "auto"
+    dtype: Dtype = "float32"
+    matmul_precision: Precision = "float32"
     devices: int = setting(1, low=0, high=10**6)
     resident_mb: int = setting(2048, low=0, high=10**9)
     profile: str | None = None
-    writers: tuple[str, ...] | None = setting(None, choices=WRITERS)
+    writers: tuple[WriterName, ...] | None = None
     task: Task = dataclasses.field(default_factory=Adding)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

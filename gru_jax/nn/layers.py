@@ -15,6 +15,7 @@ from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.unroll import Intervention, Unrolled, unroll
 from gru_jax.unroll.interventions import NONE
+from gru_jax.unroll.options import Keep, Method
 
 
 class CellPlace(NamedTuple):
@@ -84,18 +85,18 @@ class Recurrent(nnx.Module):
         *,
         scheme: Scheme | None = None,
         reverse: bool = False,
-        method: str = "auto",
+        method: Method = "auto",
         chunk: int | None = None,
-        keep: str = "states",
+        keep: Keep = "states",
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         self.cell = cell
         self.hidden_size = hidden_size
         self.reverse = reverse
-        self.method: str = method
+        self.method: Method = method
         self.chunk: int | None = chunk
-        self.keep: str = keep
+        self.keep: Keep = keep
         self.weights: nnx.Module = _Group(cell.init(rngs.params(), input_size, hidden_size, scheme, param_dtype))
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,7 +13,8 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import check_choice
 from gru_jax.nn.layers import CellPlace, LayerTrace, Stack
 
-READOUTS = ("last", "mean", "every")
+Readout = Literal["last", "mean", "every"]
+READOUTS = get_args(Readout)
 
 
 class Trace(NamedTuple):
@@ -43,7 +44,7 @@ class SequenceModel(nnx.Module):
         hidden_sizes: tuple[int, ...],
         output_size: int,
         *,
-        readout: str = "last",
+        readout: Readout = "last",
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
         **kwargs: Any,

@@ -34,7 +34,8 @@ def figure(panels: int, width: float = 4.6, columns: int = 3) -> tuple[Figure, l
 @contextmanager
 def house_style(**changes: Any) -> Iterator[None]:
     """Draw in the style of all pictures while this lasts, with changes of matplotlib's settings."""
-    with mpl.rc_context({**STYLE, **changes}):
+    settings: dict[Any, Any] = {**STYLE, **changes}
+    with mpl.rc_context(settings):
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import jax
 
@@ -77,7 +77,7 @@ def evaluate_run(
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         data = jax.device_put(config.task.load(split))
-        state = restore_state(rundir, config, device, checkpoint)
+        state = restore_state(rundir, config, device, cast("CheckpointKind", checkpoint))
         metrics = build_evaluator(config, Trainer(config).model)(state.params, split, data)
     recorded = None
     if rundir.summary.exists():

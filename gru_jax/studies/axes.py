@@ -8,7 +8,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy.stats import qmc
@@ -17,8 +17,9 @@ from gru_jax.errors import UsageError, check_choice, closest
 from gru_jax.settings import literal
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
-GRID, RANDOM, SOBOL = "grid", "random", "sobol"
-METHODS = (GRID, RANDOM, SOBOL)
+SamplingMethod = Literal["grid", "random", "sobol"]
+METHODS = get_args(SamplingMethod)
+GRID, RANDOM, SOBOL = METHODS
 REPEATS = ("seed", "task.fold")  # sampled members are repeated over all their values
 MOST = 100_000  # values of an axis, and members
 _SPAN = re.compile(r"(log|lin)\(([^,()]+),([^,()]+)(?:,([^,()]+))?\)")

@@ -14,7 +14,7 @@ from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, refuse_links, write_json
 from gru_jax.runtime.locks import LOCK
-from gru_jax.studies.study import check_members, read_study
+from gru_jax.studies.study import check_members, read_study_file
 
 STUDY_FILE, MEMBERS, WAVES, WAVE_FILE, QUARANTINE = "study.json", "members", "waves", "wave.json", "aside"
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class StudyDir:
         try:
             if path.exists():
                 # What is varied does not belong to the base: only the rest has to be the same.
-                before = read_study(path)
+                before = read_study_file(path)
                 varied = {
                     key
                     for some in (members, before["members"])

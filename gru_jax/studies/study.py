@@ -34,7 +34,7 @@ class Sampling:
         count, seed: of the samples.
     """
 
-    method: str = setting(axes.GRID, choices=axes.METHODS)
+    method: axes.SamplingMethod = "grid"
     count: int = setting(0, low=0, high=axes.MOST)
     seed: int = setting(0, low=0, high=2**31 - 1)
 
@@ -148,7 +148,7 @@ def check_members(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return dict(content)
 
 
-def read_study(path: Path) -> dict[str, Any]:
+def read_study_file(path: Path) -> dict[str, Any]:
     """The content of a `study.json`.
 
     Raises:

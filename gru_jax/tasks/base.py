@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Task(abc.ABC):
     goal: ClassVar[tuple[str, str]] = ("loss", "min")
     """The metric that decides which checkpoint is best, and whether the least or the greatest wins."""
 
-    readout: ClassVar[str] = "last"
+    readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
 
     @property

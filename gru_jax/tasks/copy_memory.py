@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class CopyMemory(Generated):
         length: steps from the last symbol to the delimiter (T in the papers), at least 1.
     """
 
-    readout: ClassVar[str] = "every"
+    readout: ClassVar[Literal["last", "mean", "every"]] = "every"
 
     length: int = setting(100, low=1, high=10**7)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class DelayedMemory(Generated):
         length: steps, more than the delay.
     """
 
-    readout: ClassVar[str] = "every"
+    readout: ClassVar[Literal["last", "mean", "every"]] = "every"
 
     delay: int = setting(20, low=1, high=10**7)
     length: int = setting(100, low=2, high=10**7)

@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import DataFile, locate
 from gru_jax.errors import UsageError
-from gru_jax.settings import setting
 from gru_jax.tasks.base import Batch, FromFiles, classification
 
+PixelOrder = Literal["rows", "pixels", "permuted"]
 SIDE = 28
 PIXELS = SIDE * SIDE
 CLASSES = 10
@@ -51,7 +51,7 @@ class MNIST(FromFiles):
 
     goal: ClassVar[tuple[str, str]] = ("accuracy", "max")
 
-    layout: str = setting("rows", choices=("rows", "pixels", "permuted"))
+    layout: PixelOrder = "rows"
 
     @property
     def input_size(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,14 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
+from gru_jax.nn.models import Readout
 from gru_jax.tasks import Batch
 
 
 def build_model(config: Config) -> Functional:
     """Split the network of a config into pure functions."""
     model, task = config.model, config.task
+    readout = cast("Readout", model.readout)  # a checked config has no auto
 
     def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
         return SequenceModel(
@@ -30,7 +32,7 @@ def build_model(config: Config) -> Functional:
             task.input_size,
             model.hidden,
             task.output_size,
-            readout=model.readout,
+            readout=readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
             scheme=scheme,

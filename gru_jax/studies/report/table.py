@@ -22,7 +22,7 @@ from gru_jax.runs.stored import open_run
 from gru_jax.runtime.files import read_json, replace_file
 from gru_jax.settings import literal
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
-from gru_jax.studies.study import read_study
+from gru_jax.studies.study import read_study_file
 
 ID, STATUS, STOPPED = "member", "status", "stopped"
 DONE = "done"  # the status of members that came to an end of their own; others have the reason of theirs
@@ -40,7 +40,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, list[str]]:
     """
     study_file = path / STUDY_FILE
     if study_file.is_file():
-        described = read_study(study_file)["members"]
+        described = read_study_file(study_file)["members"]
         done = {name: member for name, member in described.items() if (path / MEMBERS / name).is_dir()}
         if not done:
             raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")

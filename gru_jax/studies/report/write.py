@@ -20,7 +20,7 @@ from gru_jax.studies.report.findings import describe_findings, find_findings
 from gru_jax.studies.report.page import PageContent, render_page
 from gru_jax.studies.report.pictures import draw_report_pictures
 from gru_jax.studies.report.table import ID, read_table, write_table
-from gru_jax.studies.study import read_study
+from gru_jax.studies.study import read_study_file
 
 SOURCE = "study"  # the axis of several directories
 
@@ -118,7 +118,7 @@ def validation_curve(path: Path, goal: str) -> dict[str, list[Any]]:
 
 def _best_member(paths: Sequence[Path], name: str, path: Path) -> BestMember:
     for study in (path for path in paths if (path / STUDY_FILE).is_file()):
-        described = read_study(study / STUDY_FILE)
+        described = read_study_file(study / STUDY_FILE)
         if name in described["members"]:
             changes = {**described["changes"], **described["members"][name]["settings"]}
             return BestMember(path, described["base"], changes)
