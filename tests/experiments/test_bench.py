@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import jax
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -16,17 +15,9 @@ from experiments.bench.measure import Shape
 from experiments.bench.peers import PEERS, installed_peers
 from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
+from tests.pictures import assert_shows_something
 
 SMALL = Shape(7, 3, 2, 4)
-DPI = 150
-
-
-def assert_shows_something(path, width, height):
-    """The file is a picture of this size in inches, and more than one plain surface."""
-    pixels = matplotlib.image.imread(path)
-    assert pixels.shape[:2] == (round(DPI * height), round(DPI * width))
-    assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 1
-    assert pixels[0, 0, :3].tolist() == [1, 1, 1], "drawn on white"
 
 
 @pytest.mark.parametrize("last", [False, pytest.param(True, marks=pytest.mark.slow)])
