@@ -17,8 +17,8 @@ class ArgumentError(UsageError):
 
 def closest(value: object, allowed: Iterable[object]) -> str:
     """`"; did you mean 'x'?"` for the allowed value most like `value`, or an empty string."""
-    found = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    matches = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def listing(allowed: Iterable[object]) -> str:

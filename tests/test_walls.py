@@ -142,3 +142,13 @@ def test_no_two_classes_or_functions_of_one_name():
             if is_public and (node.name not in COMMAND or path in LIBRARY):
                 homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+VAGUE = {"asked", "found", "given", "of", "own", "some", "there", "told"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_locals_say_what_they_hold(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    assert not VAGUE & (names | {n.arg for n in nodes if isinstance(n, ast.arg)})

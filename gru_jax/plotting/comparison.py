@@ -91,7 +91,7 @@ def _by_layer(runs: Sequence[ComparedRun], prefix: str, draw: Callable[..., None
             label: [run.records[layer][-1] for run in group if layer in run.records]
             for label, group in group_by_seed(runs).items()
         }
-        draw(ax, {label: of for label, of in rows.items() if of})
+        draw(ax, {label: values for label, values in rows.items() if values})
         ax.set_title(f"{layer.split('/', 1)[1]} · step {', '.join(map(str, sorted({m.step for m in runs})))}")
     return picture
 
@@ -126,8 +126,8 @@ def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
 
 
 def _panel(ax: Axes, named: Mapping[str, list[ComparedRun]], line_of: Callable[[ComparedRun], Line | None]) -> None:
-    for (label, of), colour in zip(named.items(), cycle(len(named)), strict=True):
-        for i, line in enumerate(line for line in map(line_of, of) if line is not None):
+    for (label, group), colour in zip(named.items(), cycle(len(named)), strict=True):
+        for i, line in enumerate(line for line in map(line_of, group) if line is not None):
             ax.plot(*line, color=colour, lw=1.2, alpha=0.9, label=None if i else label)
 
 
@@ -152,4 +152,4 @@ def _horizons(records: Mapping[str, np.ndarray], layer: str) -> Line | None:
 
 
 def _names(records: Sequence[Mapping[str, np.ndarray]], prefix: str) -> list[str]:
-    return list(dict.fromkeys(name for of in records for name in of if name.startswith(prefix)))
+    return list(dict.fromkeys(name for of_run in records for name in of_run if name.startswith(prefix)))

@@ -139,7 +139,7 @@ class Checkpoints:
         for kind, present in steps.items():
             if step in present:
                 return kind
-        present = listing(sorted({s for some in steps.values() for s in some})) or "none"
+        present = listing(sorted({s for of_kind in steps.values() for s in of_kind})) or "none"
         raise ArgumentError(f"step={step}: {self.directory} has checkpoints of steps {present}")
 
     def restore(

@@ -193,7 +193,7 @@ class TrainingLoop(abc.ABC):
             for params, which in ((self.state.params, everyone), (best_params, other))
         )
         return [
-            Evaluations(*({s: of[s][i] for s in of} for of in (final, best if is_other else final)))
+            Evaluations(*({s: metrics[s][i] for s in metrics} for metrics in (final, best if is_other else final)))
             for i, is_other in enumerate(other)
         ]
 
@@ -278,17 +278,17 @@ class TrainingLoop(abc.ABC):
     def _find(self, like: dict[str, Any], loaded: dict[str, Any]) -> CheckpointMetadata | None:
         """The latest checkpoint that is whole and has the best networks beside it; its states go to `loaded`."""
         had_checkpoints = bool(self.checkpoints.steps(LATEST))
-        found = self.checkpoints.newest(
+        newest = self.checkpoints.newest(
             LATEST, like, lambda content: CheckpointMetadata.from_json(content, len(self.members))
         )
-        if found is not None:
-            _, state, metadata = found
+        if newest is not None:
+            _, state, metadata = newest
             best = self._find_best(state, metadata, like)
             if best is not None:
                 loaded.update(latest=state, best=best)
                 return metadata
         if had_checkpoints:
-            lost = "every checkpoint" if found is None else "the best network"
+            lost = "every checkpoint" if newest is None else "the best network"
             logger.warning("%s is lost: the training, which comes to the same again, begins anew", lost)
             for kind in (LATEST, BEST):
                 for step in self.checkpoints.steps(kind):

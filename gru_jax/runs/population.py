@@ -87,7 +87,9 @@ class PopulationRun(TrainingLoop):
             shutil.rmtree(part.path, ignore_errors=True)
             self._write_member(i, part, lines[i], self._records_of(i, records), evaluations[i])
             if keep_networks:
-                self._save_member(i, part, *(jax.tree.map(lambda a, i=i: a[i], of) for of in (latest, self.best)))
+                self._save_member(
+                    i, part, *(jax.tree.map(lambda a, i=i: a[i], states) for states in (latest, self.best))
+                )
             part.path.rename(path)
 
     def _write_member(
@@ -105,7 +107,9 @@ class PopulationRun(TrainingLoop):
         seconds = self.seconds * progress.steps / (sum(member.steps for member in self.members) or 1)
         rate = {"steps_per_second": round(progress.steps / max(seconds, 1e-9), 3)}
         tested = {progress.best_step: evaluations.best, progress.steps: evaluations.final}
-        finite = {s: {k: v for k, v in of["test"].items() if np.isfinite(v)} for s, of in sorted(tested.items())}
+        finite = {
+            s: {k: v for k, v in metrics["test"].items() if np.isfinite(v)} for s, metrics in sorted(tested.items())
+        }
         now = round(time.time(), 3)
         rundir.append_metrics([{**line, **(rate if line["split"] == "train" else {})} for line in lines])
         rundir.append_metrics({"step": s, "split": "test", **metrics, "time": now} for s, metrics in finite.items())

@@ -108,7 +108,7 @@ class SingleRun(TrainingLoop):
     def _finish(self) -> dict[str, Any]:
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
         tested = {progress.best_step: evaluations.best, progress.steps: evaluations.final}
-        self._write_lines([self._line(0, "test", step, of["test"]) for step, of in sorted(tested.items())])
+        self._write_lines([self._line(0, "test", step, metrics["test"]) for step, metrics in sorted(tested.items())])
         self._on_main(self._draw)
         return summarise(
             self.config,

@@ -44,8 +44,8 @@ def restore_state(
     """
     shapes = jax.eval_shape(Trainer(config).init, 0, traced_hyperparameters(config))
     checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
-    found = kind if step is None else checkpoints.holding(step)
-    return TrainState(**checkpoints.restore(found, shapes._asdict(), step)[0])
+    stored_as = kind if step is None else checkpoints.holding(step)
+    return TrainState(**checkpoints.restore(stored_as, shapes._asdict(), step)[0])
 
 
 def evaluate_run(

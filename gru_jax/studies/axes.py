@@ -63,30 +63,30 @@ class Point(NamedTuple):
     settings: dict[str, str]
 
 
-def parse_axis(name: str, given: Any) -> Axis:
+def parse_axis(name: str, written: Any) -> Axis:
     """An axis from what a user wrote: a text in the grammar, a list of values, or named sets of settings.
 
     Raises:
         UsageError: it is none of these.
     """
-    if isinstance(given, Mapping):
-        if not given or not all(isinstance(settings, Mapping) for settings in given.values()):
+    if isinstance(written, Mapping):
+        if not written or not all(isinstance(settings, Mapping) for settings in written.values()):
             raise UsageError(
                 f"axes.{name}: a name for each value is needed, and its settings, e.g. {{'a': {{KEY: 1}}}}"
             )
-        values = [Value(str(k), {key: as_typed(v) for key, v in settings.items()}) for k, settings in given.items()]
+        values = [Value(str(k), {key: as_typed(v) for key, v in settings.items()}) for k, settings in written.items()]
         return Axis(name, tuple(values))
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        texts = [as_typed(item) for item in given]
+    if isinstance(written, Sequence) and not isinstance(written, str):
+        texts = [as_typed(item) for item in written]
     else:
-        texts = _texts(name, as_typed(given).strip())
+        texts = _texts(name, as_typed(written).strip())
         if isinstance(texts, tuple):
             return Axis(name, (), texts)
     if not texts or len(texts) > MOST or any(not text for text in texts):
-        raise _wrong(name, given)
+        raise _wrong(name, written)
     doubled = [text for i, text in enumerate(texts) if text in texts[:i]]
     if doubled:
-        raise UsageError(f"axes.{name}={given}: {doubled[0]} is there twice")
+        raise UsageError(f"axes.{name}={written}: {doubled[0]} is there twice")
     return Axis(name, tuple(Value(text, {name: text}) for text in texts))
 
 
@@ -104,8 +104,8 @@ def zip_axes(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         raise UsageError(f"zip={','.join(names)}: allowed are axes of one length, these have {lengths}")
     values = tuple(
-        Value(" & ".join(v.label for v in of), {k: s for v in of for k, s in v.settings.items()})
-        for of in zip(*(axis.values for axis in joined), strict=True)
+        Value(" & ".join(v.label for v in combined), {k: s for v in combined for k, s in v.settings.items()})
+        for combined in zip(*(axis.values for axis in joined), strict=True)
     )
     one = Axis(" & ".join(names), values)
     first = min(i for i, axis in enumerate(axes) if axis.name in names)
@@ -202,11 +202,11 @@ def _texts(name: str, text: str) -> list[str] | tuple[str, float, float]:
     items = text.split("|") if "|" in text else text.split(",")
     ranges = [(item.strip(), _RANGE.fullmatch(item.strip())) for item in items]
     texts: list[str] = []
-    for item, found in ranges:
-        if found is None:
+    for item, bounds in ranges:
+        if bounds is None:
             texts.append(item)
             continue
-        low, high, step = int(found[1]), int(found[2]), int(found[3] or 1)
+        low, high, step = int(bounds[1]), int(bounds[2]), int(bounds[3] or 1)
         if step < 1 or not 0 <= (high - low) // step < MOST:
             raise _wrong(name, text)
         texts += [str(number) for number in range(low, high + 1, step)]
@@ -231,8 +231,8 @@ def _span(name: str, text: str, scale: str, low: str, high: str, count: str | No
     return [f"{value:.6g}" for value in values]
 
 
-def _wrong(name: str, given: Any) -> UsageError:
-    return UsageError(f"axes.{name}={given}: allowed are {GRAMMAR}")
+def _wrong(name: str, written: Any) -> UsageError:
+    return UsageError(f"axes.{name}={written}: allowed are {GRAMMAR}")
 
 
 def as_typed(value: Any) -> str:

@@ -61,8 +61,8 @@ class StudyDir:
                 before = read_study_file(path)
                 varied = {
                     key
-                    for some in (members, before["members"])
-                    for member in some.values()
+                    for listed in (members, before["members"])
+                    for member in listed.values()
                     for key in member["settings"]
                 }
                 changed = [text for text in differences(before["config"], base) if text.split(" ")[0] not in varied]

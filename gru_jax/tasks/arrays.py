@@ -116,8 +116,8 @@ class Arrays(FromFiles):
         most = self.time if name == LENGTHS else MAX_CLASSES - 1
         least = 1 if name == LENGTHS else 0
         if low < least or high > most:
-            found = low if low < least else high
-            raise UsageError(f"{rows.path}: holds {found}; allowed are {least} to {most}")
+            outside = low if low < least else high
+            raise UsageError(f"{rows.path}: holds {outside}; allowed are {least} to {most}")
         return rows
 
     def _path(self, split: str, name: str) -> Path:

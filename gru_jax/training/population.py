@@ -136,19 +136,21 @@ class CompiledPopulation:
         program.__name__ = name  # by which profiles know it
         return jax.jit(program, donate_argnums=(1,) if donate else (), out_shardings=self.sharding)
 
-    def _train(self, data: Data, state: TrainState, of: MemberInputs) -> StepsResult:
-        data = {**data, **of.orders.get("train", {})}
-        return self.trainer.steps(state, of.seed, of.hyperparameters, data, of.indices, of.count)
+    def _train(self, data: Data, state: TrainState, inputs: MemberInputs) -> StepsResult:
+        data = {**data, **inputs.orders.get("train", {})}
+        return self.trainer.steps(state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count)
 
     def _measure(self) -> Callable[..., dict[str, Array]]:
         measure = build_instruments(self.config, self.model, split_key("valid", 0))
-        return lambda data, params, of: measure(
-            params, {**data, **of.orders.get("valid", {})}, of.hyperparameters["gradient"]
+        return lambda data, params, inputs: measure(
+            params, {**data, **inputs.orders.get("valid", {})}, inputs.hyperparameters["gradient"]
         )
 
     def _totals(self, split: str) -> Callable[..., dict[str, Array]]:
-        totals, key = build_totals(self.config, self.model), lambda: split_key(split, 0)
-        return lambda data, params, of: totals(params, {**data, **of.orders.get(split, {})}, key(), of.count)
+        totals = build_totals(self.config, self.model)
+        return lambda data, params, inputs: totals(
+            params, {**data, **inputs.orders.get(split, {})}, split_key(split, 0), inputs.count
+        )
 
 
 class Population:
@@ -232,8 +234,8 @@ class Population:
     def evaluate(self, params: Any, split: str, which: Bool[np.ndarray, " R"]) -> list[dict[str, float] | None]:
         """Metrics of a split of those members that are wanted, None of the others."""
         size = self.configs[0].task.size(split) or 0
-        sums = self._run(split, self.compiled.data[split], params, count=np.where(which, size, 0).astype(np.int32))
-        sums = self._read(sums)
+        sizes = np.where(which, size, 0).astype(np.int32)
+        sums = self._read(self._run(split, self.compiled.data[split], params, count=sizes))
         return [
             means_of({name: values[i] for name, values in sums.items()}, size) if wanted else None
             for i, wanted in enumerate(which)

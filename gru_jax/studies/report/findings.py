@@ -123,7 +123,7 @@ def correlations(frame: pl.DataFrame, axes: Sequence[str], score: str) -> dict[s
     pooled within these groups; readings that do not vary are left out.
     """
     alive = frame.filter(pl.col(STATUS) != DIVERGED)
-    found = {}
+    by_reading = {}
     for name in (name for name in frame.columns if name.startswith(f"{INIT}_")):
         within = [axis for axis in axes if _inert(alive, axis, axes, name)]
         columns, groups = [], 0
@@ -142,15 +142,15 @@ def correlations(frame: pl.DataFrame, axes: Sequence[str], score: str) -> dict[s
         freedom = len(x) - groups - 1
         t = rho * math.sqrt(max(freedom, 0) / max(1.0 - rho**2, 1e-300))
         p = float(2 * stats.t.sf(abs(t), freedom)) if freedom > 0 else 1.0
-        found[name] = Correlation(rho, p, len(x), tuple(within))
-    return found
+        by_reading[name] = Correlation(rho, p, len(x), tuple(within))
+    return by_reading
 
 
 def _inert(frame: pl.DataFrame, axis: str, axes: Sequence[str], reading: str) -> bool:
     """Whether a reading is the same whatever the value on this axis, all else equal, as far as members show it."""
     others = [other for other in axes if other != axis]
-    told = [part for _, part in _groups(frame, others) if part[axis].n_unique() > 1]
-    return bool(told) and all(part[reading].drop_nulls().n_unique() <= 1 for part in told)
+    groups = [part for _, part in _groups(frame, others) if part[axis].n_unique() > 1]
+    return bool(groups) and all(part[reading].drop_nulls().n_unique() <= 1 for part in groups)
 
 
 def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: int) -> list[str]:
@@ -158,35 +158,37 @@ def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: i
     best, count = findings.combinations[0], len(findings.combinations)
     diverged = int((frame[STATUS] == DIVERGED).sum())
     halved = int((frame[STATUS] == HALVED).sum())
-    told = [f"{frame.height} members, {diverged} diverged" + (f", {halved} halved" if halved else "") + "."]
+    sentences = [f"{frame.height} members, {diverged} diverged" + (f", {halved} halved" if halved else "") + "."]
     what = _named(findings.axes, best.value)
-    told.append(
+    sentences.append(
         f"Best of {count} combination{'s' * (count > 1)} on validation data: {what}; median {findings.score} "
         f"{best.median:.4g} ({CONFIDENCE:.0%} interval {best.low:.4g} to {best.high:.4g}, {best.members} members); "
         f"its median test score is {findings.tested:.4g}."
     )
     if findings.ahead is None and count > 1:
-        told.append(f"With fewer than {FEWEST} members of a combination, luck cannot be judged: more seeds would tell.")
+        sentences.append(
+            f"With fewer than {FEWEST} members of a combination, luck cannot be judged: more seeds would tell."
+        )
     if findings.ahead is not None:
         second = findings.combinations[1]
         luck = "so seeds alone could have put it first" if findings.ahead < CONFIDENCE else "which seeds do not explain"
-        told.append(
+        sentences.append(
             f"The second is {_named(findings.axes, second.value)}, {second.median:.4g}: the first stays ahead in "
             f"{findings.ahead:.0%} of resamples of the members, {luck}."
         )
     if reached_target:
-        told.append(
+        sentences.append(
             f"{reached_target} members stopped at their target: among these, compare the steps rather than the score."
         )
     if findings.correlations:
-        name, found = max(findings.correlations.items(), key=lambda item: abs(item[1].rho))
-        among = f", within each {' and '.join(found.within)}" if found.within else ""
-        chance = "" if found.p < 1 - CONFIDENCE else ", which may be chance"
-        told.append(
-            f"Of the readings before training, {name} goes best with the score: rank correlation {found.rho:.2f}"
-            f"{among} (p = {found.p:.2g}, {found.members} members){chance}."
+        name, correlation = max(findings.correlations.items(), key=lambda item: abs(item[1].rho))
+        among = f", within each {' and '.join(correlation.within)}" if correlation.within else ""
+        chance = "" if correlation.p < 1 - CONFIDENCE else ", which may be chance"
+        sentences.append(
+            f"Of the readings before training, {name} goes best with the score: rank correlation {correlation.rho:.2f}"
+            f"{among} (p = {correlation.p:.2g}, {correlation.members} members){chance}."
         )
-    return told
+    return sentences
 
 
 def _named(axes: Sequence[str], values: Sequence[Any]) -> str:

@@ -104,8 +104,8 @@ def _data(content: PageContent, varied: Sequence[str]) -> dict[str, Any]:
     frame, findings = content.frame, content.findings
     shown = [axis for axis in content.axes if axis in varied]
     effects = {
-        axis: [{**effect._asdict(), "value": effect.value[0]} for effect in found]
-        for axis, found in findings.effects.items()
+        axis: [{**effect._asdict(), "value": effect.value[0]} for effect in of_axis]
+        for axis, of_axis in findings.effects.items()
         if axis in varied
     }
     return {

@@ -91,8 +91,8 @@ def plot_phase_diagram(
     grids = []
     for name in (exponent, findings.score):
         values = frame.filter(pl.col(STATUS) != DIVERGED).group_by(GAIN, other).agg(pl.col(name).median())
-        found = {(x, y): value for x, y, value in values.iter_rows()}
-        grids.append(np.array([[found.get((x, y), np.nan) for x in xs] for y in ys], float))
+        medians = {(x, y): value for x, y, value in values.iter_rows()}
+        grids.append(np.array([[medians.get((x, y), np.nan) for x in xs] for y in ys], float))
     limit = np.nanmax(np.abs(grids[0]))
     norms = [SymLogNorm(0.01, vmin=-limit, vmax=limit), LogNorm() if logarithmic(grids[1]) else None]
     labels = [r"$\lambda_1$ before training (nats per step)", f"median {_pretty(findings.score)}"]
@@ -114,7 +114,7 @@ def draw_score_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Seque
     across, up = _shorter_up(frame, varied[0], varied[1])
     xs, ys = levels(frame, across), levels(frame, up)
     values = np.full((len(ys), len(xs)), np.nan)
-    rows, columns = ({value: i for i, value in enumerate(of)} for of in (ys, xs))
+    rows, columns = ({value: i for i, value in enumerate(levels_of)} for levels_of in (ys, xs))
     for (x, y), cell in frame.drop_nulls([across, up]).group_by(across, up):
         i, j = rows[y], columns[x]
         alive = cell.filter(pl.col(STATUS) != DIVERGED)[findings.score].drop_nulls().to_numpy()
@@ -148,9 +148,9 @@ def draw_learning_curves(
         part = frame
         for axis, value in zip(findings.axes, effect.value, strict=True):
             part = part.filter(pl.col(axis).is_null() if value is None else pl.col(axis) == value)
-        own = [curves[member] for member in part["member"] if member in curves]
-        steps = sorted({step for curve in own for step in curve["step"]})
-        rows = [dict(zip(curve["step"], curve["score"], strict=True)) for curve in own]
+        of_members = [curves[member] for member in part["member"] if member in curves]
+        steps = sorted({step for curve in of_members for step in curve["step"]})
+        rows = [dict(zip(curve["step"], curve["score"], strict=True)) for curve in of_members]
         at = [[row[step] for row in rows if step in row] for step in steps]
         low, mid, high = (np.array([np.quantile(values, q) for values in at]) for q in (0.25, 0.5, 0.75))
         label = ", ".join(_short(v) for v in effect.value if v is not None)
@@ -174,12 +174,12 @@ def draw_scatter(
     for value, colour in zip(values, cycle(len(values)), strict=True):
         part = frame.filter((pl.col(by) == value) & (pl.col(STATUS) != DIVERGED))
         ax.plot(part[reading], part[findings.score], "o", ms=4, alpha=0.7, color=colour, label=_short(value))
-    found = findings.correlations[reading]
+    correlation = findings.correlations[reading]
     if logarithmic(frame[findings.score].drop_nulls().to_numpy()):
         ax.set_yscale("log")
     _level(ax, baseline)
-    among = f" within each {', '.join(found.within)}" if found.within else ""
-    title = f"rank correlation {found.rho:.2f}{among}"
+    among = f" within each {', '.join(correlation.within)}" if correlation.within else ""
+    title = f"rank correlation {correlation.rho:.2f}{among}"
     ax.set(xlabel=_pretty(reading), ylabel=_pretty(findings.score), title=title)
     ax.legend(**BELOW)
 
@@ -188,18 +188,18 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
     """The median score at every value of every axis, with its bootstrap interval."""
     picture, axes = figure(len(varied), width=4.8)
     for ax, axis in zip(axes, varied, strict=True):
-        found = findings.effects[axis]
-        y = np.array([effect.median for effect in found])
-        spread = np.array([[e.median - e.low for e in found], [e.high - e.median for e in found]])
+        of_axis = findings.effects[axis]
+        y = np.array([effect.median for effect in of_axis])
+        spread = np.array([[e.median - e.low for e in of_axis], [e.high - e.median for e in of_axis]])
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
         _level(ax, baseline)
         if logarithmic(y):
             ax.set_yscale("log")
-        names = [_short(effect.value[0]) for effect in found]
-        ax.set_xticks(range(len(found)), names, rotation=45 if len(found) > 4 else 0)
-        counts = sorted({effect.members for effect in found})
+        names = [_short(effect.value[0]) for effect in of_axis]
+        ax.set_xticks(range(len(of_axis)), names, rotation=45 if len(of_axis) > 4 else 0)
+        counts = sorted({effect.members for effect in of_axis})
         ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}",
                title=f"{', '.join(map(str, counts))} members a value, 95 % bootstrap")  # fmt: skip
     return picture
@@ -207,8 +207,8 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
 
 def levels(frame: pl.DataFrame, axis: str) -> list[Any]:
     """The values of a column: numbers in their order, names as they come."""
-    found = frame[axis].drop_nulls().unique(maintain_order=True).to_list()
-    return sorted(found) if frame[axis].dtype.is_numeric() else found
+    values = frame[axis].drop_nulls().unique(maintain_order=True).to_list()
+    return sorted(values) if frame[axis].dtype.is_numeric() else values
 
 
 def logarithmic(values: Any) -> bool:
