@@ -143,6 +143,16 @@ class Scheme:
         gate_value: the retention logit for `gate_bias="constant"`.
         t_min, t_max: range of time scales, in steps, for `gate_bias="chrono"`.
         gates: overrides of any of the above for single gates, e.g. `{"n": {"recurrent": "identity"}}`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> scheme = gru_jax.Scheme(recurrent="identity", gate_bias="chrono", t_max=100.0)
+        >>> params = gru_jax.cells.GRU().init(jax.random.key(0), 2, 3, scheme)
+        >>> bool((params["U"]["n"] == jnp.eye(3)).all())
+        True
+        >>> bool((params["b"]["z"] > 0).all())
+        True
     """
 
     input: str = setting("glorot_uniform", choices=tuple(KERNELS))

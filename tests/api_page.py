@@ -12,7 +12,9 @@ import inspect
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
-MODULES = ("gru_jax", "gru_jax.cells", "gru_jax.flow", "gru_jax.flow.theory", "gru_jax.nn", "gru_jax.tasks")
+MODULES = (
+    "gru_jax", "gru_jax.cells", "gru_jax.flow", "gru_jax.flow.theory", "gru_jax.nn", "gru_jax.tasks", "gru_jax.config",
+)  # fmt: skip
 COMMANDS = ("train", "evaluate", "replay", "flow", "ablate", "report")
 HEAD = """# Public names
 

@@ -198,8 +198,8 @@ def clone(tmp_path):
     """A clone of the project, without its history and whatever else lies about."""
     path = tmp_path / "clone"
     for name in ("gru_jax", "experiments", "configs", "notebooks"):
-        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
-    for name in ("pyproject.toml", "README.md"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, path / name)
     return path
 

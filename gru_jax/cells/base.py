@@ -33,6 +33,11 @@ class Memory(NamedTuple):
 
     `write` names the gate that scales what is written, where the cell has a separate one, and `refine` the one that
     moves this gate, where there is one. `kept` names the value that is the kept fraction, if not the gate's own.
+
+    Example:
+        >>> import gru_jax
+        >>> gru_jax.cells.GRU().memory.gate, gru_jax.cells.GRU(update="write").memory.sign
+        ('z', -1)
     """
 
     gate: str
@@ -60,6 +65,16 @@ class Cell(abc.ABC):
     it is not the same thing as `b`; groups without a gate are left out.
 
     Products run in the type of `x`; everything pointwise and the carry run in float32, or float64 if `x` is float64.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.Elman()  # one of its subclasses
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> cell.step(params, cell.initial_carry((4,), 3), jnp.ones((4, 2))).shape
+        (4, 3)
+        >>> cell.groups
+        {'W': ('n',), 'b': ('n',), 'U': ('n',), 'c': ()}
     """
 
     carry_parts: ClassVar[int] = 1

@@ -20,6 +20,15 @@ class Elman(Cell):
 
     Attributes:
         activation: f, `"tanh"`, `"relu"`, or `"identity"` for a linear recurrence.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.Elman(activation="relu")
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jnp.ones((4, 5, 2))
+        >>> gru_jax.unroll(cell, params, xs).hs.shape
+        (4, 5, 3)
     """
 
     activation: Literal["tanh", "relu", "identity"] = "tanh"

@@ -36,6 +36,15 @@ class GRU(Cell):
         update: `"keep"` or `"write"`, what z near 1 does.
         output_gate: whether the candidate has a gate of its own.
         activation: `"tanh"` or `"relu"`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU(reset="before", update="write")
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jnp.ones((4, 5, 2))
+        >>> gru_jax.unroll(cell, params, xs).hs.shape
+        (4, 5, 3)
     """
 
     reset: Reset = "after"
@@ -84,5 +93,13 @@ def gru(
     output_gate: bool = False,
     activation: Activation = "tanh",
 ) -> Float[Array, "*B H"]:
-    """Take one step of a gated recurrent unit, as a plain function; see `GRU` for the equations and the parameters."""
+    """Take one step of a gated recurrent unit, as a plain function; see `GRU` for the equations and the parameters.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> params = gru_jax.cells.GRU().init(jax.random.key(0), 2, 3)
+        >>> gru_jax.gru(params, jnp.zeros((4, 3)), jnp.ones((4, 2))).shape
+        (4, 3)
+    """
     return GRU(reset, update, output_gate, activation).step(params, h, x)

@@ -24,6 +24,15 @@ class LSTM(Cell):
         c' = f * c + i * n                    h' = o * tanh(c')
 
     The candidate n is called g in PyTorch.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.LSTM()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> h, c = gru_jax.unroll(cell, params, jnp.ones((4, 5, 2))).carry
+        >>> h.shape, c.shape
+        ((4, 3), (4, 3))
     """
 
     carry_parts: ClassVar[int] = 2

@@ -22,6 +22,15 @@ class MinGRU(Cell):
     Attributes:
         activation: f, `"identity"` as in the paper's section 3.1, `"positive"` as in its log-space form
             (x + 1/2 above zero, a sigmoid below), or `"tanh"`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.MinGRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jnp.ones((4, 5, 2))
+        >>> gru_jax.unroll(cell, params, xs).hs.shape
+        (4, 5, 3)
     """
 
     activation: Literal["identity", "positive", "tanh"] = "identity"

@@ -23,6 +23,15 @@ class RefineGRU(Cell):
     Gu et al. 2020, arXiv:1910.09890, eq. 6 to 8; with `gate_bias="uniform_gate"` the UR-GRU of its section 3.3. The
     effective gate g reaches 1 - (1 - z)^2, so that 1 - g can be the square of 1 - z: time scales are squared. The rule
     `uniform_gate` also sets the bias of s to minus that of z, as the paper does; at s = 1/2 the gate g is z itself.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.RefineGRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jnp.ones((4, 5, 2))
+        >>> gru_jax.unroll(cell, params, xs).hs.shape
+        (4, 5, 3)
     """
 
     @property

@@ -12,7 +12,14 @@ from gru_jax.settings import flatten
 
 
 def fingerprint(config: Config) -> str:
-    """A short name that follows from all that determines a run, but not from where its data lie."""
+    """A short name that follows from all that determines a run, but not from where its data lie.
+
+    Example:
+        >>> from gru_jax.config import fingerprint, load
+        >>> one, two = (load({"seed": seed, "train": {"steps": 10}}) for seed in (0, 1))
+        >>> len(fingerprint(one)), fingerprint(one) == fingerprint(two)
+        (12, False)
+    """
     plain = config.to_dict()
     plain["task"].pop("data_dir", None)
     for key in PROCESS_KEYS:
@@ -21,7 +28,14 @@ def fingerprint(config: Config) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs as dicts, but for `NEUTRAL_KEYS`, as `"optimizer.lr was 0.1, is 0.2"`."""
+    """What differs between two configs as dicts, but for `NEUTRAL_KEYS`, as `"optimizer.lr was 0.1, is 0.2"`.
+
+    Example:
+        >>> from gru_jax.config import differences, load
+        >>> one, two = (load({"train": {"steps": 10}, "optimizer": {"lr": lr}}) for lr in (0.1, 0.2))
+        >>> differences(one.to_dict(), two.to_dict())
+        ['optimizer.lr was 0.1, is 0.2']
+    """
     before, after = flatten(old), flatten(new)
     keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL_KEYS]
     absent = "absent"

@@ -12,7 +12,14 @@ MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All durations of a run, in steps."""
+    """All durations of a run, in steps.
+
+    Example:
+        >>> from gru_jax.config import load, plan
+        >>> lasting = plan(load({"train": {"steps": 100, "eval_steps": 30}, "flow": {"every": 50}}))
+        >>> lasting.next_stop(0), lasting.next_stop(30), lasting.next_stop(90)
+        (30, 50, 100)
+    """
 
     steps: int
     steps_per_epoch: int | None
@@ -32,6 +39,11 @@ def plan(config: Config) -> Plan:
 
     Raises:
         UsageError: a duration given twice, missing, or in epochs of an endless task.
+
+    Example:
+        >>> from gru_jax.config import load, plan
+        >>> plan(load({"task": {"name": "mnist"}, "train": {"epochs": 2, "batch_size": 100}})).steps
+        1100
     """
     size = config.task.size("train")
     per_epoch = None if size is None else size // config.train.batch_size

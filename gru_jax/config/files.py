@@ -19,10 +19,20 @@ from gru_jax.settings import Text, flatten
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
-    """The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
+    r"""The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
 
     Raises:
         UsageError: whatever is wrong with the file or with a key, in one line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "tiny.py")
+        >>> _ = path.write_text("def get_config():\n    return {'train': {'steps': 10}}\n")
+        >>> from gru_jax.config import load_config
+        >>> load_config(str(path), {"train.batch_size": "8"}).train.batch_size
+        8
+        >>> folder.cleanup()
     """
     return override(read_config_file(spec), overrides or {})
 
@@ -34,6 +44,7 @@ def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
         UsageError: whatever is wrong with a key, in one line.
 
     Example:
+        >>> from gru_jax.config import override
         >>> config = override({"train": {"steps": 1}}, {"optimizer.lr": "0.5", "model.hidden": "3,2"})
         >>> config.optimizer.lr, config.model.hidden
         (0.5, (3, 2))
@@ -45,10 +56,20 @@ def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
 
 
 def read_config_file(spec: str) -> dict[str, Any]:
-    """What `get_config` of a config file returns, as nested dicts.
+    r"""What `get_config` of a config file returns, as nested dicts.
 
     Raises:
         UsageError: there is no such file, or it raises something, or returns no dict.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "tiny.py")
+        >>> _ = path.write_text("def get_config():\n    return {'train': {'steps': 10}}\n")
+        >>> from gru_jax.config import read_config_file
+        >>> read_config_file(str(path))
+        {'train': {'steps': 10}}
+        >>> folder.cleanup()
     """
     name, colon, argument = spec.partition(":")
     path = Path(name)

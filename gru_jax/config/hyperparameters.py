@@ -32,7 +32,7 @@ def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
     They have the type of the parameters: a Python number would have none, and round otherwise than an array of many.
 
     Example:
-        >>> from gru_jax.config import load
+        >>> from gru_jax.config import load, traced_hyperparameters
         >>> config = load({"train": {"steps": 1}, "optimizer": {"lr": 0.5}})
         >>> float(traced_hyperparameters(config)["optimizer"]["lr"])
         0.5
@@ -45,7 +45,13 @@ def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
 
 
 def real_settings(section: Any) -> dict[str, float]:
-    """The real numbers among the settings of a section, by name; those of single gates as `gates.<gate>.<name>`."""
+    """The real numbers among the settings of a section, by name; those of single gates as `gates.<gate>.<name>`.
+
+    Example:
+        >>> from gru_jax.config import OptimizerConfig, real_settings
+        >>> real_settings(OptimizerConfig(lr=0.5))["lr"]
+        0.5
+    """
     values = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
     for gate, changes in values.pop("gates", {}).items():
         values |= {f"gates.{gate}.{name}": value for name, value in changes.items()}
@@ -53,7 +59,14 @@ def real_settings(section: Any) -> dict[str, float]:
 
 
 def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
-    """An initialisation with these values, which may be traced, in place of its own; see `real_settings`."""
+    """An initialisation with these values, which may be traced, in place of its own; see `real_settings`.
+
+    Example:
+        >>> from gru_jax import Scheme
+        >>> from gru_jax.config import with_values
+        >>> with_values(Scheme(), {"recurrent_scale": 2.0}).recurrent_scale
+        2.0
+    """
     gates = {gate: dict(changes) for gate, changes in scheme.gates.items()}
     changes = {}
     for name, value in values.items():
@@ -69,6 +82,12 @@ def training_program(config: Config) -> str:
     """Text that is equal for two configs exactly if one compiled training serves both.
 
     Seeds, traced hyperparameters, folds and the initialisation do not count, but a part that is switched off does.
+
+    Example:
+        >>> from gru_jax.config import load, training_program
+        >>> one, two = (load({"train": {"steps": 1}, "optimizer": {"lr": lr}}) for lr in (0.1, 0.2))
+        >>> training_program(one) == training_program(two)
+        True
     """
     plain = config.to_dict()
     for key in ("seed", *PROCESS_KEYS):
@@ -85,7 +104,14 @@ def training_program(config: Config) -> str:
 
 
 def initial_program(config: Config) -> str:
-    """Text that is equal for two configs exactly if one compiled initialisation serves both."""
+    """Text that is equal for two configs exactly if one compiled initialisation serves both.
+
+    Example:
+        >>> from gru_jax.config import initial_program, load
+        >>> one, two = (load({"train": {"steps": 1}, "model": {"init": {"recurrent_scale": s}}}) for s in (1.0, 2.0))
+        >>> initial_program(one) == initial_program(two)
+        True
+    """
     init = config.to_dict()["model"]["init"]
     for key in real_settings(config.model.init):
         *path, name = key.split(".")

@@ -19,6 +19,12 @@ def load(values: Mapping[str, Any]) -> Config:
 
     Raises:
         UsageError: the first thing wrong with it, in one line.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"task": {"name": "adding", "length": 50}, "train": {"steps": 10}})
+        >>> config.task, config.model.readout
+        (Adding(valid_size=1024, test_size=4096, length=50), 'last')
     """
     config = resolve(Config, values, REGISTRIES)
     model = config.model

@@ -50,6 +50,12 @@ class ModelConfig:
         readout: what the head sees: last, mean or every state; auto is what the task needs.
         method, chunk, keep: how to unroll; see `gru_jax.unroll`.
         init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "model": {"cell": {"name": "lstm"}, "hidden": (64, 32)}})
+        >>> config.model.cell, config.model.hidden
+        (LSTM(), (64, 32))
     """
 
     cell: Cell = dataclasses.field(default_factory=GRU)
@@ -83,6 +89,12 @@ class OptimizerConfig:
         decay: of rmsprop's mean square.
         noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
             gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": "adamw", "lr": 0.003}})
+        >>> config.optimizer.name, config.optimizer.weight_decay
+        ('adamw', 0.01)
     """
 
     name: OptimizerName = "adam"
@@ -121,6 +133,12 @@ class TrainConfig:
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 100, "batch_size": 32, "patience": 3}})
+        >>> config.train.batch_size, config.train.patience
+        (32, 3)
     """
 
     batch_size: int = setting(64, low=1, high=10**6)
@@ -147,6 +165,12 @@ class FlowConfig:
         sequences, exponents, interval, matrices: see `gru_jax.flow.instruments.Options`.
         live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
             own backward pass, on its own batch; 0 for none.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "flow": {"every": 5, "instruments": ("adjoint", "lyapunov")}})
+        >>> config.flow.every, config.flow.instruments
+        (5, ('adjoint', 'lyapunov'))
     """
 
     every: int | None = setting(None, low=0, high=10**9)
@@ -175,6 +199,12 @@ class GradientConfig:
         floss_every: steps of the training between those that add `floss_weight` times the penalty's gradient; None
             for no flossing during the training.
         floss_time, floss_sequences: steps and number of the sequences that flossing follows.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "gradient": {"adjoint_clip": 1.0}})
+        >>> config.gradient.intervenes
+        True
     """
 
     adjoint_clip: float | None = setting(None, low=1e-30)
@@ -208,6 +238,12 @@ class Config:
         resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
         profile: training steps to trace, as `steps:10-20`; None for none.
         writers: where metrics go beside `metrics.jsonl`; None for nowhere.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"seed": 3, "train": {"steps": 10}})
+        >>> config.seed, config.train.steps, load(config.to_dict()) == config
+        (3, 10, True)
     """
 
     seed: int = setting(0, low=0, high=2**31 - 1)

@@ -24,8 +24,10 @@ def batch_indices(size: int | None, batch_size: int, key: PRNGKeyArray) -> StepI
         key: draws the orders.
 
     Example:
-        >>> batch_indices(None, 4, jax.random.key(0))(2, 1)
-        array([[ 8,  9, 10, 11]], dtype=int32)
+        >>> import jax
+        >>> from gru_jax.data.batching import batch_indices
+        >>> batch_indices(None, 4, jax.random.key(0))(2, 1).tolist()
+        [[8, 9, 10, 11]]
     """
     orders: dict[int, np.ndarray] = {}
 

@@ -28,6 +28,13 @@ class LagProfile(NamedTuple):
     Attributes:
         mean: mean over the batch, `[T]`.
         quantiles: the `QUANTILES` over the batch, `[3, T]`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> profile = flow.lag_profile(jnp.array([[1.0, 2.0], [3.0, 6.0]]))
+        >>> profile.mean.tolist(), profile.quantiles.shape
+        ([4.0, 2.0], (3, 2))
     """
 
     mean: Float[Array, " T"]
@@ -40,6 +47,12 @@ def adjoint_norms(adjoint: Float[Array, "*B H"]) -> Float[Array, "*B"]:
     Squares neither overflow nor underflow; inf and NaN stay.
 
     Cost: two readings of the adjoints, which a backward pass gives.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.adjoint_norms(jnp.array([[3.0, 4.0]])).tolist()
+        [5.0]
     """
     scale = magnitude(jnp.abs(adjoint).max(axis=-1, initial=0.0))
     return scale * jnp.sqrt(jnp.square(adjoint / scale[..., None]).sum(axis=-1))
@@ -59,7 +72,14 @@ def to_unit_vectors(vectors: Float[Array, "*B S"]) -> tuple[Float[Array, "*B S"]
 
 
 def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None) -> Float[Array, "B T"]:
-    """Arrange values by lag instead of time: lag 0 is each sequence's last valid step; NaN before its first step."""
+    """Arrange values by lag instead of time: lag 0 is each sequence's last valid step; NaN before its first step.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.by_lag(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2])).tolist()
+        [[2.0, 1.0, nan]]
+    """
     time = values.shape[1]
     if lengths is None:
         return values[:, ::-1]
@@ -80,6 +100,12 @@ def lag_profile(
 
     A sequence whose adjoint is not finite shows: it counts as inf, in the mean and in the quantiles.
     Cost: a sort of `B` numbers for each lag.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.lag_profile(jnp.array([[1.0, 2.0], [3.0, 6.0]])).mean.tolist()
+        [4.0, 2.0]
     """
     # Both directions number lags from 0, so that what is reached is the same, and as many as there are valid steps.
     valid = valid_steps(lengths, *norms.shape)
@@ -98,6 +124,12 @@ def horizon(profile: Float[Array, " T"], fraction: float) -> Int[Array, ""]:
 
     min {l : p(l) <= fraction max p}, behind the maximum. It counts from lag 0; T where the profile stays above, so that
     T means "beyond the sequence". What is not finite is neither maximum nor below it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> int(flow.horizon(jnp.array([1.0, 0.5, 0.2, 0.1]), 0.3))
+        2
     """
     finite = jnp.isfinite(profile)
     known = jnp.where(finite, profile, -jnp.inf)
@@ -110,6 +142,12 @@ def explosion(profile: Float[Array, " T"], factor: float = 100.0) -> Int[Array, 
     """Find the first lag at which a profile exceeds `factor` times its first value above zero, or is infinite.
 
     min {l : p(l) > factor p(0)}; T where it never does.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> int(flow.explosion(jnp.array([1.0, 50.0, 150.0])))
+        2
     """
     start = profile[_first(profile > 0)] if profile.shape[0] else jnp.zeros((), profile.dtype)
     return _first((profile > factor * start) | jnp.isinf(profile))
@@ -122,6 +160,12 @@ def log_slope(profile: Float[Array, " T"]) -> Float[Array, ""]:
     out; NaN with fewer than two others. For long lags, one sequence and a loss of the last state this tends to the
     largest Lyapunov exponent (Engelken et al. 2023, Physical Review Research 5, 043044); for the mean over sequences
     that differ, to somewhat more.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> round(float(flow.log_slope(jnp.exp(-0.5 * jnp.arange(6.0)))), 4)
+        -0.5
     """
     used = jnp.isfinite(profile) & (profile > 0)
     count = used.sum().astype(profile.dtype)

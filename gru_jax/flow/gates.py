@@ -16,6 +16,16 @@ def gate_values(cell: Cell, params: Params, along: TrajectoryLike) -> Gates:
     """Every gate's value at every step of a trajectory, by name, `[B, T, H]`; meaningless in the padding.
 
     Cost: a pass by the reference unroll.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> {name: value.shape for name, value in flow.gate_values(cell, params, xs).items()}
+        {'n': (4, 5, 3), 'r': (4, 5, 3), 'z': (4, 5, 3)}
     """
     steps, carry0, reverse = prepare_trajectory(cell, params, along)
     _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
@@ -28,6 +38,13 @@ def gate_histograms(
     """Fraction of (sequence, step, unit) in each of `bins` equal bins of [0, 1], for every sigmoid gate.
 
     As in Gu et al. 2020, arXiv:1910.09890. Cost: one count over `B T H` values a gate.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> histogram = flow.gate_histograms({"z": jnp.full((4, 5, 3), 0.99)}, bins=10)
+        >>> [round(fraction) for fraction in histogram["z"].tolist()]
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     """
     histograms = {}
     for name, value in gates.items():
@@ -49,6 +66,12 @@ def saturation(
     The candidate, which lies between -1 and 1, is brought to [0, 1] first: below is near -1. A saturated gate passes
     no gradient to what drives it. As the diagrams of Karpathy et al. 2015, arXiv:1506.02078, section 4.2. Cost: two
     means over `B T H` values a gate.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.saturation({"z": jnp.full((4, 5, 3), 0.99)})["z"].tolist()
+        [0.0, 1.0]
     """
     fractions = {}
     for name, value in gates.items():
@@ -65,6 +88,14 @@ def time_scales(cell: Cell, gates: Gates, valid: Bool[Array, "B T"] | None = Non
     with `update="write"`, f of an LSTM, the refined gate of a `RefineGRU`; <> is the mean over batch and time, since
     what is left after n steps is the product of n values. inf for a gate that never moves from 1. None for a cell
     without such a gate. Tallec and Ollivier 2018, arXiv:1804.11188. Cost: a logarithm of `B T H` values.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> gates = {"z": jnp.full((4, 5, 3), jnp.exp(-0.1))}
+        >>> flow.time_scales(gru_jax.cells.GRU(), gates).round(3).tolist()
+        [10.0, 10.0, 10.0]
     """
     if cell.memory is None:
         return None

@@ -50,6 +50,17 @@ class Jacobians:
         kernels: `U [H, H]` by gate.
         valid: False in the padding, where J is the identity; None where there is none.
         resets: True where the state is reset before the step, so that J is zero; None where it never is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> along = flow.jacobians(cell, params, xs)
+        >>> along.apply(jnp.ones((4, 5, 3))).shape, along.dense().shape
+        ((4, 5, 3), (4, 5, 3, 3))
     """
 
     cell: Cell
@@ -115,6 +126,17 @@ def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
     Raises:
         UsageError: an argument with the wrong size or type, or a cell that is not pointwise between its products
             (`dense_jacobians` takes any cell).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> dense = flow.jacobians(cell, params, xs).dense()
+        >>> bool(jnp.allclose(dense, flow.dense_jacobians(cell, params, xs), atol=1e-6))
+        True
     """
     trace_structure(cell)  # refuses what is not pointwise
     trajectory = prepare_trajectory(cell, params, along)
@@ -149,6 +171,16 @@ def dense_jacobians(
         at: the time steps whose Jacobians are wanted, each from 0 to T - 1; all T if None.
 
     Cost: a pass and S tangents of each step that is wanted; `S^2` numbers for each.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> flow.dense_jacobians(cell, params, xs).shape
+        (4, 5, 3, 3)
     """
     trajectory = prepare_trajectory(cell, params, along)
     steps, before = trajectory.steps, carries_before(cell, params, trajectory)
@@ -169,6 +201,12 @@ def singular_values(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B S"]:
 
     sqrt(eig(M^T M)), all 1 in dynamical isometry: Saxe et al. 2014, arXiv:1312.6120; for gated networks Chen et al.
     2018, arXiv:1806.05394. Cost: `O(S^3)` a matrix.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.singular_values(jnp.diag(jnp.array([1.0, 3.0]))).round(4).tolist()
+        [3.0, 1.0]
     """
     return jnp.linalg.svd(matrices, compute_uv=False)
 
@@ -179,6 +217,12 @@ def spectral_radius(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B"]:
     Repeated squaring needs products alone, which every device has; eigenvalues of general matrices JAX has for CPUs.
     Cost: 20 products. The relative error is that of the products' rounding plus ln(c) / 2^20, c the condition number
     of the eigenvectors.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> round(float(flow.spectral_radius(jnp.diag(jnp.array([1.0, -3.0])))), 3)
+        3.0
     """
 
     def square(i: int | Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -203,6 +247,17 @@ class Stretched(NamedTuple):
         vectors: `[B, K, S]`, of norm 1 (0 where a reset or a dead unit took everything).
         log_norm: `[B, K]`, natural logarithms.
         log_norms: the same after each step, `[B, K, T]`, at the place of the step in time.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> stretched = flow.push(cell, params, xs, jnp.eye(3))
+        >>> stretched.vectors.shape, stretched.log_norms.shape
+        ((4, 3, 3), (4, 3, 5))
     """
 
     vectors: Float[Array, "B K S"]
@@ -223,6 +278,17 @@ def push(
         params: its parameters.
         along: the trajectory.
         vectors: the same K vectors for all sequences, `[K, S]`, or `[B, K, S]`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> pushed = flow.push(cell, params, xs, jnp.eye(3))
+        >>> pushed.vectors.shape
+        (4, 3, 3)
     """
     trajectory = prepare_trajectory(cell, params, along)
 
@@ -245,6 +311,17 @@ def pull(
     J_1^T J_2^T ... J_T^T v. `log_norms` at step t is ln ||dL/ds_{t-1}|| for dL/ds_T = v, whatever its size: the adjoint
     profile where plain backpropagation underflows. Pascanu et al. 2013, arXiv:1211.5063, eq. 5. Arguments and cost as
     of `push`, plus memory for the states.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> pulled = flow.pull(cell, params, xs, jnp.eye(3))
+        >>> pulled.log_norm.shape
+        (4, 3)
     """
     trajectory = prepare_trajectory(cell, params, along)
 

@@ -39,6 +39,13 @@ class Spectrum(NamedTuple):
         local: means over each interval between two decompositions, `[B, N, k]`, warm-up included, in the order of
             processing, each below its exponent; NaN where a sequence has no step in an interval.
         steps: steps of each interval that count, `[B, N]`: neither padding nor warm-up.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> spectrum = flow.product_spectrum(jnp.tile(2.0 * jnp.eye(3), (1, 10, 1, 1)))
+        >>> [round(value, 3) for value in spectrum.exponents[0].tolist()], spectrum.local.shape
+        ([0.693, 0.693, 0.693], (1, 10, 3))
     """
 
     exponents: Float[Array, "B k"]
@@ -74,6 +81,17 @@ def lyapunov_spectrum(
 
     Raises:
         UsageError: an argument with the wrong size or value, or a trajectory with resets, where an exponent is -inf.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> cell = gru_jax.cells.Elman(activation="identity")
+        >>> scheme = gru_jax.Scheme(recurrent_scale=0.5)  # times an orthogonal matrix
+        >>> params = cell.init(jax.random.key(0), 2, 3, scheme)
+        >>> spectrum = flow.lyapunov_spectrum(cell, params, jnp.zeros((1, 20, 2)))
+        >>> [round(exponent, 3) for exponent in spectrum.exponents[0].tolist()]  # all ln 0.5
+        [-0.693, -0.693, -0.693]
     """
     steps, carry, reverse = prepare_trajectory(cell, params, along)
     if steps.resets is not None:
@@ -101,6 +119,13 @@ def product_spectrum(
     """Measure the k largest Lyapunov exponents of products M_T ... M_2 M_1; arguments as in `lyapunov_spectrum`.
 
     Cost: k products of a matrix and a vector at every step, and `T / every` QR decompositions of `[S, k]`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> spectrum = flow.product_spectrum(jnp.tile(0.5 * jnp.eye(2), (1, 20, 1, 1)))
+        >>> [round(exponent, 3) for exponent in spectrum.exponents[0].tolist()]  # both ln 0.5
+        [-0.693, -0.693]
     """
     batch, time, size, _ = matrices.shape
 
@@ -118,6 +143,16 @@ def largest_exponent(cell: Cell, params: Params, along: TrajectoryLike, **kwargs
     is short against that, use a warm-up, or a few directions (`k`) of the whole spectrum.
 
     Cost: about one forward-mode derivative of a pass.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> cell = gru_jax.cells.Elman(activation="identity")
+        >>> scheme = gru_jax.Scheme(recurrent="identity", recurrent_scale=0.5)
+        >>> params = cell.init(jax.random.key(0), 2, 3, scheme)
+        >>> round(float(flow.largest_exponent(cell, params, jnp.zeros((1, 20, 2)))[0]), 4)  # ln 0.5
+        -0.6931
     """
     return lyapunov_spectrum(cell, params, along, k=1, **kwargs).exponents[:, 0]
 
@@ -128,6 +163,13 @@ def finite_time_spread(spectrum: Spectrum) -> Float[Array, "B k"]:
     sqrt(sum_n m_n (local_n - lambda)^2 / sum_n m_n), without the warm-up; infinite values are left out. With
     independent intervals it falls as 1 / sqrt(every): Engelken et al. 2023, Physical Review Research 5, 043044. Cost:
     none beside the spectrum's.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> spectrum = flow.product_spectrum(jnp.tile(2.0 * jnp.eye(3), (1, 10, 1, 1)))
+        >>> bool((flow.finite_time_spread(spectrum) < 1e-6).all())
+        True
     """
     used = jnp.isfinite(spectrum.local) & (spectrum.steps > 0)[..., None]
     weight = jnp.where(used, spectrum.steps[..., None], 0).astype(spectrum.local.dtype)
@@ -145,6 +187,13 @@ def log_condition(spectrum: Spectrum, lag: int) -> Float[Array, " B"]:
 
     ln kappa = (lambda_max - lambda_min) lag, over the exponents that the spectrum has. Engelken 2023, arXiv:2312.17306.
     Cost: none beside the spectrum's.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> matrices = jnp.tile(jnp.diag(jnp.array([2.0, 1.0])), (1, 10, 1, 1))
+        >>> bool(flow.log_condition(flow.product_spectrum(matrices), lag=10)[0] > 0)
+        True
     """
     return (spectrum.exponents[:, 0] - spectrum.exponents[:, -1]) * lag
 

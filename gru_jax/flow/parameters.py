@@ -32,6 +32,18 @@ class ParameterProfile(NamedTuple):
         norms: ||g_t|| for each sequence's own loss, `[B, T]`.
         shares: <g_t, g> / ||g|| of the batch's summed loss, `[T]`: how much of ||g|| step t contributes. The shares of
             all steps sum to ||g||; a negative one works against the others.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> adjoint = jnp.ones((4, 5, 3))  # dL/dh_t of some loss
+        >>> profile = flow.parameter_profile(cell, params, xs, adjoint)
+        >>> sorted(profile.shares), profile.norms["z"].shape
+        (['n', 'r', 'z'], (4, 5))
     """
 
     norms: dict[str, Float[Array, "B T"]]
@@ -52,6 +64,17 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
 
     Raises:
         UsageError: an argument with the wrong size or type, or a cell whose products are not affine.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> adjoint = jnp.ones((4, 5, 3))  # dL/dh_t of some loss
+        >>> flow.parameter_profile(cell, params, xs, adjoint).shares["n"].shape
+        (5,)
     """
     if not cell.affine:
         raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")

@@ -29,6 +29,16 @@ def vanishing_penalty(cell: Cell, params: Params, along: TrajectoryLike, adjoint
         adjoint: dL/ds_t, every part of the carry `[B, T, H]`, of any loss.
 
     Cost: a pass and one more step of backpropagation at every step, for all steps at once.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> cell = gru_jax.cells.Elman(activation="identity")
+        >>> params = cell.init(jax.random.key(0), 2, 3)  # orthogonal: the gradient keeps its length
+        >>> adjoint = jnp.ones((4, 5, 3))
+        >>> bool(flow.vanishing_penalty(cell, params, jnp.zeros((4, 5, 2)), adjoint) < 1e-6)
+        True
     """
     trajectory = prepare_trajectory(cell, params, along)
     arriving = jax.tree.map(lambda a: a.swapaxes(0, 1), adjoint)
@@ -63,6 +73,15 @@ def flossing_penalty(cell: Cell, params: Params, along: TrajectoryLike, *, k: in
         kwargs: of `lyapunov_spectrum`.
 
     Cost: of `lyapunov_spectrum`, and the memory and time of differentiating through it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> cell = gru_jax.cells.Elman(activation="identity")
+        >>> params = cell.init(jax.random.key(0), 2, 3)  # orthogonal: nothing shrinks or grows
+        >>> bool(flow.flossing_penalty(cell, params, jnp.zeros((4, 5, 2)), k=3) < 1e-6)
+        True
     """
     spectrum = lyapunov_spectrum(cell, params, along, k=k, **kwargs)
     has_steps = spectrum.steps.sum(axis=1) > 0  # sequences of no steps have no exponents

@@ -19,6 +19,11 @@ def edge_of_stability(reset_bias: Scalar) -> Scalar:
     The kernel's standard deviation is g / sqrt(H). For a GRU without input and candidate bias, `reset="after"`: g = 1 /
     sigmoid(b_r), whatever the update gate's bias, as its Jacobian there is sigmoid(b_z) I + (1 - sigmoid(b_z))
     sigmoid(b_r) U_n and the eigenvalues of U_n fill a disc of radius g. Can et al. 2020, arXiv:2002.00025.
+
+    Example:
+        >>> from gru_jax.flow import theory
+        >>> float(theory.edge_of_stability(0.0))
+        2.0
     """
     return 1.0 / sigmoid(jnp.asarray(reset_bias))
 
@@ -28,6 +33,12 @@ def autonomous_exponents(eigenvalues: Array, update_bias: Scalar = 0.0, reset_bi
 
     lambda_i = ln |sigmoid(b_z) + (1 - sigmoid(b_z)) sigmoid(b_r) mu_i|, with mu the eigenvalues of the recurrent
     candidate kernel, `reset="after"`, `update="keep"`, equal biases for all units and no candidate bias.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax.flow import theory
+        >>> theory.autonomous_exponents(jnp.array([2.0, 2.0])).round(4).tolist()  # on the edge: ln 1
+        [0.0, 0.0]
     """
     z, r = sigmoid(jnp.asarray(update_bias)), sigmoid(jnp.asarray(reset_bias))
     return jnp.sort(jnp.log(jnp.abs(z + (1.0 - z) * r * eigenvalues)))[::-1]
@@ -38,6 +49,12 @@ def gaussian_product_exponents(size: int, scale: Scalar = 1.0) -> Float[Array, "
 
     Of entries N(0, scale^2 / N): lambda_i = (ln(2 / N) + digamma((N - i + 1) / 2)) / 2 + ln scale. Newman 1986,
     Communications in Mathematical Physics 103.
+
+    Example:
+        >>> from gru_jax.flow import theory
+        >>> exponents = theory.gaussian_product_exponents(3, 2.0)
+        >>> bool((exponents[:-1] > exponents[1:]).all())
+        True
     """
     i = jnp.arange(1, size + 1)
     half = (size - i + 1).astype(jnp.result_type(float)) / 2.0
@@ -49,6 +66,11 @@ def linear_unit(decay: Scalar) -> tuple[Scalar, Scalar]:
 
     Of h' = decay h + x with white x of variance 1: 1 / (1 - decay^2) and (1 + decay^2) / (1 - decay^2)^3: the gradient
     grows faster than the state as the memory gets longer. Zucchet and Orvieto 2024, arXiv:2405.21064.
+
+    Example:
+        >>> from gru_jax.flow import theory
+        >>> [round(value, 4) for value in theory.linear_unit(0.5)]
+        [1.3333, 2.963]
     """
     left = 1.0 - decay**2
     return 1.0 / left, (1.0 + decay**2) / left**3
@@ -59,6 +81,11 @@ def retention_time(logit: Scalar) -> Scalar:
 
     For long times this is e^logit + 1/2; chrono initialisation makes 1 + e^logit uniform, Tallec and Ollivier 2018,
     arXiv:1804.11188.
+
+    Example:
+        >>> from gru_jax.flow import theory
+        >>> round(float(theory.retention_time(0.0)), 4)  # 1 / ln 2
+        1.4427
     """
     return 1.0 / jnp.logaddexp(0.0, -jnp.asarray(logit))
 
@@ -68,6 +95,11 @@ def chrono_time_scales(time: Scalar, t_min: Scalar, t_max: Scalar) -> Scalar:
 
     The rule draws e^b uniform in [t_min - 1, t_max - 1], and -1 / ln sigmoid(b) <= time means
     e^b <= 1 / (e^(1 / time) - 1). Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16.
+
+    Example:
+        >>> from gru_jax.flow import theory
+        >>> float(theory.chrono_time_scales(1000.0, 2.0, 100.0))  # all of them
+        1.0
     """
     reached = 1.0 / jnp.expm1(1.0 / jnp.asarray(time))
     return jnp.clip((reached - (t_min - 1.0)) / (t_max - t_min), 0.0, 1.0)

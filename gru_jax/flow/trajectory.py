@@ -34,6 +34,17 @@ class Trajectory:
         lengths: true length of each sequence; T if None.
         resets: True where the carry is zero before a step, `[B, T]`; nowhere if None.
         reverse: whether it begins at the last step.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax import flow
+        >>> along = flow.Trajectory(xs, lengths=jnp.array([5, 3, 1, 2]))
+        >>> flow.gate_values(cell, params, along)["z"].shape
+        (4, 5, 3)
     """
 
     xs: Float[Array, "B T D"]
@@ -107,13 +118,29 @@ def linearise_step(
 
 
 def to_vector(carry: Carry) -> Float[Array, "*B S"]:
-    """Put the parts of a carry side by side, as one state vector."""
+    """Put the parts of a carry side by side, as one state vector.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import flow
+        >>> flow.to_vector((jnp.ones((4, 3)), jnp.ones((4, 3)))).shape
+        (4, 6)
+    """
     leaves = carry_leaves(carry)
     return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves, axis=-1)
 
 
 def to_carry(cell: Cell, vector: Float[Array, "*B S"]) -> Carry:
-    """Take a state vector apart into the parts of a carry, the inverse of `to_vector`."""
+    """Take a state vector apart into the parts of a carry, the inverse of `to_vector`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> from gru_jax import flow
+        >>> h, c = flow.to_carry(gru_jax.cells.LSTM(), jnp.ones((4, 6)))
+        >>> h.shape, c.shape
+        ((4, 3), (4, 3))
+    """
     return carry_from_leaves(cell, jnp.split(vector, cell.carry_parts, axis=-1))
 
 

@@ -28,6 +28,13 @@ class CellPlace(NamedTuple):
         path: of its parameters in the dict.
         reverse: whether it begins at the last step.
         part, parts: its states are this part of so many equal ones, side by side.
+
+    Example:
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> layer = nn.Bidirectional(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
+        >>> [(place.name, place.path, place.reverse) for place in layer.cell_places("layer_0")]
+        [('layer_0.forward', ('forward', 'weights'), False), ('layer_0.backward', ('backward', 'weights'), True)]
     """
 
     name: str
@@ -75,6 +82,14 @@ class Recurrent(nnx.Module):
         method, chunk, keep: how to unroll; see `gru_jax.unroll`.
         param_dtype: type of the parameters.
         rngs: the stream `params` is drawn from.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> layer = nn.Recurrent(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 5, 2))).hs.shape
+        (4, 5, 3)
     """
 
     def __init__(
@@ -146,6 +161,14 @@ class Bidirectional(nnx.Module):
     """Two layers over the same input, one in each direction, their states side by side: `[B, T, 2H]`.
 
     The carry is the pair of both layers' carries. Arguments as in `Recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> layer = nn.Bidirectional(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 5, 2))).hs.shape
+        (4, 5, 6)
     """
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **kwargs: Any) -> None:
@@ -185,7 +208,16 @@ class Bidirectional(nnx.Module):
 
 
 class LayerTrace(NamedTuple):
-    """What one layer of a stack read and gave."""
+    """What one layer of a stack read and gave.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0))
+        >>> [(trace.inputs.shape, trace.unrolled.hs.shape) for trace in stack(jnp.ones((4, 5, 2)))]
+        [((4, 5, 2), (4, 5, 3)), ((4, 5, 3), (4, 5, 4))]
+    """
 
     inputs: Float[Array, "B T D"]
     unrolled: Unrolled
@@ -202,6 +234,14 @@ class Stack(nnx.Module):
         dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
         scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
         rngs: the stream `params` is drawn from.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0))
+        >>> stack(jnp.ones((4, 5, 2)))[-1].unrolled.hs.shape
+        (4, 5, 4)
     """
 
     def __init__(

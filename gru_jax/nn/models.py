@@ -18,7 +18,17 @@ READOUTS = get_args(Readout)
 
 
 class Trace(NamedTuple):
-    """A forward pass: the outputs, and what every layer read and gave."""
+    """A forward pass: the outputs, and what every layer read and gave.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> model = nn.SequenceModel(cells.GRU(), 2, (3,), 10, rngs=nnx.Rngs(0))
+        >>> trace = model.trace(jnp.ones((4, 5, 2)))
+        >>> trace.outputs.shape, len(trace.layers)
+        ((4, 10), 1)
+    """
 
     outputs: Array
     layers: tuple[LayerTrace, ...]
@@ -35,6 +45,14 @@ class SequenceModel(nnx.Module):
         readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, or `"every"` state.
         rngs: the stream `params` is drawn from.
         kwargs: of `Stack`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> model = nn.SequenceModel(cells.GRU(), 2, (3,), 10, readout="mean", rngs=nnx.Rngs(0))
+        >>> model(jnp.ones((4, 5, 2))).shape
+        (4, 10)
     """
 
     def __init__(

@@ -20,6 +20,15 @@ class Functional(NamedTuple):
         init: `init(key, **kwargs) -> params`, drawn anew; `kwargs` go to `build`.
         apply: `apply(params, xs, **kwargs) -> Trace`.
         layers: where the cells of each layer are, bottom to top.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import cells, nn
+        >>> build = lambda rngs: nn.SequenceModel(cells.GRU(), 2, (3,), 10, rngs=rngs)
+        >>> model = nn.functional(build)
+        >>> params = model.init(jax.random.key(0))
+        >>> model.layers[0][0].parameters(params)["U"]["n"].shape
+        (3, 3)
     """
 
     init: Callable[..., dict[str, Any]]
@@ -33,7 +42,17 @@ class Functional(NamedTuple):
 
 
 def functional(build: Callable[..., SequenceModel]) -> Functional:
-    """Split the model that `build(rngs, **kwargs)` makes into pure functions, once."""
+    """Split the model that `build(rngs, **kwargs)` makes into pure functions, once.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import cells, nn
+        >>> build = lambda rngs: nn.SequenceModel(cells.GRU(), 2, (3,), 10, rngs=rngs)
+        >>> model = nn.functional(build)
+        >>> params = model.init(jax.random.key(0))
+        >>> model.apply(params, jnp.ones((4, 5, 2))).outputs.shape
+        (4, 10)
+    """
 
     def init(key: PRNGKeyArray, **kwargs: Any) -> dict[str, Any]:
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key), **kwargs), nnx.Param))

@@ -28,6 +28,7 @@ def choose_device(platform: Platform) -> Device:
         UsageError: the platform is not there; nothing else is used instead.
 
     Example:
+        >>> from gru_jax.runtime.devices import choose_device
         >>> choose_device("cpu").platform
         'cpu'
     """

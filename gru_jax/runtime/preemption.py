@@ -23,6 +23,7 @@ def watch_for_sigterm() -> Iterator[StopRequested]:
     has.
 
     Example:
+        >>> from gru_jax.runtime.preemption import watch_for_sigterm
         >>> with watch_for_sigterm() as stop_requested:
         ...     stop_requested()
         False

@@ -24,6 +24,14 @@ class Adding(Generated):
 
     Attributes:
         length: T, at least 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.tasks import Adding, split_key
+        >>> task = Adding(20)
+        >>> batch = task.batch({}, split_key("valid", 0), jnp.arange(4))
+        >>> batch.xs.shape, bool(jnp.allclose(batch.targets, batch.xs.prod(axis=-1).sum(axis=-1)))
+        ((4, 20, 2), True)
     """
 
     length: int = setting(200, low=2, high=10**7)

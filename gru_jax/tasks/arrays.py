@@ -34,6 +34,21 @@ class Arrays(FromFiles):
 
     Attributes:
         folder: below the data directory.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from gru_jax.tasks import Arrays
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> root = pathlib.Path(folder.name, "mine")
+        >>> root.mkdir()
+        >>> for split, size in {"train": 6, "valid": 2, "test": 2}.items():
+        ...     np.save(root / f"{split}_xs.npy", np.zeros((size, 5, 3), np.float32))
+        ...     np.save(root / f"{split}_targets.npy", np.arange(size) % 2)
+        >>> task = Arrays(data_dir=folder.name, folder="mine")
+        >>> task.time, task.input_size, task.output_size, task.goal
+        (5, 3, 2, ('accuracy', 'max'))
+        >>> folder.cleanup()
     """
 
     folder: str = setting("arrays")

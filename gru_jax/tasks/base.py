@@ -32,6 +32,12 @@ class Batch(NamedTuple):
         xs: inputs, `[B, T, D]`.
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.tasks import Batch
+        >>> Batch(jnp.ones((4, 5, 2)), jnp.zeros(4)).lengths is None
+        True
     """
 
     xs: Float[Array, "B T D"]
@@ -44,6 +50,12 @@ class Task(abc.ABC):
     """A data set with its loss. The fields of a subclass are its settings, by the names that configs use.
 
     A batch is a pure function of the data, a key and example indices, and runs inside the compiled step.
+
+    Example:
+        >>> from gru_jax.tasks import TASKS
+        >>> task = TASKS["adding"](20)
+        >>> task.time, task.input_size, task.output_size, task.goal
+        (20, 2, 1, ('loss', 'min'))
     """
 
     goal: ClassVar[tuple[str, str]] = ("loss", "min")
@@ -103,6 +115,12 @@ class Generated(Task):
 
     Attributes:
         valid_size, test_size: examples in those sets.
+
+    Example:
+        >>> from gru_jax.tasks import Adding  # one of its subclasses
+        >>> task = Adding(20, valid_size=100)
+        >>> task.size("train"), task.size("valid")
+        (None, 100)
     """
 
     valid_size: int = setting(1024, low=1, high=10**7, kw_only=True)
@@ -136,6 +154,11 @@ class FromFiles(Task):
         data_dir: where the files are; if None, `$GRU_JAX_DATA`, else `~/.cache/gru_jax`.
         folds: number of folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
+
+    Example:
+        >>> from gru_jax.tasks import MNIST  # one of its subclasses
+        >>> MNIST(folds=5, fold=1).size("valid")
+        11000
     """
 
     data_dir: str | None = setting(None, kw_only=True)
@@ -193,7 +216,15 @@ class FromFiles(Task):
 
 
 def split_key(split: str, seed: Any) -> PRNGKeyArray:
-    """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise."""
+    """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise.
+
+    Example:
+        >>> from gru_jax.tasks import split_key
+        >>> bool(split_key("valid", 0) == split_key("valid", 1))  # the same for all runs
+        True
+        >>> bool(split_key("train", 0) == split_key("train", 1))
+        False
+    """
     root = jax.random.key(seed if split == "train" else HELD_OUT_SEED)
     return jax.random.fold_in(root, SPLITS.index(split))
 

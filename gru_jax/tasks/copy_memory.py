@@ -31,6 +31,14 @@ class CopyMemory(Generated):
 
     Attributes:
         length: steps from the last symbol to the delimiter (T in the papers), at least 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.tasks import CopyMemory, split_key
+        >>> task = CopyMemory(20)
+        >>> batch = task.batch({}, split_key("valid", 0), jnp.arange(4))
+        >>> batch.xs.shape, sorted(task.baseline)
+        ((4, 40, 10), ['loss', 'recall'])
     """
 
     readout: ClassVar[Literal["last", "mean", "every"]] = "every"

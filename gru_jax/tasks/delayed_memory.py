@@ -28,6 +28,14 @@ class DelayedMemory(Generated):
     Attributes:
         delay: steps between a sign and its repetition, at least 1.
         length: steps, more than the delay.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.tasks import DelayedMemory, split_key
+        >>> task = DelayedMemory(3, 20)
+        >>> batch = task.batch({}, split_key("valid", 0), jnp.arange(4))
+        >>> batch.xs.shape, sorted(task.baseline)
+        ((4, 20, 1), ['accuracy', 'loss'])
     """
 
     readout: ClassVar[Literal["last", "mean", "every"]] = "every"

@@ -26,6 +26,7 @@ def load_splits(task: Task, resident_mb: int, *, streams: bool = True) -> Splits
 
     Example:
         >>> from gru_jax.tasks import Adding
+        >>> from gru_jax.tasks.loading import load_splits
         >>> load_splits(Adding(20), resident_mb=1)  # a generated task has no data
         {'train': {}, 'valid': {}, 'test': {}}
     """

@@ -47,6 +47,12 @@ class MNIST(FromFiles):
     Attributes:
         layout: `"rows"`, 28 steps of 28 values; `"pixels"`, 784 steps of one; `"permuted"`, these in one fixed random
             order.
+
+    Example:
+        >>> from gru_jax.tasks import MNIST
+        >>> task = MNIST(layout="pixels")  # files are read, or downloaded, where data are asked for
+        >>> task.time, task.input_size, task.size("train")
+        (784, 1, 55000)
     """
 
     goal: ClassVar[tuple[str, str]] = ("accuracy", "max")

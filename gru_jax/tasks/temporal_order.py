@@ -29,6 +29,14 @@ class TemporalOrder(Generated):
 
     Attributes:
         length: least number of steps, at least 20.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.tasks import TemporalOrder, split_key
+        >>> task = TemporalOrder(20)
+        >>> batch = task.batch({}, split_key("valid", 0), jnp.arange(4))
+        >>> batch.xs.shape, sorted(task.baseline)
+        ((4, 22, 8), ['accuracy', 'loss'])
     """
 
     goal: ClassVar[tuple[str, str]] = ("accuracy", "max")

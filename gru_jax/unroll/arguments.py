@@ -44,6 +44,12 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
 
     Raises:
         UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax.unroll import valid_steps
+        >>> valid_steps(jnp.array([3, 1]), batch=2, time=3).tolist()
+        [[True, True, True], [True, False, False]]
     """
     if lengths is None:
         return None
@@ -107,6 +113,16 @@ def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dt
 
     Raises:
         UsageError: parts of the wrong number, shape or type.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> from gru_jax.unroll import start_carry
+        >>> start_carry(cell, params, None, 4, jnp.float32).shape
+        (4, 3)
     """
     zero = cell.initial_carry((batch,), hidden_size(cell, params), dtype)
     if carry0 is None:

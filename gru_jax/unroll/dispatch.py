@@ -35,6 +35,16 @@ class Unrolled(NamedTuple):
         hs: hidden states after each step, `[B, T, H]`, in the type of `xs`; zero in the padding.
         carry: the carry after the last valid step of each sequence (the first one with `reverse`).
         finite: whether the carry was finite after each step, `[B, T]`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> out = gru_jax.unroll(cell, params, xs)
+        >>> out.hs.shape, out.carry.shape, bool(out.finite.all())
+        ((4, 5, 3), (4, 3), True)
     """
 
     hs: Float[Array, "B T H"]
@@ -86,6 +96,18 @@ def unroll(
 
     Raises:
         UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> out = gru_jax.unroll(cell, params, xs, lengths=jnp.array([5, 3, 1, 0]))
+        >>> bool((out.carry[1] == out.hs[1, 2]).all())  # the state at the true length
+        True
+        >>> bool((out.hs[1, 3:] == 0).all())
+        True
     """
     unroll = at_least_one("unroll", unroll)
     chosen = choose_method(cell, method, intervenes=not intervention.idle)

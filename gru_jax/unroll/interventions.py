@@ -29,6 +29,16 @@ class Intervention(NamedTuple):
         truncate: K: no gradient passes to the carry before the steps K, 2 K, ..., in the order of processing, while
             the carry goes on: truncated backpropagation through time, Williams and Peng 1990, Neural Computation 2(4).
             None for no truncation.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import gru_jax
+        >>> cell = gru_jax.cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
+        >>> clipped = gru_jax.Intervention(clip=1.0)
+        >>> gru_jax.unroll(cell, params, xs, intervention=clipped).hs.shape
+        (4, 5, 3)
     """
 
     clip: float | Float[Array, ""] | None = None
