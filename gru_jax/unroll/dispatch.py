@@ -72,8 +72,7 @@ def unroll(
     """Run a cell over sequences.
 
     Args:
-        cell: the cell.
-        params: its parameters.
+        cell, params: the cell and its parameters.
         xs: inputs, `[B, T, D]`; T may be 0. Their type is the type products run in.
         carry0: the state before the first step, each part `[B, H]`; zeros if None. Cast once to the carry type:
             float64 if `xs` is, else float32.
