@@ -42,7 +42,7 @@ from typing import Any
 import jax
 
 from experiments import cli, report
-from experiments.progress import StudyProgress
+from experiments.study_progress import StudyProgress
 from gru_jax.errors import UsageError, check_argument
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
