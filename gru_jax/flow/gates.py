@@ -70,7 +70,8 @@ def saturation(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
-        >>> flow.saturation({"z": jnp.full((4, 5, 3), 0.99)})["z"].tolist()
+        >>> fractions = flow.saturation({"z": jnp.full((4, 5, 3), 0.99)})
+        >>> [round(fraction, 3) for fraction in fractions["z"].tolist()]
         [0.0, 1.0]
     """
     fractions = {}
@@ -94,7 +95,7 @@ def time_scales(cell: Cell, gates: Gates, valid: Bool[Array, "B T"] | None = Non
         >>> import gru_jax
         >>> from gru_jax import flow
         >>> gates = {"z": jnp.full((4, 5, 3), jnp.exp(-0.1))}
-        >>> flow.time_scales(gru_jax.cells.GRU(), gates).round(3).tolist()
+        >>> [round(steps, 3) for steps in flow.time_scales(gru_jax.cells.GRU(), gates).tolist()]
         [10.0, 10.0, 10.0]
     """
     if cell.memory is None:

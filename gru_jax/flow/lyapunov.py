@@ -151,8 +151,8 @@ def largest_exponent(cell: Cell, params: Params, along: TrajectoryLike, **kwargs
         >>> cell = gru_jax.cells.Elman(activation="identity")
         >>> scheme = gru_jax.Scheme(recurrent="identity", recurrent_scale=0.5)
         >>> params = cell.init(jax.random.key(0), 2, 3, scheme)
-        >>> round(float(flow.largest_exponent(cell, params, jnp.zeros((1, 20, 2)))[0]), 4)  # ln 0.5
-        -0.6931
+        >>> round(float(flow.largest_exponent(cell, params, jnp.zeros((1, 20, 2)))[0]), 3)  # ln 0.5
+        -0.693
     """
     return lyapunov_spectrum(cell, params, along, k=1, **kwargs).exponents[:, 0]
 
@@ -168,7 +168,7 @@ def finite_time_spread(spectrum: Spectrum) -> Float[Array, "B k"]:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> spectrum = flow.product_spectrum(jnp.tile(2.0 * jnp.eye(3), (1, 10, 1, 1)))
-        >>> bool((flow.finite_time_spread(spectrum) < 1e-6).all())
+        >>> bool((flow.finite_time_spread(spectrum) < 1e-4).all())  # every step stretches alike
         True
     """
     used = jnp.isfinite(spectrum.local) & (spectrum.steps > 0)[..., None]
@@ -191,9 +191,10 @@ def log_condition(spectrum: Spectrum, lag: int) -> Float[Array, " B"]:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
-        >>> matrices = jnp.tile(jnp.diag(jnp.array([2.0, 1.0])), (1, 10, 1, 1))
-        >>> bool(flow.log_condition(flow.product_spectrum(matrices), lag=10)[0] > 0)
-        True
+        >>> matrices = jnp.tile(jnp.diag(jnp.array([2.0, 1.0])), (1, 40, 1, 1))
+        >>> spectrum = flow.product_spectrum(matrices, warmup=20)
+        >>> round(float(flow.log_condition(spectrum, lag=10)[0]), 2)  # 10 ln 2
+        6.93
     """
     return (spectrum.exponents[:, 0] - spectrum.exponents[:, -1]) * lag
 
