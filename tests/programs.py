@@ -6,7 +6,7 @@ import jax
 from jax import export
 
 
-def exports(function, platforms, *arguments):
+def assert_exports(function, platforms, *arguments):
     """Export a compiled function for platforms that need not be here: it gives there what it gives here, by type."""
     exported = export.export(function, platforms=platforms)(*arguments)
     assert exported.platforms == tuple(platforms)

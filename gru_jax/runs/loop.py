@@ -277,22 +277,24 @@ class TrainingLoop(abc.ABC):
 
     def _find(self, like: dict[str, Any], loaded: dict[str, Any]) -> CheckpointMetadata | None:
         """The latest checkpoint that is whole and has the best networks beside it; its states go to `loaded`."""
-        had_checkpoints = bool(self.checkpoints.steps(LATEST))
-        newest = self.checkpoints.newest(
-            LATEST, like, lambda content: CheckpointMetadata.from_json(content, len(self.members))
-        )
-        if newest is not None:
-            _, state, metadata = newest
+        had_checkpoints, lost = bool(self.checkpoints.steps(LATEST)), "every checkpoint"
+
+        def read(content: Mapping[str, Any]) -> CheckpointMetadata:
+            return CheckpointMetadata.from_json(content, len(self.members))
+
+        while (newest := self.checkpoints.newest(LATEST, like, read)) is not None:
+            step, state, metadata = newest
             best = self._find_best(state, metadata, like)
             if best is not None:
                 loaded.update(latest=state, best=best)
                 return metadata
+            lost = "the best network"
+            kept = self.checkpoints.quarantine(LATEST, step)
+            logger.warning("step %s: its best network is lost; kept as %s, the one before it is used", step, kept)
         if had_checkpoints:
-            lost = "every checkpoint" if newest is None else "the best network"
             logger.warning("%s is lost: the training, which comes to the same again, begins anew", lost)
-            for kind in (LATEST, BEST):
-                for step in self.checkpoints.steps(kind):
-                    self.checkpoints.quarantine(kind, step)
+            for step in self.checkpoints.steps(BEST):
+                self.checkpoints.quarantine(BEST, step)
         return None
 
     def _find_best(

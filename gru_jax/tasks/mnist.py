@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import math
-import struct
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import jax.numpy as jnp
@@ -16,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import DataFile, locate
-from gru_jax.errors import UsageError
+from gru_jax.data.idx import read_idx
 from gru_jax.tasks.base import Batch, FromFiles, classification
 
 PixelOrder = Literal["rows", "pixels", "permuted"]
@@ -99,21 +95,3 @@ class MNIST(FromFiles):
 def permutation() -> np.ndarray:
     """The order in which permuted MNIST reads the 784 pixels."""
     return np.random.RandomState(PERMUTATION_SEED).permutation(PIXELS)
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped idx file of bytes.
-
-    Raises:
-        UsageError: the file is not one, or is cut short.
-    """
-    try:
-        content = gzip.decompress(path.read_bytes())
-        zero, kind, rank = struct.unpack_from(">HBB", content)
-        shape = struct.unpack_from(f">{rank}I", content, 4)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise UsageError(f"{path}: not a gzipped idx file ({error})") from error
-    body = content[4 + 4 * rank :]
-    if (zero, kind) != (0, 8) or len(body) != math.prod(shape):
-        raise UsageError(f"{path}: not an idx file of bytes, or cut short")
-    return np.frombuffer(body, np.uint8).reshape(shape)

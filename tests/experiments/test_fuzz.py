@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from experiments import train
 from gru_jax.config import REGISTRIES, Config
+from gru_jax.data.idx import read_idx
 from gru_jax.errors import UsageError
 from gru_jax.settings import describe_settings
 from gru_jax.tasks import MNIST
-from gru_jax.tasks.mnist import read_idx
 
 KEYS = {key: (value, allowed) for key, (value, allowed) in describe_settings(Config(), REGISTRIES).items()}
 FREE = {"task.data_dir", "profile", "model.init.gates"}  # any text may be right, or has tests of its own

@@ -107,6 +107,18 @@ def test_checkpoints_set_aside_outlive_their_wave(begun, folder, whole, capsys):
     same(begun, whole)
 
 
+def test_damaged_best_networks_cost_one_validation(begun, folder, whole, capsys):
+    """Two are kept, so that the wave goes on from the validation before."""
+    newest = begun / WAVES / "0-0000" / "checkpoints" / "best" / "8"
+    shutil.rmtree(newest / "state")
+    ablate.run(study_of(folder), begun)
+    out = capsys.readouterr().out
+    assert "best/8: damaged" in out
+    assert "step 8: its best network is lost; kept as" in out
+    assert "begins anew" not in out
+    same(begun, whole)
+
+
 def test_strangers_among_the_waves_stay(begun, folder, whole):
     (begun / WAVES / ".DS_Store").write_text("")
     (begun / WAVES / "0-0000 copy").mkdir()

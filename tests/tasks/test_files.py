@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from gru_jax.data.files import DataFile, data_root, locate
+from gru_jax.data.idx import read_idx
 from gru_jax.errors import UsageError
 from gru_jax.tasks import MNIST
 from gru_jax.tasks.base import split_key
-from gru_jax.tasks.mnist import permutation, read_idx
+from gru_jax.tasks.mnist import permutation
 
 CONTENT = b"some data"
 FILE = DataFile("set/file.bin", hashlib.sha256(CONTENT).hexdigest(), "http://127.0.0.1:9/file.bin")

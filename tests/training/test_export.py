@@ -14,16 +14,16 @@ from gru_jax.training.evaluation import build_totals
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.population import MEASURE, TRAIN, CompiledPopulation, Population
 from gru_jax.training.step import Trainer
-from tests.programs import exports
+from tests.programs import assert_exports
 from tests.training.small import small
 
 PLATFORMS = ("cuda", "tpu")
 
 
-def lowers(function, *arguments):
+def assert_lowers(function, *arguments):
     """That a compiled function lowers for both."""
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jax.numpy.asarray(a).dtype), arguments)
-    exports(function, PLATFORMS, *shapes)
+    assert_exports(function, PLATFORMS, *shapes)
 
 
 def training(config):
@@ -37,7 +37,7 @@ def training(config):
 @pytest.mark.parametrize("cell", CELLS)
 def test_training(cell):
     trainer, arguments = training(small(model={"cell": {"name": cell}}, flow={"live": 1}))
-    lowers(trainer.run, *arguments)
+    assert_lowers(trainer.run, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_training(cell):
 )
 def test_variants_of_training(changes):
     trainer, arguments = training(small(**changes))
-    lowers(trainer.run, *arguments)
+    assert_lowers(trainer.run, *arguments)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -61,9 +61,9 @@ def test_instruments_and_evaluation(cell):
     config = small(model={"cell": {"name": cell}}, flow={"instruments": FLOW_INSTRUMENTS})
     trainer, (state, *_) = training(config)
     measure = build_instruments(config, trainer.model, split_key("valid", 0))
-    lowers(jax.jit(lambda params: measure(params, {})), state.params)
+    assert_lowers(jax.jit(lambda params: measure(params, {})), state.params)
     totals = build_totals(config, trainer.model)
-    lowers(jax.jit(lambda params: totals(params, {}, split_key("test", 0), 30)), state.params)
+    assert_lowers(jax.jit(lambda params: totals(params, {}, split_key("test", 0), 30)), state.params)
 
 
 def test_populations():
@@ -71,4 +71,4 @@ def test_populations():
     compiled = CompiledPopulation(config, load_splits(config.task, config.resident_mb), jax.devices()[:1], "vmap")
     population = Population(compiled, [config] * 3)
     for name in (TRAIN, MEASURE, "valid"):
-        exports(compiled.programs[name], PLATFORMS, *population.arguments(name))
+        assert_exports(compiled.programs[name], PLATFORMS, *population.arguments(name))

@@ -17,7 +17,7 @@ from gru_jax.cells import GRU, LSTM, Elman, MinGRU
 from gru_jax.errors import UsageError
 from gru_jax.runtime.devices import precision
 from tests.golden.peers import random_problem
-from tests.programs import exports, operations
+from tests.programs import assert_exports, operations
 from tests.unroll.toys import Normalized, Toy
 
 CELLS = [
@@ -328,7 +328,7 @@ def test_lowers_for_accelerators(platform, layout, keep):
         out = gru_jax.unroll(LSTM(), params, xs, carry0, lengths=jnp.array([50, 3, 7, 0]), layout=layout, keep=keep)
         return (out.hs**2).sum() + out.carry[1].sum()
 
-    exports(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), [platform], params, xs)
+    assert_exports(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), [platform], params, xs)
 
 
 def test_precision_of_the_callers_context_reaches_the_backward_pass():
