@@ -114,7 +114,7 @@ def test_pure_functions_of_a_plain_dict():
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
-def test_wrong_use_names_the_argument():
+def test_wrong_use_names_the_argument(unchecked_types):
     with pytest.raises(UsageError, match="hidden_sizes"):
         Stack(GRU(), 2, (), rngs=rngs())
     with pytest.raises(UsageError, match="readout='first'"):
