@@ -49,7 +49,7 @@ OBJECTS = {**public_objects(), **objects_with_examples()}
 def test_its_example_runs(name, capsys):
     example = doctest.DocTestParser().get_doctest(OBJECTS[name].__doc__ or "", {}, name, None, None)
     assert example.examples, "no example in its docstring"
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
     assert capsys.readouterr().out == ""
 
 
