@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -68,7 +68,7 @@ class SequenceModel(nnx.Module):
         **kwargs: Any,
     ) -> None:
         check_choice("readout", readout, READOUTS)
-        self.readout = readout
+        self.readout: Readout = readout
         self.param_dtype = param_dtype
         self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
         self.head: nnx.Linear = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
@@ -98,4 +98,6 @@ class SequenceModel(nnx.Module):
             time, wide = hs.shape[1], carry_dtype(hs.dtype)
             count = jnp.full(hs.shape[0], time) if lengths is None else jnp.clip(lengths, 0, time)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
-        return self.stack.layers[-1].final_state(top.unrolled)
+        if self.readout == "last":
+            return self.stack.layers[-1].final_state(top.unrolled)
+        assert_never(self.readout)  # a type checker tells of a readout without a branch
