@@ -31,6 +31,11 @@ class Evaluations(NamedTuple):
     final: dict[str, Any]
     best: dict[str, Any]
 
+    def tested(self, progress: EarlyStopping) -> list[tuple[int, dict[str, float]]]:
+        """The test metrics by step, in order; one entry where the last network is the best."""
+        of_step = {progress.best_step: self.best["test"], progress.steps: self.final["test"]}
+        return sorted(of_step.items())
+
 
 class TrainingLoop(abc.ABC):
     """Trains members in lockstep: advances, validates, saves, and goes on where it was stopped.
@@ -70,6 +75,11 @@ class TrainingLoop(abc.ABC):
     def going(self) -> np.ndarray:
         """Which members are still training, `[R]`."""
         return np.array([not m.has_ended and m.steps < self.plan.steps for m in self.members])
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers in the network of one member."""
+        return sum(leaf.size // len(leaf) for leaf in jax.tree.leaves(self.state.params))
 
     def train(self, until: int | None = None) -> None:
         """Train all members that are going on to step `until`, or to their end.

@@ -106,10 +106,7 @@ class PopulationRun(TrainingLoop):
         rundir.start(config.to_dict(), env)
         seconds = self.seconds * progress.steps / (sum(member.steps for member in self.members) or 1)
         rate = {"steps_per_second": round(progress.steps / max(seconds, 1e-9), 3)}
-        tested = {progress.best_step: evaluations.best, progress.steps: evaluations.final}
-        finite = {
-            s: {k: v for k, v in metrics["test"].items() if np.isfinite(v)} for s, metrics in sorted(tested.items())
-        }
+        finite = {s: {k: v for k, v in m.items() if np.isfinite(v)} for s, m in evaluations.tested(progress)}
         now = round(time.time(), 3)
         rundir.append_metrics([{**line, **(rate if line["split"] == "train" else {})} for line in lines])
         rundir.append_metrics({"step": s, "split": "test", **metrics, "time": now} for s, metrics in finite.items())
@@ -120,7 +117,7 @@ class PopulationRun(TrainingLoop):
             progress,
             *evaluations,
             seconds=seconds,
-            parameters=sum(leaf[0].size for leaf in jax.tree.leaves(self.population.empty()["params"])),
+            parameters=self.parameters,
             **peak_memory(self.device),
             population={
                 "members": self.population.count,

@@ -100,15 +100,9 @@ class SingleRun(TrainingLoop):
         self._on_main(lambda: write_json(self.rundir.summary, summary))
         return summary
 
-    @property
-    def parameters(self) -> int:
-        """Trained numbers in the network."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
-
     def _finish(self) -> dict[str, Any]:
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
-        tested = {progress.best_step: evaluations.best, progress.steps: evaluations.final}
-        self._write_lines([self._line(0, "test", step, metrics["test"]) for step, metrics in sorted(tested.items())])
+        self._write_lines([self._line(0, "test", step, metrics) for step, metrics in evaluations.tested(progress)])
         self._on_main(self._draw)
         return summarise(
             self.config,
