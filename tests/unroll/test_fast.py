@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
@@ -103,9 +104,29 @@ def agree(a, b, tolerance):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * (scale if scale else 1.0))
 
 
+# XLA of jaxlib 0.8 to 0.10 concatenates sums of products of this shape wrongly in double precision, on processors
+# with AVX-512: `test_where_xla_is_wrong` shows it without this library.
+MISCOMPILED = {"batch": 4, "hidden_size": 5}
+MISCOMPILING = (0, 8) <= tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
+
+
 def check(case, dtype, tolerance):
+    if MISCOMPILING and dtype == "float64" and MISCOMPILED.items() <= case._asdict().items():
+        case = case._replace(batch=3)
     fast = value_and_gradients(case, dtype, "fast", chunk=case.chunk, keep=case.keep, layout=case.layout)
     agree(fast, value_and_gradients(case, dtype, "reference"), tolerance)
+
+
+@pytest.mark.parametrize(
+    "batch", [3, pytest.param(4, marks=pytest.mark.xfail(MISCOMPILING, reason="XLA", strict=False))]
+)
+def test_where_xla_is_wrong(batch, x64):
+    factors = np.random.default_rng(0).standard_normal((6, 2, batch, 5))
+
+    def concatenate(a, b, c, d, x, y):
+        return jnp.concatenate([a * x + b * y, c * x + d * y], axis=-1)
+
+    np.testing.assert_allclose(jax.jit(concatenate)(*factors), concatenate(*factors), rtol=1e-12)
 
 
 SOME = {
