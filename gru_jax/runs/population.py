@@ -85,11 +85,12 @@ class PopulationRun(TrainingLoop):
                 continue
             part = RunDir(path.with_name(f".{path.name}.tmp"))
             shutil.rmtree(part.path, ignore_errors=True)
-            self._write_member(i, part, lines[i], self._records_of(i, records), evaluations[i])
+            recorded = self._records_of(i, records)
+            self._write_member(i, part, lines[i], recorded, evaluations[i])
             if keep_networks:
-                self._save_member(
-                    i, part, *(jax.tree.map(lambda a, i=i: a[i], states) for states in (latest, self.best))
-                )
+                last_and_best = (jax.tree.map(lambda a, i=i: a[i], states) for states in (latest, self.best))
+                recordings = sum(len(recorded.get(name, ())) for name in ("step", LIVE_STEP))
+                self._save_member(i, part, recordings, *last_and_best)
             part.path.rename(path)
 
     def _write_member(
@@ -145,14 +146,16 @@ class PopulationRun(TrainingLoop):
                 of_member[name] = values[rows, i]
         return {"step": np.minimum(steps[rows], ended), **of_member} if len(rows) else of_member
 
-    def _save_member(self, i: int, rundir: RunDir, latest: dict[str, Any], best: dict[str, Any]) -> None:
+    def _save_member(
+        self, i: int, rundir: RunDir, recordings: int, latest: dict[str, Any], best: dict[str, Any]
+    ) -> None:
         """Write a member's last and best network as checkpoints."""
         config, progress = self.population.configs[i], self.members[i]
         metadata = CheckpointMetadata(
             step=progress.steps,
             seconds=self.seconds,
             metric_lines=rundir.lines,
-            recordings=sum(len(v) for k, v in rundir.read_flow().items() if k in ("step", LIVE_STEP)),
+            recordings=recordings,
             best_saved=progress.best_step,
             members=[progress],
             pending_metrics=[{}],
