@@ -10,6 +10,7 @@ usage: python -m experiments.ablate --config FILE.py[:ARG] [--axis.KEY=VALUES ..
                            lin(0.5,2.5,9) or 0.5:2.5:9;  log(LOW,HIGH) and lin(LOW,HIGH) for samples
   --config.KEY=VALUE       change a key for all members
   --workdir DIR            where the study goes; by default runs/<config>-<time>
+  --code FILE.py           classes and functions of your own that keys may name, beside those of the config file
   --zip=KEY,KEY[;KEY,KEY]  axes that go through their values side by side
   --sampling.method        grid, random or sobol; --sampling.count, --sampling.seed; seeds and folds stay a grid
   --halving.first=STEPS    successive halving: from this step on, one of --halving.eta (3) members goes on at each rung

@@ -23,11 +23,13 @@ from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, list
 from gru_jax.runtime.processes import is_main_process, join_processes
 from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
+from gru_jax.user_code import import_file
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
 DIGITS = 18  # of whole numbers on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
+CODE = "code"
 
 
 def parse(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -46,13 +48,15 @@ def parse_all(
         flags: names that are allowed.
         prefixes: of keys that are allowed.
 
+    Every command takes `--code FILE.py[,FILE.py]` too: it is loaded here, for configs to name what it defines.
+
     Raises:
         UsageError: a stray, unknown, repeated or empty argument.
     """
     values: dict[str, str] = {}
     keyed: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     allowed = listing([f"--{flag}" for flag in flags] + [f"--{prefix}.KEY=VALUE" for prefix in prefixes])
-    waiting = list(argv)
+    flags, waiting = (*flags, CODE), list(argv)
     while waiting:
         argument = waiting.pop(0)
         if not argument.startswith("--"):
@@ -72,6 +76,8 @@ def parse_all(
         if key in target:
             raise UsageError(f"--{name}={value}: given twice")
         target[key] = value
+    for path in values.pop(CODE).split(",") if CODE in values else ():
+        import_file(Path(path))
     return values, keyed
 
 

@@ -6,6 +6,7 @@ usage: python -m experiments.evaluate --workdir RUN [--split test] [--checkpoint
   --split NAME         train, valid or test (default test); generated tasks have no finite train split
   --checkpoint WHICH   best (default) or latest
   --data_dir DIR       where the data files are now, if not where the run found them
+  --code FILE.py       the file that defines classes or functions of your own, which the run was made with
 
 On the machine of the run the stored metrics come out again to the last bit; the command says whether they do.
 

@@ -15,6 +15,7 @@ usage: python -m experiments.flow --workdir RUN[,RUN...] [--step N|best|latest|i
   --config.flow.KEY=V  settings of the instruments, also with --workdir
   --format png|svg|pdf of the pictures (default png)
   --out DIR            where results go; by default runs/flow-<time>
+  --code FILE.py       the file that defines classes or functions of your own, which the run was made with
 
 Results are printed and go to DIR: flow.npz (for several runs in a folder each) and pictures.
 

@@ -2,7 +2,8 @@
 
 usage: python -m experiments.replay --workdir RUN
 
-  --workdir RUN   a run that met a number that is not finite, and saved its parameters and its batch
+  --workdir RUN    a run that met a number that is not finite, and saved its parameters and its batch
+  --code FILE.py   the file that defines classes or functions of your own, which the run was made with
 
 Says in which layer and at which time step the batch is first not finite here, and how large states grow up to there.
 exit codes: 0 all is finite here (another device or precision may matter), 2 wrong use, 3 it is not finite again

@@ -4,6 +4,7 @@ usage: python -m experiments.report DIR [DIR ...] [--out DIR]
 
   DIR ...      directories of studies (experiments.ablate) or of runs; several are compared
   --out DIR    where the report goes; by default the first DIR
+  --code FILE.py   the file that defines classes or functions of your own, which they were made with
 
 Writes report.html (self-contained), table.csv and table.parquet (a row for each member), and, of studies,
 plots/overview and plots/effects as PNG and SVG.
@@ -20,8 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments import cli
+from gru_jax.config import SOURCES
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
+from gru_jax.runtime.files import read_json
 from gru_jax.studies.report.write import BestMember, write_report
 
 
@@ -47,6 +50,8 @@ def commands_for(best: BestMember) -> dict[str, str]:
         commands["The best member alone"] = train_alone(best.base, best.changes)
     if RunDir(best.path).checkpoints.is_dir():
         words = ["python", "-m", "experiments.flow", "--workdir", str(best.path)]
+        if best.base is not None and SOURCES in read_json(RunDir(best.path).config):
+            words += ["--code", best.base.partition(":")[0]]
         commands["What its gradients do"] = shlex.join(words)
     return commands
 

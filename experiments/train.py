@@ -6,6 +6,8 @@ usage: python -m experiments.train --config FILE.py[:ARG] [--config.KEY=VALUE ..
   --config FILE.py[:ARG]   the study; ARG goes to the file's get_config
   --config.KEY=VALUE       change any key, e.g. --config.optimizer.lr=3e-3 --config.model.hidden=128,64
   --workdir DIR            where the run goes; by default runs/<config>-<time>
+  --code FILE.py           classes and functions of your own that keys may name, as --config.task.name=FILE.py:Parity;
+                           those of the config file are known without
   --coordinator, --processes, --process   join several processes by jax.distributed, which split every batch; the
                            first alone, which the address is of, reads and writes the directory
 
@@ -60,8 +62,7 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
-    if not isinstance(config, Config):
-        config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
     progress = RunProgress(shown=is_main_process())
     try:
         with cli.printed_messages(), contextlib.closing(progress):

@@ -2,7 +2,7 @@
 
 A kernel initialiser is one function `(key, shape, dtype) -> array` under its name in `KERNELS`; a bias initialiser
 is one in `BIASES`; a rule for the biases that set a cell's memory is one in `GATE_BIASES`. Adding one is adding one
-function.
+function. Kernels and biases may also be drawn by a function of a user's own, in place of a name.
 
 Every array is drawn from a key of its own, folded from the layer's key and the array's name, so that changing how
 one gate is initialised leaves all other arrays of the layer as they were: an ablation varies one thing.
@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.settings import check_choices, setting
+from gru_jax.user_code import Name, look_up
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
 Number = float | int | Array  # a Python number or a traced scalar: schemes may be swept inside one compiled program
@@ -155,11 +156,11 @@ class Scheme:
         True
     """
 
-    input: str = setting("glorot_uniform", choices=tuple(KERNELS))
+    input: Name = setting("glorot_uniform", choices=tuple(KERNELS), is_open=True)
     input_scale: Number = 1.0
-    recurrent: str = setting("orthogonal", choices=tuple(KERNELS))
+    recurrent: Name = setting("orthogonal", choices=tuple(KERNELS), is_open=True)
     recurrent_scale: Number = 1.0
-    bias: str = setting("zeros", choices=tuple(BIASES))
+    bias: Name = setting("zeros", choices=tuple(BIASES), is_open=True)
     bias_scale: Number = 1.0
     gate_bias: str = setting(INHERIT, choices=GATE_BIAS_NAMES)
     gate_value: Number = 1.0
@@ -185,19 +186,19 @@ class Scheme:
     ) -> Float[Array, "D H"]:
         """Draw `W` of a gate."""
         scheme = self.gate(gate)
-        return _draw(KERNELS[scheme.input], _named(key, f"W/{gate}"), shape, dtype, scheme.input_scale)
+        return _draw(look_up(KERNELS, scheme.input), _named(key, f"W/{gate}"), shape, dtype, scheme.input_scale)
 
     def recurrent_kernel(
         self, key: PRNGKeyArray, gate: str, shape: tuple[int, int], dtype: DTypeLike
     ) -> Float[Array, "H H"]:
         """Draw `U` of a gate."""
         scheme = self.gate(gate)
-        return _draw(KERNELS[scheme.recurrent], _named(key, f"U/{gate}"), shape, dtype, scheme.recurrent_scale)
+        return _draw(look_up(KERNELS, scheme.recurrent), _named(key, f"U/{gate}"), shape, dtype, scheme.recurrent_scale)
 
     def bias_vector(self, key: PRNGKeyArray, group: str, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"]:
         """Draw the bias of a gate in group `"b"` (input side) or `"c"` (recurrent side)."""
         scheme = self.gate(gate)
-        return _draw(BIASES[scheme.bias], _named(key, f"{group}/{gate}"), (size,), dtype, scheme.bias_scale)
+        return _draw(look_up(BIASES, scheme.bias), _named(key, f"{group}/{gate}"), (size,), dtype, scheme.bias_scale)
 
     def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"] | None:
         """Draw the logit of the retained fraction of the state, or None where `gate_bias` leaves the bias as it is."""

@@ -14,10 +14,11 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from gru_jax.errors import UsageError, check_choice, closest, listing
+from gru_jax.errors import ArgumentError, UsageError, check_choice, closest, listing
+from gru_jax.user_code import find, is_reference, reference
 
 Section = TypeVar("Section")
 
@@ -28,13 +29,15 @@ def setting(
     low: float | int | None = None,
     high: float | int | None = None,
     choices: Sequence[Any] | None = None,
+    is_open: bool = False,
     kw_only: bool = False,
 ) -> Any:
     """A dataclass field with the inclusive range or the choices that a config may give it.
 
-    Choices are for the names of a registry; a fixed list of values is better said by a `Literal` annotation.
+    Choices are for the names of a registry; a fixed list of values is better said by a `Literal` annotation. Where they
+    are open, a function of a user's own is allowed too, by itself or by its `gru_jax.user_code.reference`.
     """
-    metadata = {"low": low, "high": high, "choices": choices}
+    metadata = {"low": low, "high": high, "choices": choices, "is_open": is_open}
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
@@ -46,7 +49,22 @@ def check_choices(section: Any) -> None:
         if choices is None or (value is None and _is_optional(annotations.get(field.name))):
             continue
         for item in value if isinstance(value, tuple) else (value,):
-            check_choice(field.name, item, choices)
+            _check_choice(field.name, item, choices, field.metadata)
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
+    if metadata.get("is_open") and (callable(value) or is_reference(value)):
+        if is_reference(value) and find(value) is None:
+            raise missing_code(name, value, choices)
+        return
+    check_choice(name, value, choices)
+
+
+def missing_code(name: str, value: str, choices: Iterable[Any]) -> ArgumentError:
+    """What to say of a reference to what is not loaded."""
+    return ArgumentError(
+        f"code: missing, the file that defines {name}={value}; without, allowed are {listing(choices)}"
+    )
 
 
 @functools.cache
@@ -88,7 +106,10 @@ class Text:
 
 
 Registries = Mapping[type, Mapping[str, type]]
-"""For a base class, the classes that a section of this type can name by its key `name`."""
+"""For a base class, the classes that a section of this type can name by its key `name`. A class of a user's own is
+named by itself or by its `reference`. A base class whose sections are made for something else, such as a function, has
+`section_for(thing)`, which gives the class of the section, or None where it can make none.
+"""
 
 
 def resolve(cls: type[Section], values: Any, registries: Registries, path: str = "") -> Section:
@@ -96,55 +117,96 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
 
     Args:
         cls: the dataclass, or a base class in `registries` whose key `name` picks one.
-        values: keys to values; missing ones take their defaults. Values may be `Text`.
+        values: keys to values, or a section as it is; missing ones take their defaults. Values may be `Text`.
         registries: the classes behind names.
         path: dotted name of the section, for messages.
 
     Raises:
         UsageError: an unknown key, a value of the wrong type, out of range or not among the choices.
     """
+    if isinstance(values, cls) and not isinstance(values, Mapping):
+        values = to_dict(values, registries)
     if not isinstance(values, Mapping):
         raise UsageError(
             f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}"
         )
-    values = dict(values)
+    values, where = dict(values), path or "the config"
     if cls in registries:
-        options = registries[cls]
-        name = values.pop("name", next(iter(options)))
+        name = values.pop("name", next(iter(registries[cls])))
         name = name.value if isinstance(name, Text) else name
-        check_choice(f"{path}.name", name, options)
-        cls = options[name]
+        cls = _section_named(cls, name, registries[cls], f"{path}.name")
+        name = name if isinstance(name, str) else reference(name)
         where = f"{path} {name!r}"
-    else:
-        where = path or "the config"
+        if "name" in _annotations(cls):
+            values["name"] = name
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    annotations = typing.get_type_hints(cls)
+    annotations = {name: _kind(cls, field) for name, field in fields.items()}
     prefix = f"{path}." if path else ""
     for key in values:
         if key not in fields:
             allowed = listing(fields) or "none"
             raise UsageError(f"{prefix}{key}: no such key; {where} has {allowed}{closest(key, fields)}")
     kwargs = {k: _value(f"{prefix}{k}", v, annotations[k], fields[k].metadata, registries) for k, v in values.items()}
+    for field in fields.values():
+        if field.name not in kwargs and field.default is field.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{prefix}{field.name}: missing; {where} has no default for it")
     try:
         return cls(**kwargs)
     except UsageError as error:
         raise UsageError(f"{prefix}{error}") from error
 
 
+def _section_named(base: type, name: Any, options: Mapping[str, type], path: str) -> type:
+    """The class of a section by a registered name, by the reference of a user's own, or by that class itself."""
+    thing = name
+    if is_reference(name):
+        thing = find(name)
+        if thing is None:
+            raise missing_code(path, name, options)
+    elif isinstance(name, str):
+        check_choice(path, name, options)
+        return options[name]
+    section_for: Any = getattr(base, "section_for", lambda thing: thing)
+    section = section_for(thing)
+    if not (isinstance(section, type) and issubclass(section, base)):
+        raise UsageError(
+            f"{path}={name!r}: allowed are {listing(options)}, or a subclass of {base.__module__}.{base.__name__}"
+        )
+    return section
+
+
 def to_dict(section: Any, registries: Registries) -> Any:
-    """The inverse of `resolve`: plain nested dicts, fit for JSON."""
-    if dataclasses.is_dataclass(section):
+    """The inverse of `resolve`: plain nested dicts, fit for JSON; classes and functions by their references."""
+    if isinstance(section, Text):
+        return section
+    if dataclasses.is_dataclass(section) and not isinstance(section, type):
         plain = {f.name: to_dict(getattr(section, f.name), registries) for f in dataclasses.fields(section)}
         for base, options in registries.items():
-            if isinstance(section, base):
-                name = next(name for name, cls in options.items() if cls is type(section))
-                plain = {"name": name, **plain}
+            if isinstance(section, base) and "name" not in plain:
+                registered = [name for name, cls in options.items() if cls is type(section)]
+                plain = {"name": registered[0] if registered else reference(type(section)), **plain}
         return plain
     if isinstance(section, Mapping):
         return {k: to_dict(v, registries) for k, v in section.items()}
-    if isinstance(section, tuple):
+    if isinstance(section, tuple | list):
         return [to_dict(v, registries) for v in section]
-    return section
+    return reference(section) if callable(section) else section
+
+
+def user_things(section: Any, registries: Registries) -> Iterator[Any]:
+    """The classes and functions of a user's own that a section and those in it are made of."""
+    for base, options in registries.items():
+        if isinstance(section, base) and type(section) not in options.values():
+            yield getattr(type(section), "function", type(section))
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from user_things(value, registries)
+        elif field.metadata.get("is_open"):
+            items = value if isinstance(value, tuple) else (value,)
+            yield from (
+                find(item) if is_reference(item) else item for item in items if callable(item) or is_reference(item)
+            )
 
 
 def describe_settings(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
@@ -176,8 +238,13 @@ def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _keys(cls: type, registries: Registries) -> list[str]:
-    named = ["name"] if cls in registries else []
-    return named + [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return [*(["name"] if cls in registries and "name" not in fields else []), *fields]
+
+
+def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
+    """The type of a field; of its default where the annotation names what cannot be found."""
+    return _annotations(cls).get(field.name, type(field.default))
 
 
 def _show(value: Any) -> str:
@@ -185,18 +252,30 @@ def _show(value: Any) -> str:
 
 
 def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
-    """What was given for one key, as its annotation wants it."""
+    """What was given for one key, as the first type of its annotation that takes it."""
     is_none = value is None or (isinstance(value, Text) and value.value.lower() == "none")
     if is_none and _is_optional(annotation):
         return None
-    kind = next(kind for kind in _alternatives(annotation) if kind is not type(None))
     metadata = {**metadata, "choices": _choices(annotation, metadata)}
+    errors = []
+    for kind in _alternatives(annotation):
+        try:
+            if kind is not type(None) and typing.get_origin(kind) is not Callable:  # functions are texts, see `_scalar`
+                return _value_of_type(path, value, kind, metadata, registries)
+        except UsageError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     if kind in registries or dataclasses.is_dataclass(kind):
         return resolve(typing.cast(type, kind), value, registries, path)
+    if getattr(value, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
+        value = value.tolist()
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         return _several(path, value, _plain_type(typing.get_args(kind)[0]), metadata)
-    if origin is not Literal and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return _free_section(path, value)
     result = _scalar(path, value, _plain_type(kind))
     _check_range(path, result, metadata)
@@ -204,13 +283,16 @@ def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], 
 
 
 def _plain_type(kind: Any) -> type:
-    """The type of the values of a `Literal`; another type itself."""
+    """The type of the values of a `Literal` or of what a union begins with; another type itself."""
+    kind = _alternatives(kind)[0]
     return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else kind
 
 
 def _scalar(path: str, value: Any, kind: type) -> Any:
     typed = isinstance(value, Text)
     raw: Any = value.value if isinstance(value, Text) else value
+    if kind is str and callable(raw):
+        return reference(raw)
     if kind is str and isinstance(raw, str):
         return raw
     if kind is bool:
@@ -228,15 +310,20 @@ def _scalar(path: str, value: Any, kind: type) -> Any:
                 return number
     except (ValueError, OverflowError):
         pass
-    name = {int: "a whole number", float: "a finite number", str: "a text"}[kind]
-    raise UsageError(f"{path}={_show(value)}: {name} is needed here")
+    wanted = {int: "a whole number", float: "a finite number", str: "a text"}
+    if kind not in wanted:
+        raise UsageError(
+            f"{path}: its type is {kind}; allowed in a section are int, float, str, bool, tuples of one of them, "
+            "dataclasses and mappings, and None beside them"
+        )
+    raise UsageError(f"{path}={_show(value)}: {wanted[kind]} is needed here")
 
 
 def _several(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
     raw = value
     if isinstance(value, Text):
         raw = tuple(value.value.split(",")) if kind is str else literal(value.value, None)
-    if isinstance(raw, kind):
+    if isinstance(raw, kind) or callable(raw):
         raw = (raw,)
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
         wanted = "names are needed here, e.g. a or a,b" if kind is str else "whole numbers are needed here, e.g. 128,64"
@@ -273,7 +360,7 @@ def literal(text: str, otherwise: Any) -> Any:
 def _check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
     low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
     if choices is not None:
-        check_choice(path, value, choices)
+        _check_choice(path, value, choices, metadata)
     if (low is not None and value < low) or (high is not None and value > high):
         span = f"from {low:g}" if high is None else f"up to {high:g}" if low is None else f"from {low:g} to {high:g}"
         raise UsageError(f"{path}={value!r}: allowed are numbers {span}")

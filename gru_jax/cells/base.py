@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.initializers import MEMORY_SETTINGS, Scheme
 from gru_jax.settings import check_choices
 
@@ -152,6 +153,7 @@ class Cell(abc.ABC):
             if size < 1:
                 raise UsageError(f"{name}={size}: must be at least 1")
         self.check_scheme(scheme)
+        check_equations(self)
         params = {
             "W": {g: scheme.input_kernel(key, g, (input_size, hidden_size), dtype) for g in self.input_gates},
             "b": {g: scheme.bias_vector(key, "b", g, hidden_size, dtype) for g in self.input_gates},
@@ -234,6 +236,34 @@ class Cell(abc.ABC):
             UsageError: `x` is not floating, or float32 meets float64.
         """
         return self.step_with_gates(params, carry, x)[0]
+
+
+@functools.cache
+def check_equations(cell: Cell) -> None:
+    """Raise `UsageError` unless the equations of a cell read the gates that it declares, and give a carry and gates."""
+    name = f"{type(cell).__name__}.equations"
+    carry = cell.initial_carry((1,), 2)
+    u = {gate: jnp.zeros((1, 2), jnp.float32) for gate in cell.input_gates}
+
+    def dense(gate: str, q: Array) -> Array:
+        check_choice(f"{name}: dense", gate, cell.recurrent_gates)
+        return q
+
+    try:
+        result = jax.eval_shape(lambda carry, u: cell.equations(dense, carry, u), carry, u)
+    except KeyError as error:
+        allowed = listing(cell.input_gates)
+        raise UsageError(f"{name}: reads u[{error}]; allowed are the input_gates, {allowed}") from error
+    is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)
+    if not is_pair:
+        raise UsageError(f"{name}: returns {_shapes(result)}; needed are the next carry and a dict of gates by name")
+    if _shapes(result[0]) != _shapes(carry):
+        raise UsageError(f"{name}: takes a carry {_shapes(carry)} and returns {_shapes(result[0])}; they must be alike")
+
+
+def _shapes(tree: Any) -> str:
+    """Shapes and types of arrays, as they are nested."""
+    return str(jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", tree)).replace("'", "")
 
 
 def carry_leaves(carry: Carry) -> tuple[Array, ...]:

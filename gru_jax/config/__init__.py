@@ -1,6 +1,7 @@
 """The config of a run: what it may hold, how long things last, and which of its numbers are traced."""
 
 from gru_jax.config.comparison import (
+    changed_sources,
     differences,
     fingerprint,
 )
@@ -19,6 +20,7 @@ from gru_jax.config.hyperparameters import (
     real_settings,
     traced_hyperparameters,
     training_program,
+    with_task_values,
     with_values,
 )
 from gru_jax.config.loading import (
@@ -27,12 +29,14 @@ from gru_jax.config.loading import (
 from gru_jax.config.schema import (
     AUTO,
     FLOW_INSTRUMENTS,
+    LEARNING_RATE,
     NEUTRAL_KEYS,
     NOISE,
     OPTIMIZERS,
     PROCESS_KEYS,
     REGISTRIES,
     SCHEDULES,
+    SOURCES,
     WRITERS,
     Config,
     FlowConfig,
@@ -45,12 +49,14 @@ from gru_jax.config.schema import (
 __all__ = [
     "AUTO",
     "FLOW_INSTRUMENTS",
+    "LEARNING_RATE",
     "NEUTRAL_KEYS",
     "NOISE",
     "OPTIMIZERS",
     "PROCESS_KEYS",
     "REGISTRIES",
     "SCHEDULES",
+    "SOURCES",
     "WRITERS",
     "Config",
     "FlowConfig",
@@ -60,6 +66,7 @@ __all__ = [
     "OptimizerConfig",
     "Plan",
     "TrainConfig",
+    "changed_sources",
     "differences",
     "fingerprint",
     "initial_program",
@@ -71,5 +78,6 @@ __all__ = [
     "real_settings",
     "traced_hyperparameters",
     "training_program",
+    "with_task_values",
     "with_values",
 ]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gru_jax.config.schema import NEUTRAL_KEYS, PROCESS_KEYS, Config
+from gru_jax.config.schema import NEUTRAL_KEYS, PROCESS_KEYS, SOURCES, Config
 from gru_jax.settings import flatten
 
 
@@ -21,10 +21,23 @@ def fingerprint(config: Config) -> str:
         (12, False)
     """
     plain = config.to_dict()
+    plain.pop(SOURCES, None)
     plain["task"].pop("data_dir", None)
     for key in PROCESS_KEYS:
         del plain[key]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The classes and functions of a user's own in two configs as dicts whose source is not the same.
+
+    Example:
+        >>> from gru_jax.config import changed_sources
+        >>> changed_sources({"sources": {"mine.py:Parity": "1f"}}, {"sources": {"mine.py:Parity": "a0"}})
+        ['mine.py:Parity']
+    """
+    before, after = (side.get(SOURCES, {}) for side in (old, new))
+    return [name for name in before if name in after and before[name] != after[name]]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -36,7 +49,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         >>> differences(one.to_dict(), two.to_dict())
         ['optimizer.lr was 0.1, is 0.2']
     """
-    before, after = flatten(old), flatten(new)
+    before, after = ({k: v for k, v in flatten(side).items() if not k.startswith(f"{SOURCES}.")} for side in (old, new))
     keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL_KEYS]
     absent = "absent"
     return [

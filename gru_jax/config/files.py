@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from gru_jax.config.loading import load
-from gru_jax.config.schema import Config
-from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
-from gru_jax.settings import Text, flatten
+from gru_jax.config.schema import REGISTRIES, Config
+from gru_jax.errors import ArgumentError, UsageError, closest, listing
+from gru_jax.settings import Text, flatten, to_dict
+from gru_jax.user_code import describe_error, import_file
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
@@ -37,7 +35,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     return override(read_config_file(spec), overrides or {})
 
 
-def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
+def override(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
     """The checked config of nested dicts, with overrides by dotted name, as typed on a command line.
 
     Raises:
@@ -49,6 +47,7 @@ def override(values: dict[str, Any], overrides: Mapping[str, str]) -> Config:
         >>> config.optimizer.lr, config.model.hidden
         (0.5, (3, 2))
     """
+    values = dict(to_dict(values, REGISTRIES))
     known = [*flatten(Config().to_dict()), *flatten(values)]
     for key, text in overrides.items():
         _override(values, key, text, overrides, known)
@@ -79,18 +78,18 @@ def read_config_file(spec: str) -> dict[str, Any]:
         allowed = f"; there are {listing(present)}{closest(name, present)}" if present else ""
         raise ArgumentError(f"config={name}: no such file{allowed}")
     arguments = [argument] if colon else []
+    module = import_file(path, "config")
     try:
-        get_config = _import(path).get_config
+        get_config = module.get_config
         inspect.signature(get_config).bind(*arguments)
         config = get_config(*arguments)
     except UsageError:
         raise
     except Exception as error:  # whatever a user's file may raise
-        where = _line_in(path, error)
-        raise ArgumentError(f"config={spec}: {where}{type(error).__name__}: {in_one_line(error)}") from error
+        raise ArgumentError(f"config={spec}: {describe_error(path, error)}") from error
     if not isinstance(config, ConfigDict | Mapping):
         raise ArgumentError(f"config={spec}: get_config returned a {type(config).__name__}; allowed is a ConfigDict")
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return to_dict(config.to_dict() if isinstance(config, ConfigDict) else config, REGISTRIES)
 
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
@@ -110,19 +109,3 @@ def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[st
     both = {".".join([*sections, name]) for name in (last, twin)}
     if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
         section.pop(twin, None)
-
-
-def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ArgumentError(f"config={path}: allowed is a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _line_in(path: Path, error: Exception) -> str:
-    """Where in a file an error arose, as the beginning of a message; empty if not there."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename in (str(path), str(path.absolute()))]
-    return f"line {lines[-1]}: " if lines else ""

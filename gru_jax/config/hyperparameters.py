@@ -5,6 +5,7 @@ Changing one compiles nothing, and the members of a population may differ in it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -12,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config.schema import PROCESS_KEYS, Config
+from gru_jax.config.schema import PROCESS_KEYS, SOURCES, Config
 from gru_jax.dtypes import carry_dtype
 from gru_jax.initializers import Scheme
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
 
-SECTIONS = ("optimizer", "gradient", "model", "model.init")
+SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
 SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout")
 """Settings that, at 0, leave out a part of the program."""
@@ -27,7 +28,7 @@ HOST_KEYS = ("train.target", "train.patience")  # no program knows of them
 
 
 def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
-    """All real numbers among the settings of the optimiser, the gradient, the dropout and the initialisation.
+    """All real numbers among the settings of the task, the optimiser, the gradient, the dropout and the initialisation.
 
     They have the type of the parameters: a Python number would have none, and round otherwise than an array of many.
 
@@ -78,6 +79,23 @@ def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
     return dataclasses.replace(scheme, **changes, gates=gates)
 
 
+def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A config whose task has these values, which may be traced, in place of its own real numbers.
+
+    Example:
+        >>> from gru_jax.config import load, with_task_values
+        >>> config = load({"train": {"steps": 1}})
+        >>> with_task_values(config, {}) is config  # the adding problem has no real numbers
+        True
+    """
+    if not values:
+        return config
+    task = copy.copy(config.task)
+    for name, value in values.items():
+        object.__setattr__(task, name, value)  # what it checks of its numbers it cannot check of traced ones
+    return dataclasses.replace(config, task=task)
+
+
 def training_program(config: Config) -> str:
     """Text that is equal for two configs exactly if one compiled training serves both.
 
@@ -90,8 +108,8 @@ def training_program(config: Config) -> str:
         True
     """
     plain = config.to_dict()
-    for key in ("seed", *PROCESS_KEYS):
-        del plain[key]
+    for key in ("seed", *PROCESS_KEYS, SOURCES):
+        plain.pop(key, None)
     del plain["model"]["init"]
     plain["task"].pop("fold", None)
     for name, values in traced_hyperparameters(config).items():

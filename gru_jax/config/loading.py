@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gru_jax.config.durations import plan
-from gru_jax.config.schema import AUTO, REGISTRIES, Config
+from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve
 from gru_jax.unroll.options import choose_method
 
 
-def load(values: Mapping[str, Any]) -> Config:
-    """A checked config from nested dicts.
+def load(values: Config | Mapping[str, Any]) -> Config:
+    """A checked config from nested dicts, whose sections may be objects, or from a config as it was written in Python.
 
     Raises:
         UsageError: the first thing wrong with it, in one line.
@@ -25,7 +25,13 @@ def load(values: Mapping[str, Any]) -> Config:
         >>> config = load({"task": {"name": "adding", "length": 50}, "train": {"steps": 10}})
         >>> config.task, config.model.readout
         (Adding(valid_size=1024, test_size=4096, length=50), 'last')
+        >>> from gru_jax.config import Config, TrainConfig
+        >>> from gru_jax.tasks import Adding
+        >>> load(Config(task=Adding(50), train=TrainConfig(steps=10))) == config
+        True
     """
+    if not isinstance(values, Config):
+        values = {key: value for key, value in values.items() if key != SOURCES}
     config = resolve(Config, values, REGISTRIES)
     model = config.model
     gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}

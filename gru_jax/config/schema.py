@@ -7,20 +7,23 @@ any key of it, and `gru_jax.config.load` turns that into a checked `Config`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import re
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
+from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
-from gru_jax.settings import setting, to_dict
+from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll.options import Keep, Method
+from gru_jax.user_code import Name, reference, source_digest
 
-REGISTRIES: dict[type, Mapping[str, type]] = {Cell: CELLS, Task: TASKS}
 OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
 OPTIMIZERS = get_args(OptimizerName)
 Schedule = Literal["constant", "cosine", "exponential"]
@@ -29,10 +32,14 @@ Dtype = Literal["float32", "bfloat16", "float64"]
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
+LEARNING_RATE = "learning_rate"
+"""The argument of an optimiser of a user's own that the schedule is given to."""
 NOISE = "noise"
 FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
 PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
+SOURCES = "sources"
+"""Key of a config as a dict, under which is what defines the classes and functions of a user's own."""
 NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
 """Keys on which no result depends, beyond its last bits."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
@@ -43,6 +50,7 @@ class ModelConfig:
     """The network.
 
     Attributes:
+        family: sequence, or a subclass of `gru_jax.nn.SequenceModel` of a user's own.
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions.
@@ -58,6 +66,7 @@ class ModelConfig:
         (LSTM(), (64, 32))
     """
 
+    family: Name = setting("sequence", choices=tuple(FAMILIES), is_open=True)
     cell: Cell = dataclasses.field(default_factory=GRU)
     hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
     bidirectional: bool = False
@@ -71,12 +80,16 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimiser and what is done to gradients before it, in this order: clip by value, clip by norm, L1 and L2.
+    """The optimiser, and what is done to gradients before it, in this order: clip by value, clip by norm, L1 and L2.
 
     Attributes:
-        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
+        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion; or a function that gives an
+            `optax.GradientTransformation`, whose arguments are further keys of this section. If it takes a
+            `learning_rate`, that is the schedule, and its updates are used as they are; else they are directions, as
+            those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
         lr: learning rate, the peak of the schedule.
-        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up.
+        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up; or a
+            function of their number that gives an `optax.Schedule`, the fraction of `lr` at each of them.
         final: fraction of `lr` at the end.
         warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
         clip_norm: greatest global norm of the gradient; None for no clipping.
@@ -95,11 +108,20 @@ class OptimizerConfig:
         >>> config = load({"train": {"steps": 10}, "optimizer": {"name": "adamw", "lr": 0.003}})
         >>> config.optimizer.name, config.optimizer.weight_decay
         ('adamw', 0.01)
+        >>> import optax
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": optax.adabelief, "eps_root": 1e-8}})
+        >>> config.optimizer.name, config.optimizer.b1, config.optimizer.eps_root
+        ('optax._src.alias:adabelief', 0.9, 1e-08)
     """
+
+    function: ClassVar[Callable[..., Any] | None] = None
+    """Of a user's own, that makes the optimiser of this section."""
+    own_arguments: ClassVar[tuple[str, ...]] = ()
+    """Those that `function` is given."""
 
     name: OptimizerName = "adam"
     lr: float = setting(1e-3, low=0.0)
-    schedule: Schedule = "constant"
+    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
     final: float = setting(0.01, low=0.0, high=1.0)
     warmup_steps: int | None = setting(None, low=0)
     warmup_epochs: float | None = setting(None, low=0.0)
@@ -116,6 +138,43 @@ class OptimizerConfig:
     decay: float = setting(0.9, low=0.0, high=1.0)
     noise: float = setting(0.0, low=0.0)
     noise_decay: float = setting(0.55, low=0.0)
+
+    @classmethod
+    def section_for(cls, function: Any) -> type[OptimizerConfig] | None:
+        """The section of an optimiser of a user's own, with a key for each of its arguments that has a plain value."""
+        return _section_of_function(function) if callable(function) else None
+
+
+@functools.cache
+def _section_of_function(function: Callable[..., Any]) -> type[OptimizerConfig]:
+    name, fields, own_arguments = reference(function), [], []
+    for argument in inspect.signature(function).parameters.values():
+        if argument.name == LEARNING_RATE:
+            own_arguments.append(LEARNING_RATE)
+        elif type(argument.default) in (bool, int, float, str):
+            fields.append((argument.name, type(argument.default), argument.default))
+            own_arguments.append(argument.name)
+        elif argument.default is argument.empty and argument.kind not in (
+            argument.VAR_POSITIONAL,
+            argument.VAR_KEYWORD,
+        ):
+            raise UsageError(
+                f"optimizer.name={name}: its argument {argument.name} needs a default, as all but {LEARNING_RATE} do"
+            )
+    return dataclasses.make_dataclass(
+        f"OptimizerConfig({name})",
+        [("name", str, name), *fields],
+        bases=(OptimizerConfig,),
+        frozen=True,
+        namespace={"function": staticmethod(function), "own_arguments": tuple(own_arguments)},
+    )
+
+
+REGISTRIES: dict[type, Mapping[str, type]] = {
+    Cell: CELLS,
+    Task: TASKS,
+    OptimizerConfig: dict.fromkeys(OPTIMIZERS, OptimizerConfig),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +233,7 @@ class FlowConfig:
     """
 
     every: int | None = setting(None, low=0, high=10**9)
-    instruments: tuple[str, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS)
+    instruments: tuple[Name, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS, is_open=True)
     batch_size: int = setting(32, low=1, high=10**5)
     sequences: int = setting(Options().sequences, low=1, high=10**5)
     exponents: int = setting(Options().exponents, low=1, high=10**5)
@@ -277,5 +336,10 @@ class Config:
         return first, last
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dicts, fit for JSON; `load` reads them."""
-        return to_dict(self, REGISTRIES)
+        """Plain nested dicts, fit for JSON; `load` reads them.
+
+        Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it.
+        """
+        plain = to_dict(self, REGISTRIES)
+        sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
+        return {**plain, SOURCES: sources} if sources else plain

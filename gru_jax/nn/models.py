@@ -35,7 +35,7 @@ class Trace(NamedTuple):
 
 
 class SequenceModel(nnx.Module):
-    """A recurrent stack with a linear head.
+    """A recurrent stack with a linear head; a model family of a user's own is a subclass.
 
     Args:
         cell: the cell of every layer.
@@ -101,3 +101,7 @@ class SequenceModel(nnx.Module):
         if self.readout == "last":
             return self.stack.layers[-1].final_state(top.unrolled)
         assert_never(self.readout)  # a type checker tells of a readout without a branch
+
+
+FAMILIES: dict[str, type[SequenceModel]] = {"sequence": SequenceModel}
+"""Model families by the name that configs use."""

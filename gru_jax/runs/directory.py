@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import differences
+from gru_jax.config import changed_sources, differences
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
 from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
@@ -103,6 +103,11 @@ class RunDir:
             raise ArgumentError(f"workdir={self.path}: cannot be written ({error.strerror})") from error
         old, new = ({key: side.get(key, {}) for key in ENVIRONMENT} for side in (before, env))
         return differences(old, new)
+
+    def changed_sources(self, config: Mapping[str, Any]) -> list[str]:
+        """The classes and functions of a user's own whose source is another than when the run began, in words."""
+        changed = changed_sources(read_json(self.config), config) if self.config.exists() else []
+        return [f"the source of {name} is another than this run began with; results may differ" for name in changed]
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from typing import Any, Literal, cast, get_args
 
@@ -19,6 +20,8 @@ from gru_jax.tasks.base import FromFiles
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.step import Trainer, TrainState
 
+logger = logging.getLogger(__name__)
+
 CheckpointKind = Literal["best", "latest"]
 
 
@@ -31,7 +34,10 @@ def open_run(workdir: str | os.PathLike[str]) -> tuple[RunDir, Config]:
     rundir = RunDir(workdir)
     if not rundir.config.is_file():
         raise ArgumentError(f"workdir={workdir}: not a run directory, it has no config.json")
-    return rundir, load(read_json(rundir.config))
+    config = load(read_json(rundir.config))
+    for change in rundir.changed_sources(config.to_dict()):
+        logger.warning("%s: %s", rundir.path, change)
+    return rundir, config
 
 
 def restore_state(

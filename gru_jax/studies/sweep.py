@@ -122,7 +122,9 @@ def _program(config: Config) -> Config:
 def _on_task(config: Config) -> Callable[[Any], Readings]:
     names = tuple(name for name in config.flow.instruments if name in SWEPT)
     if not names:
-        raise ArgumentError(f"instruments={','.join(config.flow.instruments)}: a sweep takes {listing(SWEPT)}")
+        raise ArgumentError(
+            f"instruments={','.join(map(str, config.flow.instruments))}: a sweep takes {listing(SWEPT)}"
+        )
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=names))
     instruments = compiled_instruments(config)
 

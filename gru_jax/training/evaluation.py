@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gru_jax.config import Config
+from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
 from gru_jax.tasks import split_key
 from gru_jax.training.network import run_network
@@ -18,15 +18,19 @@ from gru_jax.training.step import Data
 
 
 def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, Array]]:
-    """Sums of every metric over a split, as a pure function `totals(params, data, key, size)` of so many examples."""
-    task = config.task
+    """Sums of every metric over a split of so many examples, as `totals(params, data, key, size, task_values)`.
+
+    The last are the task's traced hyperparameters.
+    """
     batch_size = config.train.eval_batch_size or config.train.batch_size
 
-    def totals(params: Any, data: Data, key: Any, size: Any) -> dict[str, Array]:
+    def totals(params: Any, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
+        traced = with_task_values(config, task_values)
+
         def one(i: Any) -> dict[str, Array]:
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-            batch = task.batch(data, key, jnp.minimum(index, size - 1))
-            _, metrics = run_network(config, model, params, batch)
+            batch = traced.task.batch(data, key, jnp.minimum(index, size - 1))
+            _, metrics = run_network(traced, model, params, batch)
             # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
             return {name: jnp.where(index < size, value, 0).sum() for name, value in metrics.items()}
 
@@ -44,12 +48,13 @@ def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Da
     The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
     """
     task, program = config.task, jax.jit(build_totals(config, model))
+    task_values = traced_hyperparameters(config)["task"]
 
     def evaluate(params: Any, split: str, data: Data) -> dict[str, float]:
         size = task.size(split)
         if size is None:
             raise ValueError(f"split={split!r}: generated without end; it has no mean")
-        return means_of(program(params, data, split_key(split, 0), np.int32(size)), size)
+        return means_of(program(params, data, split_key(split, 0), np.int32(size), task_values), size)
 
     return evaluate
 

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gru_jax import flow
-from gru_jax.config import NOISE, Config, real_settings
+from gru_jax.config import NOISE, Config, Hyperparameters, real_settings, traced_hyperparameters, with_task_values
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import interventions
 from gru_jax.training.network import cell_trajectories, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.step import Data
+from gru_jax.user_code import look_up
 
 Readings = dict[str, Array]
 
@@ -53,22 +54,25 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[.
     """The configured instruments as one pure function, on the first `flow.batch_size` validation sequences.
 
     Returns:
-        `measure(params, data, values=None) -> readings`, named `kind/<layer>/<gate>`, see
-        `gru_jax.flow.instruments`, and `noise/<parameter>`; `values` as in `loss_adjoints`.
+        `measure(params, data, hyperparameters=None) -> readings`, named `kind/<layer>/<gate>`, see
+        `gru_jax.flow.instruments`, and `noise/<parameter>`; without hyperparameters with the config's own.
     """
-    task, names = config.task, config.flow.instruments
-    size = min(config.flow.batch_size, task.size("valid") or config.flow.batch_size)
+    names = config.flow.instruments
+    size = min(config.flow.batch_size, config.task.size("valid") or config.flow.batch_size)
     options = Options(*(getattr(config.flow, field) for field in Options._fields))
 
-    def measure(params: Any, data: Data, values: Mapping[str, Any] | None = None) -> Readings:
-        batch = task.batch(data, key, jnp.arange(size, dtype=jnp.int32))
+    def measure(params: Any, data: Data, hyperparameters: Hyperparameters | None = None) -> Readings:
+        values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
+        traced = with_task_values(config, values["task"])
+        batch = traced.task.batch(data, key, jnp.arange(size, dtype=jnp.int32))
         readings: Readings = {}
-        for layer, cell_pass in cell_passes(config, model, params, batch, values):
+        for layer, cell_pass in cell_passes(traced, model, params, batch, values["gradient"]):
             for name in names:
                 if name != NOISE:
-                    for (kind, *gate), value in INSTRUMENTS[name](cell_pass, options).items():
+                    for measured, value in look_up(INSTRUMENTS, name)(cell_pass, options).items():
+                        kind, *gate = (measured,) if isinstance(measured, str) else measured
                         readings["/".join([kind, layer, *gate])] = value
-        return readings | (gradient_noise(config, model, params, batch) if NOISE in names else {})
+        return readings | (gradient_noise(traced, model, params, batch) if NOISE in names else {})
 
     return measure
 

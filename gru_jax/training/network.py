@@ -17,17 +17,19 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
-from gru_jax.nn.models import Readout
+from gru_jax.nn.models import FAMILIES, Readout
 from gru_jax.tasks import Batch
+from gru_jax.user_code import look_up
 
 
 def build_model(config: Config) -> Functional:
     """Split the network of a config into pure functions."""
     model, task = config.model, config.task
+    family: type[SequenceModel] = look_up(FAMILIES, model.family)
     readout = cast("Readout", model.readout)  # a checked config has no auto
 
     def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
-        return SequenceModel(
+        return family(
             model.cell,
             task.input_size,
             model.hidden,

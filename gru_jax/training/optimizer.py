@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gru_jax.config import OptimizerConfig
+from gru_jax.config import LEARNING_RATE, OptimizerConfig
+from gru_jax.errors import UsageError
+from gru_jax.user_code import look_up
 
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
@@ -27,13 +29,12 @@ RULES: dict[str, Callable[[Mapping[str, Any], bool], optax.GradientTransformatio
 def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any) -> optax.Schedule:
     """The learning rate at each step as a fraction of its peak: linear from 0, then as the schedule says."""
     rest = max(1, steps - warmup)
-    main: optax.Schedule
-    if config.schedule == "constant":
-        main = optax.constant_schedule(1.0)
-    elif config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(1.0, rest, alpha=final)
-    else:
-        main = lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest)  # noqa: E731
+    registered: dict[str, Callable[[int], optax.Schedule]] = {
+        "constant": lambda rest: optax.constant_schedule(1.0),
+        "cosine": lambda rest: optax.cosine_decay_schedule(1.0, rest, alpha=final),
+        "exponential": lambda rest: lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest),
+    }
+    main = look_up(registered, config.schedule)(rest)
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
@@ -62,10 +63,14 @@ def build_optimizer(
         parts.append(_add_signs(values["l1"]))
     if config.l2:
         parts.append(optax.add_decayed_weights(values["l2"], mask=is_kernel))
-    parts.append(RULES[config.name](values, config.nesterov))
-    if config.weight_decay:
-        parts.append(optax.add_decayed_weights(values["weight_decay"], mask=is_kernel))
-    parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * shape(count)))
+    if config.function is None:
+        parts.append(RULES[config.name](values, config.nesterov))
+    else:
+        parts.append(_of_function(config.function, config, values, lambda count: values["lr"] * shape(count)))
+    if LEARNING_RATE not in config.own_arguments:
+        if config.weight_decay and "weight_decay" not in config.own_arguments:
+            parts.append(optax.add_decayed_weights(values["weight_decay"], mask=is_kernel))
+        parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * shape(count)))
     chain = optax.chain(*parts)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -74,6 +79,26 @@ def build_optimizer(
             return chain.update(updates, state, params)
 
     return optax.GradientTransformation(chain.init, update)
+
+
+def _of_function(
+    function: Callable[..., Any], config: OptimizerConfig, values: Mapping[str, Any], schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """What a function of a user's own gives, with the keys of the section as its arguments."""
+    traced = {LEARNING_RATE: schedule, **values}
+    arguments = {name: traced[name] if name in traced else getattr(config, name) for name in config.own_arguments}
+    try:
+        rule = function(**arguments)
+    except jax.errors.ConcretizationTypeError as error:
+        raise UsageError(
+            f"optimizer.name={config.name}: it decides by the value of a real number, which is traced; allowed are "
+            "decisions by whole numbers, texts and booleans"
+        ) from error
+    if not (hasattr(rule, "init") and hasattr(rule, "update")):
+        raise UsageError(
+            f"optimizer.name={config.name}: it gives a {type(rule).__name__}; an optax.GradientTransformation is needed"
+        )
+    return rule
 
 
 def is_kernel(params: Any) -> Any:

@@ -143,13 +143,17 @@ class CompiledPopulation:
     def _measure(self) -> Callable[..., dict[str, Array]]:
         measure = build_instruments(self.config, self.model, split_key("valid", 0))
         return lambda data, params, inputs: measure(
-            params, {**data, **inputs.orders.get("valid", {})}, inputs.hyperparameters["gradient"]
+            params, {**data, **inputs.orders.get("valid", {})}, inputs.hyperparameters
         )
 
     def _totals(self, split: str) -> Callable[..., dict[str, Array]]:
         totals = build_totals(self.config, self.model)
         return lambda data, params, inputs: totals(
-            params, {**data, **inputs.orders.get(split, {})}, split_key(split, 0), inputs.count
+            params,
+            {**data, **inputs.orders.get(split, {})},
+            split_key(split, 0),
+            inputs.count,
+            inputs.hyperparameters["task"],
         )
 
 

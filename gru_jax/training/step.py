@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
-from gru_jax.config import Config, Hyperparameters, plan, with_values
+from gru_jax.config import Config, Hyperparameters, plan, with_task_values, with_values
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import floss_before_training, interventions, needs_adjoints, penalty_gradient
@@ -129,6 +130,13 @@ class Trainer:
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         """One step: the next state, what the step says of itself, and whether all of it is finite."""
+        trainer = copy.copy(self)
+        trainer.config = with_task_values(self.config, hyperparameters["task"])
+        return trainer._step(state, seed, hyperparameters, data, index)
+
+    def _step(
+        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
+    ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         config = self.config
         with jax.named_scope("batch"):
             batch = self.batch(seed, data, index)

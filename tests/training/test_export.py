@@ -63,7 +63,7 @@ def test_instruments_and_evaluation(cell):
     measure = build_instruments(config, trainer.model, split_key("valid", 0))
     assert_lowers(jax.jit(lambda params: measure(params, {})), state.params)
     totals = build_totals(config, trainer.model)
-    assert_lowers(jax.jit(lambda params: totals(params, {}, split_key("test", 0), 30)), state.params)
+    assert_lowers(jax.jit(lambda params: totals(params, {}, split_key("test", 0), 30, {})), state.params)
 
 
 def test_populations():

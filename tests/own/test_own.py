@@ -1,0 +1,268 @@
+"""Classes and functions of a user's own are trained, resumed, looked at, ablated and reported as the product's are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import polars as pl
+import pytest
+
+import gru_jax
+from experiments import ablate, evaluate, flow, report, train
+from gru_jax.cells import Cell
+from gru_jax.config import Config, FlowConfig, OptimizerConfig, TrainConfig, load, load_config
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.single import SingleRun
+from gru_jax.studies.directory import MEMBERS
+from gru_jax.studies.study import load_study
+from gru_jax.tasks import Generated
+from gru_jax.training.population import TRAIN, CompiledPopulation
+from gru_jax.user_code import import_file, reference
+from tests.own import mine
+from tests.training.killing import struck
+from tests.training.small import small
+from tests.training.test_resume import same_run
+
+FILE = Path(__file__).with_name("mine.py")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """The user's file, somewhere of its own."""
+    return shutil.copy(FILE, tmp_path_factory.mktemp("user") / "mine.py")
+
+
+@pytest.fixture(scope="module")
+def run(file, tmp_path_factory):
+    """A run of it from the command line."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert train.command(["--config", str(file), "--workdir", str(path)]) == 0
+    return path
+
+
+def test_the_config_names_file_class_and_source(run):
+    config = json.loads((run / "config.json").read_text())
+    assert config["task"] == {
+        "name": "mine.py:Parity",
+        "valid_size": 20,
+        "test_size": 30,
+        "length": 6,
+        "sharpness": 1.0,
+    }
+    assert config["model"]["cell"] == {"name": "mine.py:MinimalGatedUnit", "shift": 0.5}
+    assert config["model"]["family"] == "mine.py:Doubled"
+    assert config["model"]["init"]["recurrent"] == "mine.py:sparse"
+    assert config["optimizer"]["name"] == "mine.py:sign_descent"
+    assert config["optimizer"]["schedule"] == "mine.py:ramp"
+    assert config["flow"]["instruments"][-1] == "mine.py:input_size_of"
+    names = ("Parity", "MinimalGatedUnit", "Doubled", "sparse", "sign_descent", "ramp", "input_size_of")
+    assert config["sources"].keys() == {f"mine.py:{name}" for name in names}
+    assert {len(digest) for digest in config["sources"].values()} == {64}
+
+
+def test_it_is_evaluated_to_the_same_score(run, file, capsys):
+    assert evaluate.command(["--workdir", str(run), "--code", str(file)]) == 0
+    assert capsys.readouterr().out.count("(equal to the stored one)") == 2
+
+
+def test_its_gradient_flow_is_drawn(run, file, tmp_path):
+    command = ["--workdir", str(run), "--code", str(file), "--out", str(tmp_path / "flow")]
+    assert flow.command([*command, "--instruments", "adjoint,mine.py:input_size_of"]) == 0
+    assert (tmp_path / "flow" / "gradient_flow.png").exists()
+    assert RunDir(tmp_path / "flow").read_flow()["input/layer_0"][-1] == RunDir(run).read_flow()["input/layer_0"][-1]
+
+
+def test_killed_it_goes_on_to_the_same_bits(run, file, tmp_path):
+    path = tmp_path / "run"
+    with struck(pytest.MonkeyPatch(), SingleRun, "_save", 2):
+        train.run(load_config(str(file)), path)
+    train.run(load_config(str(file)), path)
+    same_run(run, path)
+
+
+def test_python_objects_are_the_same_run(run, tmp_path):
+    config = {
+        "task": mine.Parity(valid_size=20, test_size=30),
+        "model": {
+            "family": mine.Doubled,
+            "cell": mine.MinimalGatedUnit(shift=0.5),
+            "hidden": np.array([4]),
+            "init": gru_jax.Scheme(recurrent=mine.sparse),
+        },
+        "optimizer": OptimizerConfig.section_for(mine.sign_descent)(momentum=0.5, schedule=mine.ramp, lr=0.01),
+        "train": {"batch_size": np.int32(8), "steps": jnp.int32(12), "eval_steps": 4, "log_steps": 2, "call_steps": 3},
+        "flow": FlowConfig(batch_size=4, instruments=("adjoint", "gates", mine.input_size_of)),
+    }
+    train.run(config, tmp_path / "run")
+    same_run(run, tmp_path / "run")
+
+
+def test_an_ablation_over_its_own_numbers_is_one_program(file, tmp_path, monkeypatch):
+    compiled, original = [], CompiledPopulation.compile
+
+    def counting(self, name, rows, *arguments):
+        if name == TRAIN and rows not in self.compiled_rows():
+            compiled.append(rows)
+        return original(self, name, rows, *arguments)
+
+    monkeypatch.setattr(CompiledPopulation, "compile", counting)
+    axes = {"task.sharpness": "0.5,2", "optimizer.momentum": "0.1,0.5"}
+    page = ablate.run(load_study(str(file), {}, axes, {}), tmp_path / "study")
+    assert len(compiled) == 1
+    frame = pl.read_csv(tmp_path / "study" / "table.csv")
+    assert frame["status"].to_list() == ["done"] * 4
+    assert frame["final_valid_loss"].n_unique() == 4
+    assert "mine.py" in page.read_text()
+    assert report.command([str(tmp_path / "study"), "--code", str(file), "--out", str(tmp_path / "page")]) == 0
+    for member in sorted((tmp_path / "study" / MEMBERS).iterdir()):
+        config = json.loads((member / "config.json").read_text())
+        if config["task"]["sharpness"] == 2.0 and config["optimizer"]["momentum"] == 0.5:
+            train.run(load_config(str(file), {"task.sharpness": "2"}), tmp_path / "alone")
+            same_run(tmp_path / "alone", member)
+
+
+STUDY = """
+from tests.own.mine import MinimalGatedUnit, sparse
+from tests.training.small import small
+
+def get_config():
+    axes = {"model.cell.name": ["gru", MinimalGatedUnit], "model.init.recurrent": ["orthogonal", sparse]}
+    return {"base": "base.py", "axes": axes}
+"""
+
+
+def test_classes_and_functions_are_an_axis(tmp_path):
+    (tmp_path / "study.py").write_text(STUDY)
+    (tmp_path / "base.py").write_text("def get_config():\n    return {'train': {'steps': 2}}\n")
+    members = load_study(str(tmp_path / "study.py"), {}, {}, {}).members()
+    cells, kernels = ("gru", "tests.own.mine:MinimalGatedUnit"), ("orthogonal", "tests.own.mine:sparse")
+    assert [tuple(member.labels.values()) for member in members] == [(c, k) for c in cells for k in kernels]
+    assert members[2].config.model.cell == mine.MinimalGatedUnit()
+
+
+def test_a_changed_source_is_told(run, file, tmp_path, caplog):
+    path = shutil.copytree(run, tmp_path / "run")
+    (path / "summary.json").unlink()
+    changed = tmp_path / "mine.py"
+    changed.write_text(Path(file).read_text().replace("0.2, shape", "0.3, shape"))
+    with caplog.at_level(logging.INFO, "gru_jax"):
+        train.train_run(load_config(str(changed)), path)
+    told = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
+    assert len(told) == 7  # all that the file defines
+    assert told[0] == "the source of mine.py:Parity is another than this run began with; results may differ"
+
+
+@pytest.mark.parametrize(
+    ("section", "error"),
+    [
+        ({"task": {"name": "theirs.py:Parity"}}, "code: missing, the file that defines task.name=theirs.py:Parity"),
+        ({"task": {"name": mine.MinimalGatedUnit}}, "task.name=.*allowed are adding, .*a subclass of gru_jax.tasks"),
+        ({"model": {"cell": mine.Parity()}}, "model.cell=Parity.*a section is needed here"),
+        ({"optimizer": {"name": lambda rate: optax.sgd(rate)}}, "argument rate needs a default, as all but"),
+        ({"optimizer": {"name": mine.sign_descent, "speed": 1}}, "optimizer.speed: no such key"),
+        ({"model": {"init": {"recurrent": "theirs.py:sparse"}}}, "code: missing.*init.recurrent=theirs.py:sparse"),
+        ({"flow": {"instruments": ("adjoint", "theirs.py:f")}}, "code: missing.*flow.instruments=theirs.py:f"),
+    ],
+)  # fmt: skip
+def test_one_line_says_what_is_wrong(section, error):
+    with pytest.raises(UsageError, match=error):
+        load({"train": {"steps": 1}, **section})
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrong(Cell):
+    """A cell with a fault."""
+
+    fault: str = "none"
+    input_gates = ("n",)
+    recurrent_gates = ("n",)
+
+    def equations(self, dense, carry, u):
+        """See the class."""
+        n = jnp.tanh(u["m" if self.fault == "input" else "n"] + dense("m" if self.fault == "gate" else "n", carry))
+        return {"none": (n, {}), "state": n, "pair": ((n, n), {})}.get(self.fault, (n, {}))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("input", r"Wrong.equations: reads u\['m'\]; allowed are the input_gates, n"),
+        ("gate", "Wrong.equations: dense='m': allowed are n"),
+        ("state", r"Wrong.equations: returns float32\[1, 2\]; needed are the next carry and a dict"),
+        ("pair", r"Wrong.equations: takes a carry float32\[1, 2\] and returns \(float32\[1, 2\], float32\[1, 2\]\)"),
+    ],
+)
+def test_equations_that_do_not_fit_are_told(fault, error):
+    assert Wrong().init(jax.random.key(0), 1, 2)
+    with pytest.raises(UsageError, match=error):
+        Wrong(fault).init(jax.random.key(0), 1, 2)
+
+
+def with_learning_rate(learning_rate, b1: float = 0.9):
+    """An optimiser that takes the schedule itself."""
+    return optax.adam(learning_rate, b1=b1)
+
+
+def deciding(momentum: float = 0.9):
+    """An optimiser that looks at a traced number."""
+    return optax.sgd(0.1, momentum=momentum if momentum > 0 else None)
+
+
+def test_an_optimiser_with_a_learning_rate_is_the_registered_one(tmp_path):
+    train.run(small(optimizer={"warmup_steps": 3}), tmp_path / "registered")
+    train.run(small(optimizer={"name": with_learning_rate, "warmup_steps": 3}), tmp_path / "own")
+    losses = [RunDir(tmp_path / name).read_summary()["final"]["test"]["loss"] for name in ("registered", "own")]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_numbers_of_optimisers_are_traced(tmp_path):
+    with pytest.raises(UsageError, match="decides by the value of a real number, which is traced"):
+        train.run(small(optimizer={"name": deciding}), tmp_path)
+
+
+def test_a_file_is_run_once_for_each_of_its_contents(tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text("class A:\n    pass\n")
+    first = import_file(path)
+    assert import_file(path) is first
+    path.write_text("class A:\n    size = 1\n")
+    assert import_file(path).A.size == 1
+    assert reference(import_file(path).A) == "theirs.py:A"
+    path.write_text("class A:\n    size = 1 / 0\n")
+    with pytest.raises(UsageError, match="line 2: ZeroDivisionError"):
+        import_file(path)
+    assert gru_jax.user_code.find("theirs.py:A").size == 1
+
+
+def test_a_run_directory_never_makes_code_run(tmp_path, run):
+    path = shutil.copytree(run, tmp_path / "run")
+    trap = tmp_path / "trap.py"
+    trap.write_text("raise SystemExit('run')\nclass Parity: pass\n")
+    config = json.loads((path / "config.json").read_text())
+    for name in ("trap.py:Parity", f"{trap}:Parity", "trap:Parity", "antigravity:Parity"):
+        config["task"]["name"] = name
+        (path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UsageError, match="code: missing"):
+            evaluate.run(path)
+
+
+def test_own_tasks_need_no_decorator():
+    class Longer(mine.Parity):
+        """A subclass as it is."""
+
+        @property
+        def time(self):
+            """T."""
+            return 2 * self.length
+
+    assert load(Config(task=Longer(), train=TrainConfig(steps=1))).model.init.t_max == 12.0
+    assert issubclass(Longer, Generated)
