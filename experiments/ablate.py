@@ -48,6 +48,7 @@ from gru_jax.errors import UsageError, check_argument
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.studies.axes import GRAMMAR
+from gru_jax.studies.result import StudyResult
 from gru_jax.studies.runner import RunnerOptions, StudyRunner
 from gru_jax.studies.study import NoAxesError, Study, load_study
 from gru_jax.training.population import MEMBER_MAPPINGS
@@ -60,25 +61,32 @@ MOST_DEVICES = 4096
 PREFIXES = ("axis", "config", "sampling", "halving")
 
 
-def run(study: Study, workdir: str | os.PathLike[str], options: RunnerOptions = RunnerOptions()) -> Path:  # noqa: B008
+def run(
+    study: Study | str | Mapping[str, Any],
+    workdir: str | os.PathLike[str],
+    options: RunnerOptions = RunnerOptions(),  # noqa: B008
+) -> StudyResult:
     """Run a study in a directory, resuming what is there, and write its table and report; for notebooks.
 
     Args:
-        study: the study, see `gru_jax.studies.study.load_study`.
+        study: a study; a study's file; or a dict as one returns, see `gru_jax.studies.study.load_study`.
         workdir: its directory.
         options: with what; see `gru_jax.studies.runner.RunnerOptions`.
 
     Returns:
-        The report.
+        The study: its table, its best member, its pictures.
 
     Raises:
         UsageError: the study, the data or the directory is not usable.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     path = Path(workdir).absolute()
+    study = study if isinstance(study, Study) else load_study(study)
     with watch_for_sigterm():  # the report too is finished
         run_members(study, path, options)
-        return report.run([path]) if is_main_process() else path
+        if is_main_process():
+            report.run([path])
+    return StudyResult(path)
 
 
 def run_members(study: Study, path: Path, options: RunnerOptions) -> None:

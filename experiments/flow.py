@@ -31,10 +31,10 @@ examples:
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import jax
+from typing import Any
 
 from experiments import cli
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load_config, override
@@ -44,21 +44,31 @@ from gru_jax.plotting.flow import plot_records
 from gru_jax.plotting.style import save_figures
 from gru_jax.runs.checkpoints import LATEST
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.flow import describe_records, initial_params, measure_network, params_of_run
+from gru_jax.runs.flow import NetworkFlow, fitting_instruments, measure_flow, measure_network
 from gru_jax.runs.stored import open_run
-from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.studies import sweep
+from gru_jax.user_code import Name
 
 FORMATS = ("png", "svg", "pdf")
 FLAGS = ("workdir", "config", "step", "instruments", "sweep", "input", "format", "out")
 
 
+def run(
+    what: str | os.PathLike[str] | Config | Mapping[str, Any],
+    step: str | int = LATEST,
+    instruments: Sequence[Name] | None = None,
+) -> NetworkFlow:
+    """Measure the gradient flow of a network; for notebooks. As `gru_jax.runs.flow.measure_flow`."""
+    with cli.printed_messages():
+        return measure_flow(what, step, instruments)
+
+
 def _with_all(config: Config, flags: Mapping[str, str], overrides: Mapping[str, str]) -> Config:
     """The config with the instruments that are wanted."""
     values = config.to_dict()
-    names = list(sweep.SWEPT if "sweep" in flags else FLOW_INSTRUMENTS)
-    if "parameters" in names and not config.model.cell.affine and "instruments" not in flags:
-        names.remove("parameters")
+    every = sweep.SWEPT if "sweep" in flags else FLOW_INSTRUMENTS
+    names = fitting_instruments(config, every)
+    if len(names) < len(every) and "instruments" not in flags:
         print("left out: parameters, as this cell's products are not affine")
     values["flow"] |= {"instruments": names}
     if "instruments" in flags:
@@ -76,13 +86,12 @@ def _runs(flags: Mapping[str, str], overrides: Mapping[str, str], out: Path, for
     configs = [_with_all(config, flags, overrides) for _, _, config in opened]
     compared: list[ComparedRun] = []
     for (workdir, rundir, _), config in zip(opened, configs, strict=True):
-        with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
-            step, params = params_of_run(rundir, config, flags.get("step", LATEST))
-            place = out if len(opened) == 1 else out / f"{len(compared)}-{Path(workdir).name}"
-            records = measure_network(config, step, params, place)
-            print("\n".join([f"{workdir}, step {step}", *describe_records(records)]), flush=True)
         name = Path(workdir).name
-        compared.append(ComparedRun(name, step, config, rundir.read_metrics(), rundir.read_flow(), records))
+        place = out if len(opened) == 1 else out / f"{len(compared)}-{name}"
+        measured = measure_network(config, rundir, flags.get("step", LATEST), place)
+        print("\n".join([f"{workdir}, step {measured.step}", *measured.describe()]), flush=True)
+        lines, records = rundir.read_metrics(), rundir.read_flow()
+        compared.append(ComparedRun(name, measured.step, config, lines, records, measured.records))
     if len(compared) > 1:
         return save_figures(plot_comparison(compared), out, (form,))
     return save_figures(plot_records(compared[0].records, compared[0].config.model), out, (form,))
@@ -90,10 +99,9 @@ def _runs(flags: Mapping[str, str], overrides: Mapping[str, str], out: Path, for
 
 def _fresh(config: Config, out: Path, form: str) -> list[Path]:
     """Look at a network as it is initialised."""
-    with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
-        records = measure_network(config, 0, initial_params(config), out)
-        print("\n".join(describe_records(records)), flush=True)
-    return save_figures(plot_records(records, config.model), out, (form,))
+    measured = measure_network(config, out=out)
+    print("\n".join(measured.describe()), flush=True)
+    return save_figures(plot_records(measured.records, config.model), out, (form,))
 
 
 def _check(flags: Mapping[str, str], overrides: Mapping[str, str]) -> None:

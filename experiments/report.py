@@ -16,6 +16,7 @@ examples:
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,9 +29,9 @@ from gru_jax.runtime.files import read_json
 from gru_jax.studies.report.write import BestMember, write_report
 
 
-def run(paths: Sequence[Path], out: Path | None = None) -> Path:
+def run(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> Path:
     """Write the report of directories, and return its path; for notebooks. Raises as `write` does."""
-    return write(paths, out)[0]
+    return write([Path(path) for path in paths], None if out is None else Path(out))[0]
 
 
 def write(paths: Sequence[Path], out: Path | None = None) -> tuple[Path, list[str]]:

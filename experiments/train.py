@@ -40,6 +40,7 @@ from gru_jax.config import Config, load, load_config
 from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.run import Run
 from gru_jax.runs.train import train_run
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
@@ -47,22 +48,28 @@ from gru_jax.runtime.processes import is_main_process
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathLike[str]) -> Run:
     """Train a config in a directory, resuming what is there, with its progress shown; for notebooks.
 
     Args:
-        config: a `Config`, or nested dicts or a ConfigDict with what differs from the defaults.
+        config: a `Config`, or nested dicts or a ConfigDict with what differs from the defaults, which may hold objects.
         workdir: the run's directory.
 
     Returns:
-        The summary, as in `summary.json`.
+        The finished run: its summary, its tables, its network.
 
     Raises:
         UsageError: the config, the data or the directory is not usable.
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
-    config = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    checked = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    train_shown(checked, workdir)
+    return Run(workdir, checked)
+
+
+def train_shown(config: Config, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Train a config in a directory with its progress shown, and return its summary. Raises as `run` does."""
     progress = RunProgress(shown=is_main_process())
     try:
         with cli.printed_messages(), contextlib.closing(progress):
@@ -105,7 +112,7 @@ def command(argv: Sequence[str]) -> int:
     cli.print_once(f"run directory: {rundir.path}")
     try:
         with watch_for_sigterm():  # also while data are read
-            summary = run(config, rundir.path)
+            summary = train_shown(config, rundir.path)
     except NonFiniteError as error:
         return cli.fail(error, cli.EXIT_NON_FINITE)
     except PreemptedError as error:

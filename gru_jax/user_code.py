@@ -52,7 +52,10 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
     except OSError as error:
         raise ArgumentError(f"{argument}={path}: {(error.strerror or 'cannot be read').lower()}") from error
     name, digest = f"{FILE}{path.absolute()}", hashlib.sha256(content).hexdigest()
+    for known in [known for known in _seen if known.startswith(f"{path.name}:")]:
+        del _seen[known]  # of another file of this name, or of what stood here before
     if name in sys.modules and _digests.get(name) == digest:
+        sys.modules[name] = sys.modules.pop(name)  # `find` begins at the end
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -107,18 +110,21 @@ def is_reference(name: Any) -> TypeGuard[str]:
 def find(name: str) -> Any:
     """What is called by this name; None where this process has not loaded it.
 
-    Of several files of one name, the one that was loaded last counts.
+    Of several files of one name, the one that was given last counts, and of a class that was defined again the new one.
     """
     where, _, path = name.partition(":")
-    modules = [sys.modules[where]] if where in sys.modules else []
-    modules += [m for key, m in reversed(list(sys.modules.items())) if _is_file(key, m, where)]
+    seen = _seen.get(name)
+    modules = [] if seen is None else [sys.modules.get(seen.__module__)]
+    if seen is None:
+        modules += [sys.modules.get(where)]
+        modules += [m for key, m in reversed(list(sys.modules.items())) if _is_file(key, m, where)]
     for module in modules:
         thing: Any = module
         for part in path.split("."):
             thing = getattr(thing, part, None)
         if thing is not None:
             return thing
-    return _seen.get(name)
+    return seen
 
 
 def look_up(registry: Mapping[str, Any], name: Name) -> Any:

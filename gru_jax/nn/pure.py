@@ -19,6 +19,7 @@ class Functional(NamedTuple):
     Attributes:
         init: `init(key, **kwargs) -> params`, drawn anew; `kwargs` go to `build`.
         apply: `apply(params, xs, **kwargs) -> Trace`.
+        module: `module(params) -> SequenceModel`, the model with these parameters.
         layers: where the cells of each layer are, bottom to top.
 
     Example:
@@ -33,6 +34,7 @@ class Functional(NamedTuple):
 
     init: Callable[..., dict[str, Any]]
     apply: Callable[..., Trace]
+    module: Callable[[dict[str, Any]], SequenceModel]
     layers: tuple[tuple[CellPlace, ...], ...]
 
     @property
@@ -60,9 +62,12 @@ def functional(build: Callable[..., SequenceModel]) -> Functional:
     shapes = nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0))))
     graph, state = nnx.split(shapes, nnx.Param)
 
-    def apply(params: dict[str, Any], xs: Array, **kwargs: Any) -> Trace:
+    def module(params: dict[str, Any]) -> SequenceModel:
         filled = jax.tree.map(lambda leaf: leaf, state)  # a copy: the state itself stays abstract
         nnx.replace_by_pure_dict(filled, params)
-        return nnx.merge(graph, filled).trace(xs, **kwargs)
+        return nnx.merge(graph, filled)
 
-    return Functional(init, apply, shapes.cell_places())
+    def apply(params: dict[str, Any], xs: Array, **kwargs: Any) -> Trace:
+        return module(params).trace(xs, **kwargs)
+
+    return Functional(init, apply, module, shapes.cell_places())

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
 
 from gru_jax import flow
-from gru_jax.config import Config, traced_hyperparameters
-from gru_jax.errors import ArgumentError
+from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameters
+from gru_jax.errors import ArgumentError, check_choice
+from gru_jax.plotting.flow import plot_records
 from gru_jax.runs.checkpoints import BEST, LATEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
-from gru_jax.runs.stored import restore_state
-from gru_jax.runtime.devices import choose_device
+from gru_jax.runs.stored import open_run, restore_state
+from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import split_key
-from gru_jax.training.instruments import build_instruments
+from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, build_instruments
 from gru_jax.training.step import Trainer
+from gru_jax.user_code import Name
 
 INIT = "init"
 DIGITS = 18  # of a step
@@ -60,14 +66,107 @@ def compiled_instruments(config: Config) -> Callable[[Any], Mapping[str, Any]]:
     return lambda params: measure(params, data)
 
 
-def measure_network(config: Config, step: int, params: Any, out: Path) -> Records:
-    """Measure all configured instruments on validation data; the records, as they are in `out/flow.npz`."""
-    rundir = RunDir(out)
-    recorder = FlowRecorder(config, Trainer(config).plan, rundir, compiled_instruments(config))
-    recorder.record(step, params, end=True)
-    out.mkdir(parents=True, exist_ok=True)
-    recorder.write()
-    return rundir.read_flow()
+@dataclasses.dataclass(frozen=True)
+class NetworkFlow:
+    """The gradient flow of a network at one moment.
+
+    Attributes:
+        config: of the network.
+        step: of the training; 0 for a network as it is initialised.
+        records: what the instruments measured, as the arrays of a run's `flow.npz`, with one recording.
+    """
+
+    config: Config
+    step: int
+    records: Records
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """A row for each number, as of `gru_jax.runs.run.Run.flow`."""
+        return table_of_records(self.records)
+
+    def describe(self) -> list[str]:
+        """It in words, a few lines for each layer."""
+        return describe_records(self.records)
+
+    def plot(self, name: str = "gradient_flow") -> Figure:
+        """One of its pictures, which notebooks show: `gradient_flow`, `gates`, `lyapunov`, ….
+
+        Raises:
+            UsageError: nothing was measured for a picture of that name.
+        """
+        drawn = plot_records(self.records, self.config.model)
+        check_choice("name", name, drawn)
+        return drawn[name]
+
+
+def measure_network(
+    config: Config, rundir: RunDir | None = None, step: str = LATEST, out: Path | None = None
+) -> NetworkFlow:
+    """Measure all configured instruments on validation data.
+
+    Args:
+        config: of the network.
+        rundir: of the run that trained it; None for the network as it is initialised.
+        step: of the run, see `params_of_run`.
+        out: where the records go too, as `flow.npz`; None for nowhere.
+    """
+    with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
+        reached, params = (0, initial_params(config)) if rundir is None else params_of_run(rundir, config, step)
+        recorder = FlowRecorder(
+            config, Trainer(config).plan, RunDir("." if out is None else out), compiled_instruments(config)
+        )
+        recorder.record(reached, params, end=True)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        recorder.write()
+    return NetworkFlow(config, reached, recorder.arrays())
+
+
+def measure_flow(
+    what: str | os.PathLike[str] | Config | Mapping[str, Any],
+    step: str | int = LATEST,
+    instruments: Sequence[Name] | None = None,
+) -> NetworkFlow:
+    """Measure the gradient flow of a run's network, or of one as it is initialised.
+
+    Args:
+        what: a run or its directory, or the config of a network that is not trained.
+        step: of a run: best, latest, init or a step.
+        instruments: names of instruments, or functions of your own; None for all that fit the cell.
+
+    Raises:
+        UsageError: there is no such run, checkpoint or instrument, or data are missing.
+    """
+    is_run = isinstance(what, str | os.PathLike)
+    rundir, config = open_run(what) if is_run else (None, load(what))
+    wanted = fitting_instruments(config) if instruments is None else instruments
+    config = load({**config.to_dict(), "flow": {**config.to_dict()["flow"], "instruments": wanted, "every": 1}})
+    return measure_network(config, rundir, str(step))
+
+
+def fitting_instruments(config: Config, names: Sequence[str] = FLOW_INSTRUMENTS) -> list[str]:
+    """The instruments that can look at the cell of a config."""
+    return [name for name in names if name != "parameters" or config.model.cell.affine]
+
+
+def table_of_records(records: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """The arrays of a `flow.npz` as a table, a row for each number.
+
+    Its columns are `step`; `reading`, as `adjoint/layer_0`; `index` into what a recording consists of, flat, which for
+    adjoints is the lag; and `value`.
+    """
+    schema = {"step": pl.Int64, "reading": pl.String, "index": pl.Int64, "value": pl.Float64}
+    tables = [pl.DataFrame(schema=schema)]
+    for reading, values in records.items():
+        if reading in (*RECORD_AXES, "step", LIVE_STEP):
+            continue
+        steps = records[LIVE_STEP if reading.startswith(LIVE) else "step"]
+        flat = values.reshape(len(steps), -1)
+        rows, columns = np.indices(flat.shape).reshape(2, -1)
+        content = {"step": steps[rows], "reading": [reading] * flat.size, "index": columns, "value": flat.ravel()}
+        tables.append(pl.DataFrame(content).cast(schema))  # type: ignore[arg-type]
+    return pl.concat(tables)
 
 
 def describe_records(records: Mapping[str, np.ndarray]) -> list[str]:

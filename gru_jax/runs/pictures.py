@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from gru_jax.config import Config
 from gru_jax.plotting.flow import plot_records
 from gru_jax.plotting.runs import plot_learning_curve
@@ -11,8 +13,12 @@ from gru_jax.plotting.style import save_figures
 from gru_jax.runs.directory import RunDir
 
 
+def figures_of_run(rundir: RunDir, config: Config) -> dict[str, Figure]:
+    """All pictures of a run, by name."""
+    learning_curve = plot_learning_curve(rundir.read_metrics(), config.task.goal[0], config.task.baseline)
+    return {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
+
+
 def draw_pictures(rundir: RunDir, config: Config) -> list[Path]:
     """Draw all pictures of a run into its `plots/` and return their paths."""
-    learning_curve = plot_learning_curve(rundir.read_metrics(), config.task.goal[0], config.task.baseline)
-    figures = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
-    return save_figures(figures, rundir.plots)
+    return save_figures(figures_of_run(rundir, config), rundir.plots)

@@ -65,11 +65,15 @@ class FlowRecorder:
                 rows = {f"{LIVE}{name}": value[i] for name, value in readings.items()}
                 self._add({LIVE_STEP: np.int64(first + i), **rows})
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All recordings, as they stand in the run's file."""
+        arrays = {name: np.stack(values) for name, values in self.readings.items() if values}
+        return {**arrays, **dict(zip(RECORD_AXES, self._axes(), strict=True))}
+
     def write(self) -> None:
         """Replace the run's file, if there is anything to tell."""
         if self.readings:
-            arrays = {name: np.stack(values) for name, values in self.readings.items() if values}
-            self.rundir.write_flow({**arrays, **dict(zip(RECORD_AXES, self._axes(), strict=True))})
+            self.rundir.write_flow(self.arrays())
 
     def overhead(self, training_seconds: float) -> str:
         """A line on what the recordings of this process cost."""

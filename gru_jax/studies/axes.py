@@ -15,6 +15,7 @@ from scipy.stats import qmc
 
 from gru_jax.errors import UsageError, check_choice, closest
 from gru_jax.settings import literal
+from gru_jax.user_code import reference
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
 SamplingMethod = Literal["grid", "random", "sobol"]
@@ -76,6 +77,8 @@ def parse_axis(name: str, written: Any) -> Axis:
             )
         values = [Value(str(k), {key: as_typed(v) for key, v in settings.items()}) for k, settings in written.items()]
         return Axis(name, tuple(values))
+    if isinstance(written, np.ndarray):
+        written = written.tolist()
     if isinstance(written, Sequence) and not isinstance(written, str):
         texts = [as_typed(item) for item in written]
     else:
@@ -236,7 +239,9 @@ def _wrong(name: str, written: Any) -> UsageError:
 
 
 def as_typed(value: Any) -> str:
-    """A value as on a command line."""
+    """A value as on a command line; a class or a function by its reference."""
+    if callable(value):
+        return reference(value)
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import re
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gru_jax.config import PROCESS_KEYS, Config, fingerprint, load_config, override, read_config_file
+from gru_jax.config import PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
 from gru_jax.runtime.files import read_json
-from gru_jax.settings import Text, flatten, resolve, setting
+from gru_jax.settings import Text, flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
+NOTHING: Mapping[str, str] = types.MappingProxyType({})
 _ID = re.compile("[0-9a-f]{12}")
 STUDY_KEYS = ("base", "config", "axes", "where", "zip", "sampling", "halving", "networks")
 
@@ -81,14 +82,14 @@ class Study:
     """A study.
 
     Attributes:
-        base: of the config file of the base, as on a command line.
+        base: the config file of the base, as on a command line; or the base itself, as nested dicts.
         changes: of the study to the base config, by key, as typed.
         axes: what varies.
         where, sampling, halving: see `gru_jax.studies.axes.span_axes`, `Sampling`, `Halving`.
         networks: whether the last and best networks of every member are kept.
     """
 
-    base: str
+    base: str | Mapping[str, Any]
     changes: dict[str, str]
     axes: list[axes.Axis]
     where: dict[str, str]
@@ -96,9 +97,13 @@ class Study:
     halving: Halving
     networks: bool
 
+    def base_values(self) -> Mapping[str, Any]:
+        """What the base says, without the study's changes."""
+        return read_config_file(self.base) if isinstance(self.base, str) else self.base
+
     def base_config(self) -> dict[str, Any]:
         """The base with the study's changes, as nested dicts."""
-        return load_config(self.base, self.changes).to_dict()
+        return override(self.base_values(), self.changes).to_dict()
 
     def members(self) -> list[StudyMember]:
         """All members, in the order of the axes.
@@ -106,11 +111,11 @@ class Study:
         Raises:
             UsageError: a value does not fit its key, or nothing is left.
         """
-        base, sampling, values = self.base_config(), self.sampling, read_config_file(self.base)
+        base, sampling, values = self.base_config(), self.sampling, self.base_values()
         members: dict[str, StudyMember] = {}
         points = axes.span_axes(self.axes, flatten(base), self.where, sampling.method, sampling.count, sampling.seed)
         for labels, settings in points:
-            config = override(copy.deepcopy(values), {**self.changes, **settings})
+            config = override(values, {**self.changes, **settings})
             member = StudyMember(fingerprint(config), labels, settings, config)
             members.setdefault(member.id, member)
         if not members:
@@ -155,7 +160,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     content = read_json(path)
-    for key, kind in {"base": str, "changes": dict, "config": dict, "members": dict}.items():
+    for key, kind in {"base": str | dict, "changes": dict, "config": dict, "members": dict}.items():
         if not isinstance(content.get(key), kind):
             raise UsageError(f"{path}: damaged, it has no {key}")
     for member in check_members(path, content["members"]).values():
@@ -170,11 +175,16 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
-def load_study(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str], extra: Mapping[str, str]) -> Study:
+def load_study(
+    spec: str | Mapping[str, Any],
+    overrides: Mapping[str, str] = NOTHING,
+    varied: Mapping[str, str] = NOTHING,
+    extra: Mapping[str, str] = NOTHING,
+) -> Study:
     """The study of a file, which may also be the config of a single run, with changes from a command line.
 
     Args:
-        spec: `FILE.py[:ARG]`.
+        spec: `FILE.py[:ARG]`, or what such a file returns, where the base may be a config.
         overrides: of the base config.
         varied: axes, in place of those of the same name in the file.
         extra: `zip`, and keys of `sampling` and `halving` as `sampling.count`.
@@ -182,20 +192,23 @@ def load_study(spec: str, overrides: Mapping[str, str], varied: Mapping[str, str
     Raises:
         UsageError: whatever is wrong.
     """
-    content: dict[str, Any] = read_config_file(spec)
+    content: dict[str, Any] = read_config_file(spec) if isinstance(spec, str) else dict(to_dict(spec, REGISTRIES))
+    source = spec if isinstance(spec, str) else "a study"
     if "axes" not in content:
-        content = {"base": None}
+        content = {"base": None if isinstance(spec, str) else content}
     for key, value in content.items():
-        check_argument(f"config={spec}: key", key, STUDY_KEYS)
+        check_argument(f"config={source}: key", key, STUDY_KEYS)
         if key in SECTIONS and not isinstance(value, Mapping):
-            raise ArgumentError(f"config={spec}: {key}={value!r}: a dict is needed here")
+            raise ArgumentError(f"config={source}: {key}={value!r}: a dict is needed here")
     if "base" not in content:
-        raise ArgumentError(f"config={spec}: no base; allowed is the config file of a run, relative to this one")
-    base = spec if content["base"] is None else _beside(spec, str(content["base"]))
+        raise ArgumentError(f"config={source}: no base; allowed is the config file of a run, relative to this one")
+    base: str | Mapping[str, Any] = source if content["base"] is None else content["base"]
+    if isinstance(base, str) and content["base"] is not None:
+        base = _beside(source, base)
     changes = {key: axes.as_typed(value) for key, value in flatten(content.get("config", {})).items()}
     values = {**dict(content.get("axes", {})), **varied}
     if not values:
-        raise NoAxesError(f"config={spec}: a study needs axes")
+        raise NoAxesError(f"config={source}: a study needs axes")
     parsed = [axes.parse_axis(name, value) for name, value in values.items()]
     pairs = [tuple(names) for names in content.get("zip", ())]
     pairs += [tuple(names.split(",")) for names in extra.get("zip", "").split(";") if names]

@@ -82,7 +82,7 @@ def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
 
 
 def test_evaluate_in_a_process_of_its_own(tmp_path, undrawn):
-    summary = train.run(small(), tmp_path / "run")
+    summary = train.run(small(), tmp_path / "run").summary
     command = [sys.executable, "-m", "experiments.evaluate", "--workdir", str(tmp_path / "run"), "--split", "test"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"test loss {summary['best']['test']['loss']!r}  (equal to the stored one)" in done.stdout
@@ -91,14 +91,14 @@ def test_evaluate_in_a_process_of_its_own(tmp_path, undrawn):
 def test_run_takes_a_config_dict(tmp_path, undrawn):
     config = ConfigDict({"task": {"name": "adding", "length": 6, "valid_size": 8, "test_size": 8},
                          "model": {"hidden": (3,)}, "train": {"steps": 2, "batch_size": 4}})  # fmt: skip
-    assert train.run(config, tmp_path / "run")["steps"] == 2
+    assert train.run(config, tmp_path / "run").summary["steps"] == 2
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_precisions_train_and_resume(dtype, tmp_path, undrawn):
-    summary = train.run(small(dtype=dtype), tmp_path / "run")
+    summary = train.run(small(dtype=dtype), tmp_path / "run").summary
     RunDir(tmp_path / "run").summary.unlink()
-    again = train.run(small(dtype=dtype), tmp_path / "run")
+    again = train.run(small(dtype=dtype), tmp_path / "run").summary
     assert again["final"] == summary["final"]
     assert evaluate.run(tmp_path / "run")["metrics"] == summary["best"]["test"]
 

@@ -116,12 +116,12 @@ def test_an_ablation_over_its_own_numbers_is_one_program(file, tmp_path, monkeyp
 
     monkeypatch.setattr(CompiledPopulation, "compile", counting)
     axes = {"task.sharpness": "0.5,2", "optimizer.momentum": "0.1,0.5"}
-    page = ablate.run(load_study(str(file), {}, axes, {}), tmp_path / "study")
+    study = ablate.run(load_study(str(file), {}, axes, {}), tmp_path / "study")
     assert len(compiled) == 1
     frame = pl.read_csv(tmp_path / "study" / "table.csv")
     assert frame["status"].to_list() == ["done"] * 4
     assert frame["final_valid_loss"].n_unique() == 4
-    assert "mine.py" in page.read_text()
+    assert "mine.py" in study.report.read_text()
     assert report.command([str(tmp_path / "study"), "--code", str(file), "--out", str(tmp_path / "page")]) == 0
     for member in sorted((tmp_path / "study" / MEMBERS).iterdir()):
         config = json.loads((member / "config.json").read_text())
@@ -243,6 +243,21 @@ def test_a_file_is_run_once_for_each_of_its_contents(tmp_path):
     assert gru_jax.user_code.find("theirs.py:A").size == 1
 
 
+def test_of_two_files_of_one_name_the_one_that_was_given_counts(tmp_path):
+    classes = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "task.py"
+        path.write_text("from tests.own.mine import Parity\nclass Mine(Parity):\n    pass\n")
+        classes.append(import_file(path).Mine)
+    for cls in classes:
+        values = {"task": cls(), "train": {"steps": 1}}
+        assert type(load(load(values).to_dict()).task) is cls
+        assert type(load({"task": {"name": cls}, "train": {"steps": 1}}).task) is cls
+    assert import_file(tmp_path / "a" / "task.py").Mine is classes[0]
+    assert type(load({"task": {"name": "task.py:Mine"}, "train": {"steps": 1}}).task) is classes[0]
+
+
 def test_a_run_directory_never_makes_code_run(tmp_path, run):
     path = shutil.copytree(run, tmp_path / "run")
     trap = tmp_path / "trap.py"
@@ -266,3 +281,46 @@ def test_own_tasks_need_no_decorator():
 
     assert load(Config(task=Longer(), train=TrainConfig(steps=1))).model.init.t_max == 12.0
     assert issubclass(Longer, Generated)
+
+
+def test_a_run_is_an_object(run, file):
+    import_file(Path(file))
+    opened = gru_jax.open(run)
+    assert opened.metrics.filter(split="train")["step"].to_list() == [2, 4, 6, 8, 10, 12]
+    flow_table = opened.flow.filter(reading="adjoint/layer_0", step=12)
+    assert flow_table["index"].to_list() == list(range(6))  # lags
+    np.testing.assert_array_equal(flow_table["value"], opened.records["adjoint/layer_0"][-1])
+    xs = jax.random.normal(jax.random.key(0), (3, 6, 1))
+    np.testing.assert_allclose(opened.predict(xs), opened.model(xs), rtol=1e-6)
+    assert isinstance(opened.model, import_file(Path(file)).Doubled)
+    assert opened.params["head"]["kernel"].shape == (4, 1)
+    assert opened.plot("gradient_flow").axes
+    with pytest.raises(UsageError, match=r"name='learning': .*did you mean 'learning_curve'"):
+        opened.plot("learning")
+    assert evaluate.run(opened)["metrics"] == opened.summary["best"]["test"]
+
+
+def test_gradient_flow_in_python(run, file):
+    module = import_file(Path(file))
+    measured = flow.run(gru_jax.open(run), "best", ["adjoint", module.input_size_of])
+    assert set(measured.table["reading"]) == {"adjoint/layer_0", "adjoint_quantiles/layer_0", "input/layer_0"}
+    assert measured.plot().axes
+    assert flow.run(module.get_config()).step == 0
+
+
+def test_a_study_in_python(tmp_path):
+    base = Config(task=mine.Parity(valid_size=8, test_size=8), train=TrainConfig(batch_size=8, steps=3))
+    axes = {"task.sharpness": np.array([0.5, 1.0]), "optimizer.lr": [1e-3, 1e-2], "seed": range(2)}
+    study = ablate.run({"base": base, "axes": axes}, tmp_path / "study")
+    assert study.table.height == 8
+    assert study.best.config.task.sharpness in (0.5, 1.0)
+    assert {line.get_label() for line in study.plot("optimizer.lr", by="task.sharpness").axes[0].lines} >= {
+        "0.5",
+        "1.0",
+    }
+    assert len(study.plot("task.sharpness", "best_test_loss").axes[0].lines) == 2
+    again = gru_jax.open(tmp_path / "study")
+    assert again.table.equals(study.table)
+    assert again.report.exists()
+    with pytest.raises(UsageError, match="x='lr': allowed are member"):
+        study.plot("lr")

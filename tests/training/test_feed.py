@@ -86,7 +86,7 @@ def test_folds_are_streamed_too(folder, tmp_path):
 def test_numbers_are_learnt_too(tmp_path):
     write(tmp_path, classes=0, lengths=False)
     for name, megabytes in {"streamed": 0, "resident": 1}.items():
-        summary = train.run(config(tmp_path, megabytes=megabytes), tmp_path / name)
+        summary = train.run(config(tmp_path, megabytes=megabytes), tmp_path / name).summary
         assert summary["goal"] == ["loss", "min"]
     targets = np.load(tmp_path / "arrays" / "test_targets.npy")
     assert summary["baseline"]["loss"] == pytest.approx(targets.var(axis=0).mean())
@@ -101,8 +101,8 @@ def test_more_than_the_memory_of_the_machine(tmp_path):
     size = int(1.5 * memory) // (1000 * 2 * 4)
     np.lib.format.open_memmap(tmp_path / "arrays" / "train_xs.npy", "w+", np.float32, (size, 1000, 2))
     np.save(tmp_path / "arrays" / "train_targets.npy", np.arange(size, dtype=np.int8) % 3)
-    before = train.run(small(), tmp_path / "small")["host_peak_bytes"]
-    summary = train.run(config(tmp_path, megabytes=2048), tmp_path / "run")
+    before = train.run(small(), tmp_path / "small").summary["host_peak_bytes"]
+    summary = train.run(config(tmp_path, megabytes=2048), tmp_path / "run").summary
     assert summary["host_peak_bytes"] - before < 2**30
     assert summary["steps"] == 12
 

@@ -59,7 +59,7 @@ def test_struck_at_any_moment(moment, when, tmp_path, monkeypatch, uninterrupted
 
 def test_done_is_done(uninterrupted, capsys):
     before = RunDir(uninterrupted).metrics.read_bytes()
-    summary = train.run(small(), uninterrupted)
+    summary = train.run(small(), uninterrupted).summary
     assert "already done" in capsys.readouterr().out
     assert summary == RunDir(uninterrupted).read_summary()
     assert RunDir(uninterrupted).metrics.read_bytes() == before
@@ -74,10 +74,10 @@ def test_another_config_is_refused_with_the_difference(uninterrupted):
 def test_early_stopping_and_target(tmp_path, undrawn):
     # lr 0: no validation after the first is better
     config = small(optimizer={"lr": 0.0}, train={"patience": 2, "steps": 100})
-    summary = train.run(config, tmp_path / "patience")
+    summary = train.run(config, tmp_path / "patience").summary
     assert (summary["steps"], summary["stopped"]) == (8, "no improvement in 2 validations")
     assert summary["best"]["step"] == 0
-    summary = train.run(small(train={"target": 100.0}), tmp_path / "target")
+    summary = train.run(small(train={"target": 100.0}), tmp_path / "target").summary
     assert (summary["steps"], summary["stopped"]) == (0, "reached the target 100")
 
 

@@ -30,7 +30,7 @@ class BestMember(NamedTuple):
 
     Attributes:
         path: its run directory.
-        base: the config file of its study's base, as on a command line; None for a run of no study.
+        base: the config file of its study's base, as on a command line; None where there is none.
         changes: what it and its study change of the base, by key, as typed.
     """
 
@@ -121,5 +121,6 @@ def _best_member(paths: Sequence[Path], name: str, path: Path) -> BestMember:
         described = read_study_file(study / STUDY_FILE)
         if name in described["members"]:
             changes = {**described["changes"], **described["members"][name]["settings"]}
-            return BestMember(path, described["base"], changes)
+            is_file = isinstance(described["base"], str)
+            return BestMember(path, described["base"] if is_file else None, changes)
     return BestMember(path, None, {})

@@ -1,0 +1,126 @@
+"""A run as an object: what it recorded as tables, its network, its pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+from jaxtyping import Array, Float, Int
+from matplotlib.figure import Figure
+
+from gru_jax.config import Config
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.nn import SequenceModel
+from gru_jax.runs.checkpoints import BEST
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.flow import table_of_records
+from gru_jax.runs.pictures import figures_of_run
+from gru_jax.runs.stored import CheckpointKind, open_run, restore_state
+from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.training.network import build_model
+
+
+class Run:
+    """A run in its directory, finished or not. Everything is read when it is asked for; it may stand for its path.
+
+    Args:
+        path: of the directory.
+        config: its config, where that is known; else it is read.
+
+    Attributes:
+        path: of the directory.
+        config: the config.
+
+    Raises:
+        UsageError: it is no run's directory.
+
+    Example:
+        >>> import tempfile
+        >>> import gru_jax
+        >>> from gru_jax.config import load
+        >>> from gru_jax.runs.train import train_run
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> _ = train_run(load({"task": {"name": "adding", "length": 5}, "train": {"steps": 4}}), folder.name)
+        >>> run = gru_jax.open(folder.name)
+        >>> run.summary["steps"], run.metrics.filter(split="valid")["step"].to_list()
+        (4, [0, 1, 2, 3, 4])
+        >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: Config | None = None) -> None:
+        self._rundir, self.config = open_run(path) if config is None else (RunDir(path), config)
+        self.path: Path = self._rundir.path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        state = "finished" if self._rundir.summary.exists() else "not finished"
+        return f"Run({str(self.path)!r}, {type(self.config.task).__name__}, {state})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`.
+
+        Raises:
+            UsageError: the run is not finished.
+        """
+        if not self._rundir.summary.exists():
+            raise UsageError(f"{self.path}: not finished, it has no summary; the same training goes on with it")
+        return self._rundir.read_summary()
+
+    @property
+    def metrics(self) -> pl.DataFrame:
+        """A row for each line of `metrics.jsonl`: `step`, `split`, and the metrics, null where a line has none."""
+        return pl.DataFrame(self._rundir.read_metrics(), infer_schema_length=None)
+
+    @property
+    def records(self) -> dict[str, np.ndarray]:
+        """What the instruments recorded, as the arrays of `flow.npz`, `[S, ...]` for S recordings."""
+        return self._rundir.read_flow()
+
+    @property
+    def flow(self) -> pl.DataFrame:
+        """What the instruments recorded, a row for each number; see `gru_jax.runs.flow.table_of_records`."""
+        return table_of_records(self.records)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the network that was best in validation."""
+        return self.params_at(BEST)
+
+    def params_at(self, checkpoint: CheckpointKind | int) -> dict[str, Any]:
+        """The parameters of the best or the latest network, or of that of a step.
+
+        Raises:
+            UsageError: there is no such checkpoint.
+        """
+        kind, step = (BEST, checkpoint) if isinstance(checkpoint, int) else (checkpoint, None)
+        with precision(self.config.dtype, self.config.matmul_precision):
+            return restore_state(self._rundir, self.config, choose_device(self.config.platform), kind, step).params
+
+    @property
+    def model(self) -> SequenceModel:
+        """The network that was best in validation, as a Flax NNX module."""
+        return build_model(self.config).module(self.params)
+
+    def predict(self, xs: Float[Any, "B T D"], lengths: Int[Any, " B"] | None = None) -> Float[Array, "B ..."]:
+        """Outputs of the network that was best in validation, `[B, O]`, or `[B, T, O]` where each step has one."""
+        with precision(self.config.dtype, self.config.matmul_precision):
+            model, inputs = build_model(self.config), jnp.asarray(xs, self.config.dtype)
+            return jax.jit(model.apply)(self.params, inputs, lengths=lengths).outputs
+
+    def plot(self, name: str = "learning_curve") -> Figure:
+        """One of the pictures of the run, which notebooks show: `learning_curve`, `gradient_flow`, `gates`, ….
+
+        Raises:
+            UsageError: nothing was recorded for a picture of that name.
+        """
+        drawn = figures_of_run(self._rundir, self.config)
+        check_choice("name", name, drawn)
+        return drawn[name]

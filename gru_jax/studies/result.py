@@ -1,0 +1,140 @@
+"""A study as an object: its table, its best member, its pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from gru_jax.errors import UsageError, check_choice
+from gru_jax.plotting.style import cycle, figure, house_style
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.run import Run
+from gru_jax.studies.directory import MEMBERS, STUDY_FILE
+from gru_jax.studies.report.findings import Findings, find_findings
+from gru_jax.studies.report.pictures import logarithmic
+from gru_jax.studies.report.table import ID, read_table
+
+
+class StudyResult:
+    """A study in its directory, as far as its members are done; it may stand for its path.
+
+    Args:
+        path: of the directory.
+
+    Attributes:
+        path: of the directory.
+        report: of its page, which `experiments.ablate` and `experiments.report` write.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import gru_jax
+        >>> from gru_jax.studies.runner import RunnerOptions, StudyRunner
+        >>> from gru_jax.studies.study import load_study
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> base = {"task": {"name": "adding", "length": 5, "test_size": 8}, "train": {"steps": 2, "batch_size": 4}}
+        >>> study = load_study({"base": base, "axes": {"optimizer.lr": [0.01, 0.1]}})
+        >>> StudyRunner(study, pathlib.Path(folder.name), RunnerOptions()).run()
+        >>> study = gru_jax.open(folder.name)
+        >>> study.table["optimizer.lr"].to_list(), study.best.config.train.steps
+        ([0.01, 0.1], 2)
+        >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.report = self.path / "report.html"
+
+    @staticmethod
+    def is_at(path: str | os.PathLike[str]) -> bool:
+        """Whether a directory is that of a study."""
+        return (Path(path) / STUDY_FILE).is_file()
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"StudyResult({str(self.path)!r}, {self.table.height} members done)"
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """A row for each member that is done: its values on the axes, its scores, what the instruments said.
+
+        Raises:
+            UsageError: none is done.
+        """
+        return read_table(self.path)[0]
+
+    @property
+    def axes(self) -> list[str]:
+        """The names of the columns that vary by design."""
+        return read_table(self.path)[1]
+
+    @property
+    def findings(self) -> Findings:
+        """What can be concluded: chosen on validation data, tested once."""
+        table, axes = read_table(self.path)
+        return find_findings(table, axes, RunDir(self._member(table[ID][0])).read_summary()["goal"])
+
+    @property
+    def best(self) -> Run:
+        """The best member of the best combination of values, by validation."""
+        return self.run(self.findings.best)
+
+    def run(self, member: str) -> Run:
+        """A member by its id, the column `member` of the table."""
+        check_choice("member", member, self.table[ID])
+        return Run(self._member(member))
+
+    def plot(self, x: str, y: str | None = None, by: str | None = None) -> Figure:
+        """A column of the table against another one: a point for each member, and a line through the medians.
+
+        Args:
+            x: name of a column, as a rule of an axis.
+            y: name of a column of numbers; None for the validation score that decides.
+            by: name of a column; each of its values has a colour.
+
+        Raises:
+            UsageError: there is no such column, or `y` has no numbers.
+        """
+        table, score = self.table, self.findings.score
+        y = score if y is None else y
+        for name, column in (("x", x), ("y", y), *([("by", by)] if by else [])):
+            check_choice(name, column, table.columns)
+        if not table[y].dtype.is_numeric():
+            raise UsageError(f"y={y}: a column of numbers is needed")
+        groups = table.partition_by(by, maintain_order=True) if by else [table]
+        values = table[x].unique(maintain_order=True).to_list()
+        with house_style():
+            picture, (ax, *_) = figure(1)
+            for part, colour in zip(groups, cycle(len(groups)), strict=True):
+                _draw_points(ax, part, x, y, values, colour, f"{part[by][0]}" if by else None)
+            ax.set(xlabel=x, ylabel=y)
+            if not table[x].dtype.is_numeric():
+                ax.set_xticks(range(len(values)), [str(value) for value in values])
+            elif logarithmic(values):
+                ax.set_xscale("log")
+            if by:
+                ax.legend(frameon=False, title=by)
+        return picture
+
+    def _member(self, name: str) -> Path:
+        return self.path / MEMBERS / name
+
+
+def _draw_points(
+    ax: Any, table: pl.DataFrame, x: str, y: str, values: Sequence[Any], colour: str, label: str | None
+) -> None:
+    """Draw the points of one colour and the line through their medians."""
+    is_number = table[x].dtype.is_numeric()
+    table = table.filter(pl.col(y).is_finite())
+    places = table[x].to_list() if is_number else [values.index(value) for value in table[x]]
+    ax.plot(places, table[y], "o", color=colour, ms=3, alpha=0.5)
+    order = sorted(set(places))
+    medians = [np.median([v for place, v in zip(places, table[y], strict=True) if place == at]) for at in order]
+    ax.plot(order, medians, "-", color=colour, lw=1.5, label=label)
