@@ -92,11 +92,16 @@ def reference(thing: Any) -> str:
         >>> from gru_jax.user_code import find, reference
         >>> find(reference(optax.adabelief)) is optax.adabelief
         True
+
+    Raises:
+        UsageError: it has no name, as a `functools.partial`.
     """
-    module = sys.modules.get(thing.__module__)
-    file = getattr(module, "__file__", None)
-    is_file = thing.__module__ == "__main__" or thing.__module__.startswith(FILE)
-    where = Path(file).name if is_file and file else thing.__module__
+    if not hasattr(thing, "__qualname__"):
+        raise UsageError(f"{thing!r}: has no name of its own; allowed is a class or a function, such as def makes")
+    module = thing.__module__ or "__main__"
+    file = getattr(sys.modules.get(module), "__file__", None)
+    is_file = module == "__main__" or module.startswith(FILE)
+    where = Path(file).name if is_file and file else module
     name = f"{where}:{thing.__qualname__}"
     _seen[name] = thing
     return name

@@ -19,6 +19,8 @@ from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_
 from gru_jax.runtime.locks import LOCK, lock_directory
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 
+OTHER_SOURCE = "code of your own has another source than"
+
 ENVIRONMENT = ("packages", "device")
 """Parts of `env.json` on which the bits of a result may depend."""
 
@@ -104,10 +106,10 @@ class RunDir:
         old, new = ({key: side.get(key, {}) for key in ENVIRONMENT} for side in (before, env))
         return differences(old, new)
 
-    def changed_sources(self, config: Mapping[str, Any]) -> list[str]:
-        """The classes and functions of a user's own whose source is another than when the run began, in words."""
+    def changed_sources(self, config: Mapping[str, Any]) -> str | None:
+        """That the source of classes or functions of a user's own is another than when the run began, if it is so."""
         changed = changed_sources(read_json(self.config), config) if self.config.exists() else []
-        return [f"the source of {name} is another than this run began with; results may differ" for name in changed]
+        return f"{OTHER_SOURCE} this run began with; results may differ: {', '.join(changed)}" if changed else None
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run.

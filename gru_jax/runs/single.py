@@ -103,7 +103,7 @@ class SingleRun(TrainingLoop):
     def _finish(self) -> dict[str, Any]:
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
         self._write_lines([self._line(0, "test", step, metrics) for step, metrics in evaluations.tested(progress)])
-        self._on_main(lambda: pictures.draw_pictures(self.rundir, self.config))
+        self._on_main(self._draw)
         return summarise(
             self.config,
             progress,
@@ -112,6 +112,9 @@ class SingleRun(TrainingLoop):
             parameters=self.parameters,
             **peak_memory(self.device),
         )
+
+    def _draw(self) -> None:  # nothing is told to other processes
+        pictures.draw_pictures(self.rundir, self.config)
 
     def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         clock = {"time": round(time.time(), 3)}

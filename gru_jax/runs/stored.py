@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 CheckpointKind = Literal["best", "latest"]
 
 
-def open_run(workdir: str | os.PathLike[str]) -> tuple[RunDir, Config]:
+def open_run(workdir: str | os.PathLike[str], *, compares_source: bool = True) -> tuple[RunDir, Config]:
     """The directory of a run, finished or not, and its config.
+
+    Args:
+        workdir: the directory.
+        compares_source: whether it is said that code of a user's own has changed.
 
     Raises:
         UsageError: it is none.
@@ -35,8 +39,8 @@ def open_run(workdir: str | os.PathLike[str]) -> tuple[RunDir, Config]:
     if not rundir.config.is_file():
         raise ArgumentError(f"workdir={workdir}: not a run directory, it has no config.json")
     config = load(read_json(rundir.config))
-    for change in rundir.changed_sources(config.to_dict()):
-        logger.warning("%s: %s", rundir.path, change)
+    if compares_source and (told := rundir.changed_sources(config.to_dict())) is not None:
+        logger.warning("%s: %s", rundir.path, told)
     return rundir, config
 
 

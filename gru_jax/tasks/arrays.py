@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import Rows, open_rows
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.runtime.files import replace_file
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 
@@ -30,28 +34,54 @@ class Arrays(FromFiles):
     `<folder>/<SPLIT>_targets.npy`, whole numbers `[N]`, classes from 0, or floats `[N, O]`; and, where sequences
     differ in length, `<folder>/<SPLIT>_lengths.npy`, whole numbers `[N]`. The loss of classes is cross-entropy, that
     of numbers the squared error, mean over O. The score without memory is that of the most frequent class, or of the
-    mean, of the test targets.
+    mean, of the test targets. `write` puts arrays there.
 
     Attributes:
         folder: below the data directory.
 
     Example:
-        >>> import pathlib, tempfile
+        >>> import tempfile
         >>> import numpy as np
         >>> from gru_jax.tasks import Arrays
         >>> folder = tempfile.TemporaryDirectory()
-        >>> root = pathlib.Path(folder.name, "mine")
-        >>> root.mkdir()
-        >>> for split, size in {"train": 6, "valid": 2, "test": 2}.items():
-        ...     np.save(root / f"{split}_xs.npy", np.zeros((size, 5, 3), np.float32))
-        ...     np.save(root / f"{split}_targets.npy", np.arange(size) % 2)
-        >>> task = Arrays(data_dir=folder.name, folder="mine")
+        >>> xs, targets = np.zeros((6, 5, 3), np.float32), np.arange(6) % 2
+        >>> three = {split: (xs, targets) for split in ("train", "valid", "test")}
+        >>> task = Arrays.write(f"{folder.name}/mine", **three)
         >>> task.time, task.input_size, task.output_size, task.goal
         (5, 3, 2, ('accuracy', 'max'))
         >>> folder.cleanup()
     """
 
     folder: str = setting("arrays")
+
+    @classmethod
+    def write(cls, folder: str | os.PathLike[str], **splits: Sequence[Any] | Mapping[str, Any]) -> Arrays:
+        """Write arrays into a folder, and give the task that reads them, now and when a run goes on.
+
+        Args:
+            folder: the folder, which need not exist; files of these names there are replaced.
+            splits: train, valid and test: `(xs, targets)` or `(xs, targets, lengths)`, or a dict with these names.
+
+        Raises:
+            UsageError: a split is missing, or arrays are not as the class says.
+        """
+        path = Path(folder).absolute()
+        if set(splits) != set(SPLITS):
+            raise UsageError(f"splits={listing(splits)}: needed are {listing(SPLITS)}")
+        path.mkdir(parents=True, exist_ok=True)
+        for split, arrays in splits.items():
+            named = arrays if isinstance(arrays, Mapping) else dict(zip((XS, TARGETS, LENGTHS), arrays, strict=False))
+            for name, array in named.items():
+                check_choice(f"{split}: array", name, (XS, TARGETS, LENGTHS))
+                content = io.BytesIO()
+                np.save(content, np.asarray(array), allow_pickle=False)
+                replace_file(path / f"{split}_{name}.npy", content.getvalue())
+            if LENGTHS not in named:
+                (path / f"{split}_{LENGTHS}.npy").unlink(missing_ok=True)
+        task = cls(data_dir=str(path.parent), folder=path.name)
+        for split in SPLITS:
+            task.open(split)
+        return task
 
     def __post_init__(self) -> None:
         if self.folder.startswith(("/", "~")) or ".." in self.folder.split("/"):

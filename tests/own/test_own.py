@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import shutil
@@ -140,6 +141,15 @@ def get_config():
 """
 
 
+def test_a_changed_source_of_a_study_is_told(file, tmp_path, capsys):
+    changed = tmp_path / "mine.py"
+    for text in (Path(file).read_text(), Path(file).read_text().replace("0.2, shape", "0.3, shape")):
+        changed.write_text(text)
+        assert "source" not in capsys.readouterr().out
+        ablate.run(load_study(str(changed), {"train.steps": "2"}, {"seed": "0..1"}, {}), tmp_path / "study")
+    assert "another source than this study began with; members may differ: mine.py:Parity, " in capsys.readouterr().out
+
+
 def test_classes_and_functions_are_an_axis(tmp_path):
     (tmp_path / "study.py").write_text(STUDY)
     (tmp_path / "base.py").write_text("def get_config():\n    return {'train': {'steps': 2}}\n")
@@ -156,9 +166,10 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
     changed.write_text(Path(file).read_text().replace("0.2, shape", "0.3, shape"))
     with caplog.at_level(logging.INFO, "gru_jax"):
         train.train_run(load_config(str(changed)), path)
-    told = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
-    assert len(told) == 7  # all that the file defines
-    assert told[0] == "the source of mine.py:Parity is another than this run began with; results may differ"
+    (told,) = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
+    said, _, names = told.partition(": ")
+    assert said == "code of your own has another source than this run began with; results may differ"
+    assert len(names.split(", ")) == 7  # all that the file defines
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,7 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
         ({"optimizer": {"name": lambda rate: optax.sgd(rate)}}, "argument rate needs a default, as all but"),
         ({"optimizer": {"name": mine.sign_descent, "speed": 1}}, "optimizer.speed: no such key"),
         ({"model": {"init": {"recurrent": "theirs.py:sparse"}}}, "code: missing.*init.recurrent=theirs.py:sparse"),
+        ({"optimizer": {"name": functools.partial(optax.sgd, 0.1)}}, "functools.partial.*: has no name of its own"),
         ({"flow": {"instruments": ("adjoint", "theirs.py:f")}}, "code: missing.*flow.instruments=theirs.py:f"),
     ],
 )  # fmt: skip

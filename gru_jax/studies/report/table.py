@@ -66,7 +66,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, list[str]]:
 
 def run_row(path: Path) -> dict[str, Any]:
     """What a run came to, without anything that two equal runs need not share."""
-    rundir, config = open_run(path)
+    rundir, config = open_run(path, compares_source=False)
     summary = rundir.read_summary()
     status = summary["end_reason"] if summary["end_reason"] in UNFINISHED else DONE
     row: dict[str, Any] = {STATUS: status, STOPPED: summary["stopped"] or "", "steps": summary["steps"]}

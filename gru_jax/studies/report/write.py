@@ -74,7 +74,7 @@ def write_report(
         drawn = draw_report_pictures(frame, axes, findings, curves, baseline, config, out / "plots")
         shown = {f"{path.stem.capitalize()}": path for path in drawn if path.suffix == ".png"}
         if len(members) == 1:
-            only = open_run(next(iter(members.values())))
+            only = open_run(next(iter(members.values())), compares_source=False)
             shown |= {p.stem.replace("_", " ").capitalize(): p for p in draw_pictures(*only)}
         title = ", ".join(path.name for path in paths)
         reached_target = sum(summary["end_reason"] == EndReason.TARGET for summary in summaries)
