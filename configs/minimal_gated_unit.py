@@ -1,4 +1,10 @@
-"""A cell and a task of one's own in a config file: a minimal gated unit learns the parity of 8 bits."""
+"""A cell and a task of one's own, in a config file: a minimal gated unit learns the parity of 8 bits.
+
+    python -m experiments.train --config configs/minimal_gated_unit.py
+
+Measured (2 CPU cores, seed 0): test accuracy 1 after 3,400 steps in 6 s (3,800 and 2,800 with seeds 1 and 2); guessing
+gives 0.5.
+"""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ def open_run(workdir: str | os.PathLike[str], *, compares_source: bool = True) -
     if not rundir.config.is_file():
         raise ArgumentError(f"workdir={workdir}: not a run directory, it has no config.json")
     config = load(read_json(rundir.config))
-    if compares_source and (told := rundir.changed_sources(config.to_dict())) is not None:
-        logger.warning("%s: %s", rundir.path, told)
+    if compares_source and (change := rundir.changed_sources(config.to_dict())) is not None:
+        logger.warning("%s: %s", rundir.path, change)
     return rundir, config
 
 

@@ -56,8 +56,8 @@ def train_run(
         stop_requested = stack.enter_context(watch_for_sigterm())
         if on_main_process(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
             return on_main_process(rundir.read_summary)
-        if (told := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
-            log_once(logger, told)
+        if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
+            log_once(logger, change)
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
         stack.enter_context(precision(config.dtype, config.matmul_precision))
