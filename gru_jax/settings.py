@@ -202,11 +202,11 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
             yield from user_things(value, registries)
-        elif field.metadata.get("is_open"):
-            items = value if isinstance(value, tuple) else (value,)
-            yield from (
-                find(item) if is_reference(item) else item for item in items if callable(item) or is_reference(item)
-            )
+        elif field.metadata.get("is_open") or isinstance(value, Mapping):
+            named = flatten(value).values() if isinstance(value, Mapping) else value
+            for item in named if isinstance(named, Iterable) and not isinstance(named, str) else (named,):
+                if callable(item) or is_reference(item):
+                    yield find(item) if is_reference(item) else item
 
 
 def describe_settings(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:

@@ -54,7 +54,8 @@ def real_settings(section: Any) -> dict[str, float]:
         0.5
     """
     values = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
-    for gate, changes in values.pop("gates", {}).items():
+    gates = values.pop("gates", None)
+    for gate, changes in gates.items() if isinstance(gates, Mapping) else ():
         values |= {f"gates.{gate}.{name}": value for name, value in changes.items()}
     return {name: value for name, value in values.items() if isinstance(value, float) and name not in DURATIONS}
 

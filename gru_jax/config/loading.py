@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gru_jax.config.durations import plan
-from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
+from gru_jax.config.schema import AUTO, LEARNING_RATE, REGISTRIES, SOURCES, Config
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve
@@ -67,6 +67,12 @@ def _check(config: Config) -> None:
         raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
     if config.optimizer.nesterov and config.optimizer.name != "momentum":
         raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
+    decays_itself = config.optimizer.function is not None and LEARNING_RATE in config.optimizer.own_arguments
+    if decays_itself and config.optimizer.weight_decay and "weight_decay" not in config.optimizer.own_arguments:
+        raise UsageError(
+            f"optimizer.weight_decay={config.optimizer.weight_decay:g}: without effect on {config.optimizer.name}, "
+            "which takes the learning rate itself; allowed is an argument of its own of this name"
+        )
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")

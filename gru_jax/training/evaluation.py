@@ -13,7 +13,7 @@ from jaxtyping import Array
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
 from gru_jax.tasks import split_key
-from gru_jax.training.network import run_network
+from gru_jax.training.network import draw_batch, run_network
 from gru_jax.training.step import Data
 
 
@@ -29,7 +29,7 @@ def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, A
 
         def one(i: Any) -> dict[str, Array]:
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-            batch = traced.task.batch(data, key, jnp.minimum(index, size - 1))
+            batch = draw_batch(traced, data, key, jnp.minimum(index, size - 1))
             _, metrics = run_network(traced, model, params, batch)
             # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
             return {name: jnp.where(index < size, value, 0).sum() for name, value in metrics.items()}

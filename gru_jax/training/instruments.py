@@ -15,7 +15,7 @@ from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import interventions
-from gru_jax.training.network import cell_trajectories, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.network import cell_trajectories, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.step import Data
 from gru_jax.user_code import look_up
 
@@ -64,7 +64,7 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[.
     def measure(params: Any, data: Data, hyperparameters: Hyperparameters | None = None) -> Readings:
         values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
         traced = with_task_values(config, values["task"])
-        batch = traced.task.batch(data, key, jnp.arange(size, dtype=jnp.int32))
+        batch = draw_batch(traced, data, key, jnp.arange(size, dtype=jnp.int32))
         readings: Readings = {}
         for layer, cell_pass in cell_passes(traced, model, params, batch, values["gradient"]):
             for name in names:

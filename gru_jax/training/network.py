@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from gru_jax.cells import Params
 from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config
 from gru_jax.dtypes import carry_dtype
+from gru_jax.errors import UsageError
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
 from gru_jax.nn.models import FAMILIES, Readout
-from gru_jax.tasks import Batch
+from gru_jax.tasks import Batch, Task
 from gru_jax.user_code import look_up
 
 
@@ -48,12 +51,34 @@ def build_model(config: Config) -> Functional:
     return functional(build)
 
 
+def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
+    """The examples of a config's task with these indices."""
+    with _naming_traced_numbers(config.task):
+        return config.task.batch(data, key, index)
+
+
+@contextlib.contextmanager
+def _naming_traced_numbers(task: Task) -> Iterator[None]:
+    """Turn the error of a task that decides or counts by one of its real numbers, which are traced, into one line."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        names = [f.name for f in dataclasses.fields(task) if isinstance(getattr(task, f.name), jax.Array)]
+        if not names:
+            raise
+        raise UsageError(
+            f"task: {type(task).__name__} decides or counts by one of its real numbers ({', '.join(names)}), which are "
+            "traced; whole numbers, texts and booleans are allowed for that"
+        ) from error
+
+
 def run_network(
     config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     trace = model.apply(params, batch.xs.astype(config.dtype), lengths=batch.lengths, **kwargs)
-    return trace, config.task.metrics(trace.outputs, batch)
+    with _naming_traced_numbers(config.task):
+        return trace, config.task.metrics(trace.outputs, batch)
 
 
 def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple[tuple[Array, ...], ...]:

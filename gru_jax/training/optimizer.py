@@ -89,7 +89,7 @@ def _of_function(
     arguments = {name: traced[name] if name in traced else getattr(config, name) for name in config.own_arguments}
     try:
         rule = function(**arguments)
-    except jax.errors.ConcretizationTypeError as error:
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
         raise UsageError(
             f"optimizer.name={config.name}: it decides by the value of a real number, which is traced; allowed are "
             "decisions by whole numbers, texts and booleans"

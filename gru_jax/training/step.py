@@ -16,7 +16,7 @@ from gru_jax.config import Config, Hyperparameters, plan, with_task_values, with
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import floss_before_training, interventions, needs_adjoints, penalty_gradient
-from gru_jax.training.network import build_model, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.optimizer import build_optimizer
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
@@ -119,7 +119,7 @@ class Trainer:
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices, split over the devices."""
-        batch = self.config.task.batch(data, split_key("train", seed), index)
+        batch = draw_batch(self.config, data, split_key("train", seed), index)
         return self._constrained(batch, PartitionSpec(BATCH_AXIS))
 
     def _constrained(self, tree: Any, spec: PartitionSpec) -> Any:

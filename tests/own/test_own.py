@@ -241,6 +241,36 @@ def test_numbers_of_optimisers_are_traced(tmp_path):
         train.run(small(optimizer={"name": deciding}), tmp_path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Counting(mine.Parity):
+    """A task that counts by a real number."""
+
+    share: float = 0.5
+
+    def example(self, key):
+        """The first bits alone."""
+        return mine.Parity(int(self.share * self.length)).example(key)
+
+
+def test_numbers_of_tasks_are_traced(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"task: Counting decides or counts by one of its real numbers \(sharpness, sha"
+    ):
+        train.run({"task": Counting(valid_size=4, test_size=4), "train": {"steps": 1}}, tmp_path)
+
+
+def test_decay_that_would_do_nothing_is_refused():
+    values = {"name": with_learning_rate, "weight_decay": 0.1}
+    with pytest.raises(UsageError, match=r"decay=0.1: without effect on tests\.own\.test_own:with_learning_rate"):
+        load({"optimizer": values, "train": {"steps": 1}})
+    assert load({"optimizer": {"name": optax.adamw, "weight_decay": 0.1}, "train": {"steps": 1}})
+
+
+def test_functions_for_single_gates_are_named():
+    config = load({"model": {"init": {"gates": {"z": {"recurrent": mine.sparse}}}}, "train": {"steps": 1}})
+    assert list(config.to_dict()["sources"]) == ["tests.own.mine:sparse"]
+
+
 def test_a_file_is_run_once_for_each_of_its_contents(tmp_path):
     path = tmp_path / "theirs.py"
     path.write_text("class A:\n    pass\n")
