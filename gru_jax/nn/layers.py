@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -273,6 +273,7 @@ class Stack(nnx.Module):
     def __call__(
         self,
         xs: Float[Array, "B T D"],
+        carry0: Sequence[Any] | None = None,
         *,
         lengths: Int[Array, " B"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
@@ -285,6 +286,8 @@ class Stack(nnx.Module):
 
         Args:
             xs: inputs `[B, T, D]`.
+            carry0: for each layer, the carry that it starts from, as `[trace.unrolled.carry for trace in traces]` of
+                what came before; zeros if None.
             lengths, resets: as in `Recurrent`.
             perturbations: for each layer, added to its states; see `gru_jax.unroll`.
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
@@ -293,7 +296,12 @@ class Stack(nnx.Module):
 
         Returns:
             Each layer's inputs and results, bottom to top.
+
+        Raises:
+            UsageError: there are not as many carries as layers.
         """
+        if carry0 is not None and len(carry0) != len(self.names):
+            raise UsageError(f"carry0: has {len(carry0)} carries; needed is one for each of {len(self.names)} layers")
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
             if i and dropout_key is not None:
@@ -303,8 +311,10 @@ class Stack(nnx.Module):
                 xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
             perturbation = None if perturbations is None else perturbations[i]
             intervention = NONE if interventions is None else interventions[i]
+            carry = None if carry0 is None else carry0[i]
+            sequences: dict[str, Any] = {"lengths": lengths, "resets": resets}
             with jax.named_scope(f"layer_{i}"):
-                out = layer(xs, lengths=lengths, resets=resets, perturbation=perturbation, intervention=intervention)
+                out = layer(xs, carry, perturbation=perturbation, intervention=intervention, **sequences)
             traces.append(LayerTrace(xs, out))
             xs = out.hs
         return tuple(traces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
@@ -32,6 +33,11 @@ class Trace(NamedTuple):
 
     outputs: Array
     layers: tuple[LayerTrace, ...]
+
+    @property
+    def carry(self) -> tuple[Any, ...]:
+        """The last carry of every layer, from which a model goes on with what follows (`carry0`)."""
+        return tuple(layer.unrolled.carry for layer in self.layers)
 
 
 class SequenceModel(nnx.Module):
@@ -73,13 +79,20 @@ class SequenceModel(nnx.Module):
         self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
         self.head: nnx.Linear = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, xs: Float[Array, "B T D"], **kwargs: Any) -> Array:
+    def __call__(self, xs: Float[Array, "B T D"], carry0: Sequence[Any] | None = None, **kwargs: Any) -> Array:
         """Outputs `[B, O]`, or `[B, T, O]` for `readout="every"`, in the type of the parameters."""
-        return self.trace(xs, **kwargs).outputs
+        return self.trace(xs, carry0, **kwargs).outputs
 
-    def trace(self, xs: Float[Array, "B T D"], *, lengths: Int[Array, " B"] | None = None, **kwargs: Any) -> Trace:
+    def trace(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: Sequence[Any] | None = None,
+        *,
+        lengths: Int[Array, " B"] | None = None,
+        **kwargs: Any,
+    ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`."""
-        layers = self.stack(xs, lengths=lengths, **kwargs)
+        layers = self.stack(xs, carry0, lengths=lengths, **kwargs)
         features = self._read(layers[-1], lengths)
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 

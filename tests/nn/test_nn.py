@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import gru_jax
-from gru_jax.cells import GRU, LSTM
+from gru_jax.cells import GRU, LSTM, LayerNormGRU
 from gru_jax.errors import UsageError
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack, functional
 
@@ -119,3 +119,27 @@ def test_wrong_use_names_the_argument(unchecked_types):
         Stack(GRU(), 2, (), rngs=rngs())
     with pytest.raises(UsageError, match="readout='first'"):
         SequenceModel(GRU(), 2, (4,), 3, readout="first", rngs=rngs())
+
+
+@pytest.mark.parametrize("cell", [GRU(), LSTM(), LayerNormGRU()], ids=str)
+def test_a_sequence_in_pieces_is_the_whole(cell):
+    model = SequenceModel(cell, 2, (5, 4), 3, readout="every", rngs=rngs())
+    whole = model.trace(XS)
+    step = nnx.jit(lambda model, xs, carry: (lambda trace: (trace.outputs, trace.carry))(model.trace(xs, carry)))
+    outputs, carry = [], None
+    for piece in (XS[:, :1], XS[:, 1:4], XS[:, 4:]):
+        piece_outputs, carry = step(model, piece, carry)
+        outputs.append(piece_outputs)
+    np.testing.assert_allclose(jnp.concatenate(outputs, axis=1), whole.outputs, rtol=0, atol=1e-6)
+    for ours, theirs in zip(jax.tree.leaves(carry), jax.tree.leaves(whole.carry), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    with pytest.raises(UsageError, match="carry0: has 1 carries; needed is one for each of 2 layers"):
+        model(XS, (carry[0],))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_carried_state_goes_on_in_both_directions(bidirectional):
+    stack = Stack(GRU(), 2, (5,), bidirectional=bidirectional, rngs=rngs())
+    layer = stack.layers[0]
+    carry = jax.tree.map(lambda a: a + 0.5, stack(XS)[0].unrolled.carry)
+    jax.tree.map(np.testing.assert_array_equal, stack(XS, (carry,))[0].unrolled, layer(XS, carry))
