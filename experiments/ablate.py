@@ -54,9 +54,7 @@ from gru_jax.studies.study import NoAxesError, Study, load_study
 from gru_jax.training.population import MEMBER_MAPPINGS
 
 ABLATIONS = Path(__file__).parent.parent / "configs" / "ablations"
-FLAGS = (
-    "config", "workdir", "zip", "networks", "mapping", "devices", "memory", *cli.PROCESSES,
-)  # fmt: skip
+FLAGS = ("config", "workdir", "zip", "networks", "mapping", "devices", "memory", *cli.PROCESSES)
 MOST_DEVICES = 4096
 PREFIXES = ("axis", "config", "sampling", "halving")
 
@@ -69,7 +67,7 @@ def run(
     """Run a study in a directory, resuming what is there, and write its table and report; for notebooks.
 
     Args:
-        study: a study; a study's file; or a dict as one returns, see `gru_jax.studies.study.load_study`.
+        study: a study, a study's file, or a dict as one returns; see `gru_jax.studies.study.load_study`.
         workdir: its directory.
         options: with what; see `gru_jax.studies.runner.RunnerOptions`.
 
@@ -100,11 +98,11 @@ def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, keyed = cli.parse_all(argv, FLAGS, PREFIXES)
+    options = prepare(flags)
     study = study_from_flags(flags, keyed)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     print(f"study directory: {Path(workdir).absolute()}", flush=True)
-    options = prepare(flags)
     with watch_for_sigterm():  # the report too is finished
         try:
             run_members(study, Path(workdir).absolute(), options)
@@ -130,12 +128,13 @@ def study_from_flags(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str
 
 
 def prepare(flags: Mapping[str, str]) -> RunnerOptions:
-    """Set up processes and devices, which must come before JAX is used, and say with what a study is run."""
+    """Set up processes and devices, before code of a user's own uses JAX, and say with what a study is run."""
     devices = cli.whole_number(flags, "devices", os.cpu_count() or 1)
     if not 1 <= devices <= MOST_DEVICES:
         raise UsageError(f"--devices={devices}: allowed are whole numbers from 1 to {MOST_DEVICES}")
     jax.config.update("jax_num_cpu_devices", devices)
     cli.join(flags)
+    cli.load_code(flags)
     mapping: Any = flags.get("mapping", MEMBER_MAPPINGS[0])
     check_argument("mapping", mapping, MEMBER_MAPPINGS)
     return RunnerOptions(mapping, cli.whole_number(flags, "memory", 0) or None)

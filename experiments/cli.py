@@ -48,7 +48,7 @@ def parse_all(
         flags: names that are allowed.
         prefixes: of keys that are allowed.
 
-    Every command takes `--code FILE.py[,FILE.py]` too: it is loaded here, for configs to name what it defines.
+    Every command takes `--code FILE.py[,FILE.py]` too, see `load_code`.
 
     Raises:
         UsageError: a stray, unknown, repeated or empty argument.
@@ -76,8 +76,6 @@ def parse_all(
         if key in target:
             raise UsageError(f"--{name}={value}: given twice")
         target[key] = value
-    for path in values.pop(CODE).split(",") if CODE in values else ():
-        import_file(Path(path))
     return values, keyed
 
 
@@ -160,6 +158,12 @@ def _unraisable(what: Any) -> None:
     """Where a save fails, threads of Orbax' store still speak to a loop that is gone; the failure itself is told."""
     if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
         sys.__unraisablehook__(what)
+
+
+def load_code(flags: Mapping[str, str]) -> None:
+    """Load the files of `--code`, whose classes and functions configs may then name; after JAX is set up."""
+    for path in flags[CODE].split(",") if CODE in flags else ():
+        import_file(Path(path))
 
 
 def join(flags: Mapping[str, str]) -> None:

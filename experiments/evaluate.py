@@ -44,6 +44,7 @@ def run(
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, _ = cli.parse(argv, ("workdir", "split", "checkpoint", "data_dir"))
+    cli.load_code(flags)
     if "workdir" not in flags:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     split = flags.get("split", "test")

@@ -123,6 +123,7 @@ def _check(flags: Mapping[str, str], overrides: Mapping[str, str]) -> None:
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, overrides = cli.parse(argv, FLAGS)
+    cli.load_code(flags)
     _check(flags, overrides)
     form = flags.get("format", FORMATS[0])
     out = Path(flags.get("out") or Path("runs") / f"flow-{datetime.datetime.now():%Y%m%d-%H%M%S}")

@@ -29,6 +29,7 @@ def run(workdir: str | os.PathLike[str]) -> tuple[str | None, list[str]]:
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, _ = cli.parse(argv, ("workdir",))
+    cli.load_code(flags)
     if "workdir" not in flags:
         raise UsageError("--workdir: missing; allowed is the directory of a run that met a number that is not finite")
     where, lines = run(flags["workdir"])

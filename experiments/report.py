@@ -71,6 +71,7 @@ def command(argv: Sequence[str]) -> int:
     while rest and not rest[0].startswith("--"):
         names.append(rest.pop(0))
     flags, _ = cli.parse(rest, ("out",))
+    cli.load_code(flags)
     if not names:
         raise UsageError("a directory is missing; allowed are those of studies and runs, e.g. runs/init_lr")
     for name in names:

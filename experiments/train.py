@@ -36,7 +36,7 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.progress import RunProgress
-from gru_jax.config import Config, load, load_config
+from gru_jax.config import REGISTRIES, Config, load, load_config
 from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
@@ -44,6 +44,8 @@ from gru_jax.runs.run import Run
 from gru_jax.runs.train import train_run
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
+from gru_jax.settings import user_things
+from gru_jax.user_code import files_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -77,7 +79,9 @@ def train_shown(config: Config, workdir: str | os.PathLike[str]) -> dict[str, An
     except NonFiniteError as error:
         if not error.batch_kept:
             raise
-        replay = shlex.join(["python", "-m", "experiments.replay", "--workdir", str(Path(workdir).absolute())])
+        words = ["python", "-m", "experiments.replay", "--workdir", str(Path(workdir).absolute())]
+        code = files_of(user_things(config, REGISTRIES))
+        replay = shlex.join([*words, *(["--code", ",".join(code)] if code else [])])
         raise NonFiniteError(f"{error}; {replay} runs its batch again") from error
 
 
@@ -104,11 +108,12 @@ def command(argv: Sequence[str]) -> int:
     flags, overrides = cli.parse(argv, ("config", "workdir", *cli.PROCESSES))
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a config file, e.g. --config configs/quickstart.py")
+    cli.join(flags)  # before files of a user's own, which may use JAX
+    cli.load_code(flags)
     config = load_config(flags["config"], overrides)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     rundir = RunDir(workdir)
-    cli.join(flags)
     cli.print_once(f"run directory: {rundir.path}")
     try:
         with watch_for_sigterm():  # also while data are read

@@ -6,6 +6,8 @@ This top level needs JAX alone; Flax, optax and Orbax come in with `gru_jax.nn` 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gru_jax import cells, flow, initializers
@@ -20,11 +22,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(path: str | os.PathLike[str]) -> Run | StudyResult:  # noqa: A001 (gru_jax.open, as numpy.load)
+def open(path: str | os.PathLike[str], code: Sequence[str] = ()) -> Run | StudyResult:  # noqa: A001 (as numpy.load)
     """The run or the study of a directory; see `gru_jax.runs.run.Run` and `gru_jax.studies.result.StudyResult`.
 
+    Args:
+        path: of the directory.
+        code: files that define the classes and functions of your own that it was made with, if this process does not
+            have them yet.
+
     Raises:
-        UsageError: it is neither's.
+        UsageError: it is neither's, or code of your own is missing.
 
     Example:
         >>> import gru_jax
@@ -34,7 +41,10 @@ def open(path: str | os.PathLike[str]) -> Run | StudyResult:  # noqa: A001 (gru_
     """
     from gru_jax.runs.run import Run
     from gru_jax.studies.result import StudyResult
+    from gru_jax.user_code import import_file
 
+    for file in code:
+        import_file(Path(file))
     return StudyResult(path) if StudyResult.is_at(path) else Run(path)
 
 

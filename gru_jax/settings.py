@@ -61,9 +61,9 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mappi
 
 
 def missing_code(name: str, value: str, choices: Iterable[Any]) -> ArgumentError:
-    """What to say of a reference to what is not loaded."""
+    """What to say of a reference to what the user has not given."""
     return ArgumentError(
-        f"code: missing, the file that defines {name}={value}; without, allowed are {listing(choices)}"
+        f"code: missing; {name}={value} is not loaded, give the file that defines it; built in are {listing(choices)}"
     )
 
 
@@ -124,7 +124,7 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
     Raises:
         UsageError: an unknown key, a value of the wrong type, out of range or not among the choices.
     """
-    if isinstance(values, cls) and not isinstance(values, Mapping):
+    if (isinstance(values, cls) or hasattr(values, "items")) and not isinstance(values, Mapping):
         values = to_dict(values, registries)
     if not isinstance(values, Mapping):
         raise UsageError(
@@ -139,7 +139,7 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
         where = f"{path} {name!r}"
         if "name" in _annotations(cls):
             values["name"] = name
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     annotations = {name: _kind(cls, field) for name, field in fields.items()}
     prefix = f"{path}." if path else ""
     for key in values:
@@ -166,12 +166,13 @@ def _section_named(base: type, name: Any, options: Mapping[str, type], path: str
     elif isinstance(name, str):
         check_choice(path, name, options)
         return options[name]
-    section_for: Any = getattr(base, "section_for", lambda thing: thing)
-    section = section_for(thing)
+    section_for: Any = getattr(base, "section_for", None)
+    section = thing if section_for is None else section_for(thing)
     if not (isinstance(section, type) and issubclass(section, base)):
-        raise UsageError(
-            f"{path}={name!r}: allowed are {listing(options)}, or a subclass of {base.__module__}.{base.__name__}"
-        )
+        kind = "a function" if section_for is not None else f"a subclass of {base.__module__}.{base.__name__}"
+        raise UsageError(f"{path}={name!r}: allowed are {listing(options)}, or {kind}")
+    if section_for is None and any(field.name == "name" for field in dataclasses.fields(section)):
+        raise UsageError(f"{path}={name!r}: has a field called name, which is the key that it is chosen by")
     return section
 
 
@@ -179,11 +180,17 @@ def to_dict(section: Any, registries: Registries) -> Any:
     """The inverse of `resolve`: plain nested dicts, fit for JSON; classes and functions by their references."""
     if isinstance(section, Text):
         return section
+    if getattr(section, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
+        return section.tolist()
+    if hasattr(section, "items") and not isinstance(section, Mapping):  # a ConfigDict
+        section = dict(section.items())
     if dataclasses.is_dataclass(section) and not isinstance(section, type):
-        plain = {f.name: to_dict(getattr(section, f.name), registries) for f in dataclasses.fields(section)}
+        fields = [field.name for field in dataclasses.fields(section) if field.init]
+        plain = {name: to_dict(getattr(section, name), registries) for name in fields}
         for base, options in registries.items():
-            if isinstance(section, base) and "name" not in plain:
+            if isinstance(section, base) and not hasattr(base, "section_for"):
                 registered = [name for name, cls in options.items() if cls is type(section)]
+                plain.pop("name", None)  # no class may have such a field, see `_section_named`
                 plain = {"name": registered[0] if registered else reference(type(section)), **plain}
         return plain
     if isinstance(section, Mapping):
@@ -197,7 +204,7 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
     """The classes and functions of a user's own that a section and those in it are made of."""
     for base, options in registries.items():
         if isinstance(section, base) and type(section) not in options.values():
-            yield getattr(type(section), "function", type(section))
+            yield type(section).function if hasattr(base, "section_for") else type(section)
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
@@ -205,8 +212,9 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
         elif field.metadata.get("is_open") or isinstance(value, Mapping):
             named = flatten(value).values() if isinstance(value, Mapping) else value
             for item in named if isinstance(named, Iterable) and not isinstance(named, str) else (named,):
-                if callable(item) or is_reference(item):
-                    yield find(item) if is_reference(item) else item
+                thing = find(item) if is_reference(item) else item
+                if callable(thing):
+                    yield thing
 
 
 def describe_settings(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
@@ -264,6 +272,8 @@ def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], 
                 return _value_of_type(path, value, kind, metadata, registries)
         except UsageError as error:
             errors.append(error)
+    if not errors:
+        raise UsageError(f"{path}: its annotation names what cannot be found, and its default is None")
     raise errors[0]
 
 

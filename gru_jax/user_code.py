@@ -1,19 +1,21 @@
 """Classes and functions of a user's own: what they are called, and how they are found again under that name.
 
 What is in a registry is called by its name there. Everything else is called by where it is defined: a file that was
-given on a command line, `my_study.py:Parity`, or a module, `mylab.cells:MinimalGatedUnit`. Such a name is looked up in
-what this process has loaded. It never makes the process run code: that comes from a file that the user gives.
+given on a command line, `my_study.py:Parity`, or a module, `mylab.cells:MinimalGatedUnit`. Such a name stands only for
+what the user has given to this process: an object from Python, or what a given file defines or imports; and for the
+optimisers and schedules of optax. It never makes the process run code, or call what it was not given.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
+import importlib.machinery
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -23,12 +25,14 @@ from gru_jax.errors import ArgumentError, UsageError, in_one_line
 Name = str | Callable[..., Any]
 """What stands for a function or a class in a config: a registered name, a reference, or the function itself."""
 FILE = "file "  # begins the names of modules that were made of files
-_seen: dict[str, Any] = {}
+LIBRARY = "optax"  # whose functions need not be given
+UNKNOWN = "unknown"
+_given: dict[str, Any] = {}
 _digests: dict[str, str] = {}
 
 
 def import_file(path: Path, argument: str = "code") -> ModuleType:
-    r"""The module of a Python file, run once for each of its contents.
+    r"""The module of a Python file, run once for each of its contents; what it defines and imports may now be named.
 
     Args:
         path: of the file.
@@ -52,19 +56,28 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
     except OSError as error:
         raise ArgumentError(f"{argument}={path}: {(error.strerror or 'cannot be read').lower()}") from error
     name, digest = f"{FILE}{path.absolute()}", hashlib.sha256(content).hexdigest()
-    for known in [known for known in _seen if known.startswith(f"{path.name}:")]:
-        del _seen[known]  # of another file of this name, or of what stood here before
-    if name in sys.modules and _digests.get(name) == digest:
-        sys.modules[name] = sys.modules.pop(name)  # `find` begins at the end
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ArgumentError(f"{argument}={path}: allowed is a Python file")
-    module = importlib.util.module_from_spec(spec)
+    if name not in sys.modules or _digests.get(name) != digest:
+        _run(name, path, content, argument)
+        _digests[name] = digest
+    module = sys.modules[name]
+    for known in [known for known in _given if known.startswith(f"{path.name}:")]:
+        del _given[known]  # of another file of this name, or of what stood here before
+    for label, thing in vars(module).items():
+        if isinstance(thing, type | types.FunctionType) and not label.startswith("_") and _is_named(thing):
+            _given[_name_of(thing)] = thing
+            _given[f"{path.stem}:{label}"] = thing  # as a module that imports this file calls it
+    return module
+
+
+def _run(name: str, path: Path, content: bytes, argument: str) -> None:
+    """Make a module of the content of a file."""
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    module.__loader__ = importlib.machinery.SourceFileLoader(name, str(path))
     before = sys.modules.get(name)
     sys.modules[name] = module  # where `typing` and `inspect` look for the module of a class
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(path), "exec"), module.__dict__)  # exactly the bytes that the digest is of
     except BaseException as error:
         if before is None:
             del sys.modules[name]
@@ -73,8 +86,6 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
         if isinstance(error, UsageError) or not isinstance(error, Exception):
             raise
         raise ArgumentError(f"{argument}={path}: {describe_error(path, error)}") from error
-    _digests[name] = digest
-    return module
 
 
 def describe_error(path: Path, error: Exception) -> str:
@@ -94,17 +105,37 @@ def reference(thing: Any) -> str:
         True
 
     Raises:
-        UsageError: it has no name, as a `functools.partial`.
+        UsageError: it has no name that leads to it alone: a lambda, something that a function returned or defined, a
+            class that has been defined again.
     """
-    if not hasattr(thing, "__qualname__"):
-        raise UsageError(f"{thing!r}: has no name of its own; allowed is a class or a function, such as def makes")
+    if not _is_named(thing):
+        raise UsageError(
+            f"{thing!r}: has no name that leads to it; allowed is what def or class defines at the top of a file or a "
+            "notebook's cell"
+        )
+    name = _name_of(thing)
+    holder = _attribute(sys.modules.get(thing.__module__ or "__main__"), thing.__qualname__)
+    if holder is not None and holder is not thing:
+        raise UsageError(f"{thing!r}: its name, {name}, now leads to {holder!r}, which is not the same")
+    _given[name] = thing
+    return name
+
+
+def _is_named(thing: Any) -> bool:
+    return "<" not in getattr(thing, "__qualname__", "<none>")  # <lambda>, <locals>
+
+
+def _name_of(thing: Any) -> str:
     module = thing.__module__ or "__main__"
     file = getattr(sys.modules.get(module), "__file__", None)
     is_file = module == "__main__" or module.startswith(FILE)
-    where = Path(file).name if is_file and file else module
-    name = f"{where}:{thing.__qualname__}"
-    _seen[name] = thing
-    return name
+    return f"{Path(file).name if is_file and file else module}:{thing.__qualname__}"
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for part in path.split("."):
+        module = getattr(module, part, None)
+    return module
 
 
 def is_reference(name: Any) -> TypeGuard[str]:
@@ -113,23 +144,21 @@ def is_reference(name: Any) -> TypeGuard[str]:
 
 
 def find(name: str) -> Any:
-    """What is called by this name; None where this process has not loaded it.
+    """What is called by this name; None where the user has not given it to this process.
 
     Of several files of one name, the one that was given last counts, and of a class that was defined again the new one.
     """
     where, _, path = name.partition(":")
-    seen = _seen.get(name)
-    modules = [] if seen is None else [sys.modules.get(seen.__module__)]
-    if seen is None:
-        modules += [sys.modules.get(where)]
-        modules += [m for key, m in reversed(list(sys.modules.items())) if _is_file(key, m, where)]
-    for module in modules:
-        thing: Any = module
-        for part in path.split("."):
-            thing = getattr(thing, part, None)
-        if thing is not None:
-            return thing
-    return seen
+    thing = _given.get(name)
+    if thing is not None:
+        return _attribute(sys.modules.get(thing.__module__ or "__main__"), thing.__qualname__) or thing
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) is None and where in ("__main__", Path(getattr(main, "__file__", "")).name):
+        return _attribute(main, path)  # of a script or a notebook, not of a command
+    if where.split(".")[0] == LIBRARY and where in sys.modules:
+        thing = vars(sys.modules[where]).get(path)
+        return thing if getattr(thing, "__module__", None) == where else None
+    return None
 
 
 def look_up(registry: Mapping[str, Any], name: Name) -> Any:
@@ -139,23 +168,31 @@ def look_up(registry: Mapping[str, Any], name: Name) -> Any:
     return registry[name] if name in registry else find(name)
 
 
-def _is_file(key: str, module: Any, where: str) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and (key == "__main__" or key.startswith(FILE)) and Path(file).name == where
+def files_of(things: Iterable[Any]) -> list[str]:
+    """The files, as the user gave them, that define classes and functions."""
+    modules = {thing.__module__: None for thing in things if str(thing.__module__).startswith(FILE)}
+    return [str(sys.modules[module].__file__) for module in modules]
 
 
 def source_digest(thing: Any) -> str:
     """The sha256 of the file that defines a class or function, as it was loaded; in a notebook, of its own lines."""
-    if thing.__module__ in _digests:
-        return _digests[thing.__module__]
-    return _digest_of(thing)
+    return _digests.get(thing.__module__) or _digest_of(thing)
 
 
 @functools.cache
 def _digest_of(thing: Any) -> str:
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
     try:
-        content = Path(file).read_bytes() if file else inspect.getsource(thing).encode()
+        content = Path(file).read_bytes() if file else _own_lines(thing)
     except (OSError, TypeError):  # typed at a prompt, or made by code
-        return "unknown"
+        return UNKNOWN
     return hashlib.sha256(content).hexdigest()
+
+
+def _own_lines(thing: Any) -> bytes:
+    """The source of a function, or of all functions of a class with the values of its plain attributes."""
+    if not isinstance(thing, type):
+        return inspect.getsource(thing).encode()
+    parts = [inspect.getsource(part) for part in vars(thing).values() if isinstance(part, types.FunctionType)]
+    plain = {k: v for k, v in vars(thing).items() if isinstance(v, str | int | float | bool | tuple) and k[:2] != "__"}
+    return "\n".join([repr(sorted(plain.items())), *parts]).encode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -153,7 +152,7 @@ class Cell(abc.ABC):
             if size < 1:
                 raise UsageError(f"{name}={size}: must be at least 1")
         self.check_scheme(scheme)
-        check_equations(self)
+        check_equations(self, hidden_size)
         params = {
             "W": {g: scheme.input_kernel(key, g, (input_size, hidden_size), dtype) for g in self.input_gates},
             "b": {g: scheme.bias_vector(key, "b", g, hidden_size, dtype) for g in self.input_gates},
@@ -238,22 +237,31 @@ class Cell(abc.ABC):
         return self.step_with_gates(params, carry, x)[0]
 
 
-@functools.cache
-def check_equations(cell: Cell) -> None:
+class _Products(dict[str, Array]):
+    """Input products by gate, that tell which gates there are."""
+
+    def __init__(self, products: Mapping[str, Array], name: str) -> None:
+        super().__init__(products)
+        self.name = name
+
+    def __missing__(self, gate: str) -> Array:
+        raise UsageError(f"{self.name}: reads u[{gate!r}]; allowed are the input_gates, {listing(self)}")
+
+
+def check_equations(cell: Cell, hidden_size: int) -> None:
     """Raise `UsageError` unless the equations of a cell read the gates that it declares, and give a carry and gates."""
     name = f"{type(cell).__name__}.equations"
-    carry = cell.initial_carry((1,), 2)
-    u = {gate: jnp.zeros((1, 2), jnp.float32) for gate in cell.input_gates}
 
     def dense(gate: str, q: Array) -> Array:
         check_choice(f"{name}: dense", gate, cell.recurrent_gates)
         return q
 
-    try:
-        result = jax.eval_shape(lambda carry, u: cell.equations(dense, carry, u), carry, u)
-    except KeyError as error:
-        allowed = listing(cell.input_gates)
-        raise UsageError(f"{name}: reads u[{error}]; allowed are the input_gates, {allowed}") from error
+    def equations(carry: Carry, u: dict[str, Array]) -> Any:
+        return cell.equations(dense, carry, _Products(u, name))
+
+    carry = cell.initial_carry((1,), hidden_size)
+    u = {gate: jnp.zeros((1, hidden_size), jnp.float32) for gate in cell.input_gates}
+    result = jax.eval_shape(equations, carry, u)
     is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)
     if not is_pair:
         raise UsageError(f"{name}: returns {_shapes(result)}; needed are the next carry and a dict of gates by name")

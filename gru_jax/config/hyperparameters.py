@@ -5,17 +5,20 @@ Changing one compiles nothing, and the members of a population may differ in it.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from gru_jax.config.schema import PROCESS_KEYS, SOURCES, Config
 from gru_jax.dtypes import carry_dtype
+from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
+from gru_jax.tasks import SPLITS, Task
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
@@ -24,6 +27,10 @@ SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
 SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout")
 """Settings that, at 0, leave out a part of the program."""
+TRACED_ERRORS = (
+    jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
+)  # fmt: skip
+"""What JAX raises where a traced number is needed as a number."""
 HOST_KEYS = ("train.target", "train.patience")  # no program knows of them
 
 
@@ -40,9 +47,15 @@ def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
     """
     real = np.dtype(carry_dtype(config.dtype)).type
     return {
-        section: {name: real(value) for name, value in real_settings(_section(config, section)).items()}
+        section: {name: real(value) for name, value in _traced_settings(config, section).items()}
         for section in SECTIONS
     }
+
+
+def _traced_settings(config: Config, section: str) -> dict[str, float]:
+    if section == "task" and not config.task.traces_numbers:
+        return {}
+    return real_settings(_section(config, section))
 
 
 def real_settings(section: Any) -> dict[str, float]:
@@ -91,10 +104,31 @@ def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
     """
     if not values:
         return config
-    task = copy.copy(config.task)
-    for name, value in values.items():
-        object.__setattr__(task, name, value)  # what it checks of its numbers it cannot check of traced ones
-    return dataclasses.replace(config, task=task)
+    with naming_traced_numbers(config.task):
+        return dataclasses.replace(config, task=dataclasses.replace(config.task, **values))
+
+
+@contextlib.contextmanager
+def naming_traced_numbers(task: Task) -> Iterator[None]:
+    """Turn the error of a task that decides or counts by one of its real numbers, which are traced, into one line.
+
+    Example:
+        >>> from gru_jax.config import naming_traced_numbers
+        >>> from gru_jax.tasks import Adding
+        >>> with naming_traced_numbers(Adding(20)) as _:
+        ...     pass
+    """
+    try:
+        yield
+    except TRACED_ERRORS as error:
+        names = list(real_settings(task)) if task.traces_numbers else []
+        names = names or [f.name for f in dataclasses.fields(task) if isinstance(getattr(task, f.name), jax.Array)]
+        if not names:
+            raise
+        raise UsageError(
+            f"task: {type(task).__name__} decides or counts by one of its real numbers ({', '.join(names)}), which are "
+            "traced; whole numbers, texts and booleans are allowed for that, or traces_numbers = False in the class"
+        ) from error
 
 
 def training_program(config: Config) -> str:
@@ -119,6 +153,8 @@ def training_program(config: Config) -> str:
     for key in HOST_KEYS:
         section, name = key.split(".")
         del plain[section][name]
+    task = config.task  # of a user's own, it may make these of its real numbers
+    plain["sizes"] = [task.time, task.input_size, task.output_size, *(task.size(split) for split in SPLITS)]
     return json.dumps(plain, sort_keys=True)
 
 

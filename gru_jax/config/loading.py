@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gru_jax.config.durations import plan
-from gru_jax.config.schema import AUTO, LEARNING_RATE, REGISTRIES, SOURCES, Config
+from gru_jax.config.schema import (
+    AUTO,
+    LEARNING_RATE,
+    REGISTRIES,
+    SOURCES,
+    Config,
+    OptimizerBase,
+    OptimizerConfig,
+)  # fmt: skip
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve
@@ -40,12 +48,16 @@ def load(values: Config | Mapping[str, Any]) -> Config:
     readout = config.task.readout if model.readout == AUTO else model.readout
     optimizer = config.optimizer
     if optimizer.weight_decay is None:
-        optimizer = dataclasses.replace(optimizer, weight_decay=0.01 if optimizer.name == "adamw" else 0.0)
+        optimizer = dataclasses.replace(optimizer, weight_decay=_default_decay(optimizer))
     model = dataclasses.replace(model, init=init, readout=readout)
     config = dataclasses.replace(config, model=model, optimizer=optimizer)
     _check(config)
     plan(config)
     return config
+
+
+def _default_decay(optimizer: OptimizerBase) -> float:
+    return 0.01 if isinstance(optimizer, OptimizerConfig) and optimizer.name == "adamw" else 0.0
 
 
 def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
@@ -65,21 +77,12 @@ def _check(config: Config) -> None:
             raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
     if model.dropout and len(model.hidden) < 2:
         raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
-    if config.optimizer.nesterov and config.optimizer.name != "momentum":
-        raise UsageError(f"optimizer.nesterov=True: without effect on {config.optimizer.name}; allowed with momentum")
-    decays_itself = config.optimizer.function is not None and LEARNING_RATE in config.optimizer.own_arguments
-    if decays_itself and config.optimizer.weight_decay and "weight_decay" not in config.optimizer.own_arguments:
-        raise UsageError(
-            f"optimizer.weight_decay={config.optimizer.weight_decay:g}: without effect on {config.optimizer.name}, "
-            "which takes the learning rate itself; allowed is an argument of its own of this name"
-        )
+    _check_optimizer(config.optimizer)
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
     _ = config.profile_steps
-    if config.optimizer.schedule == "exponential" and config.optimizer.final == 0:
-        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
     size = task.size("train")
     if train.batch_size % max(1, config.devices):
         raise UsageError(
@@ -88,6 +91,19 @@ def _check(config: Config) -> None:
         )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_optimizer(optimizer: OptimizerBase) -> None:
+    if isinstance(optimizer, OptimizerConfig) and optimizer.nesterov and optimizer.name != "momentum":
+        raise UsageError(f"optimizer.nesterov=True: without effect on {optimizer.name}; allowed with momentum")
+    decays_itself = LEARNING_RATE in optimizer.own_arguments
+    if decays_itself and optimizer.weight_decay and "weight_decay" not in optimizer.own_arguments:
+        raise UsageError(
+            f"optimizer.weight_decay={optimizer.weight_decay:g}: without effect on an optimiser that takes the "
+            "learning rate itself; allowed is an argument of its own of this name"
+        )
+    if optimizer.schedule == "exponential" and optimizer.final == 0:
+        raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
 
 
 def _check_gradient(config: Config) -> None:

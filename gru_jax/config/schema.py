@@ -79,14 +79,11 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimiser, and what is done to gradients before it, in this order: clip by value, clip by norm, L1 and L2.
+class OptimizerBase:
+    """What is done to gradients before an optimiser, in this order: clip by value, clip by norm, noise, L1 and L2; and
+    the learning rate.
 
     Attributes:
-        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion; or a function that gives an
-            `optax.GradientTransformation`, whose arguments are further keys of this section. If it takes a
-            `learning_rate`, that is the schedule, and its updates are used as they are; else they are directions, as
-            those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
         lr: learning rate, the peak of the schedule.
         schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up; or a
             function of their number that gives an `optax.Schedule`, the fraction of `lr` at each of them.
@@ -97,11 +94,53 @@ class OptimizerConfig:
         l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
         weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
             adamw and 0 for the others.
+        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
+            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
+
+    Example:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"lr": 0.1, "schedule": "cosine", "warmup_steps": 5}})
+        >>> config.optimizer.schedule, config.optimizer.final
+        ('cosine', 0.01)
+    """
+
+    function: ClassVar[Callable[..., Any] | None] = None
+    """Of a user's own, that makes the optimiser of this section."""
+    own_arguments: ClassVar[tuple[str, ...]] = ()
+    """Those that `function` is given."""
+
+    lr: float = setting(1e-3, low=0.0)
+    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
+    final: float = setting(0.01, low=0.0, high=1.0)
+    warmup_steps: int | None = setting(None, low=0)
+    warmup_epochs: float | None = setting(None, low=0.0)
+    clip_norm: float | None = setting(1.0, low=1e-30)
+    clip_value: float | None = setting(None, low=1e-30)
+    l1: float = setting(0.0, low=0.0)
+    l2: float = setting(0.0, low=0.0)
+    weight_decay: float | None = setting(None, low=0.0)
+    noise: float = setting(0.0, low=0.0)
+    noise_decay: float = setting(0.55, low=0.0)
+
+    @classmethod
+    def section_for(cls, function: Any) -> type[OptimizerBase] | None:
+        """The section of an optimiser of a user's own, with a key for each of its arguments that has a plain value."""
+        return _section_of_function(function) if callable(function) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(OptimizerBase):
+    """A built-in optimiser; in its place may stand a function that gives an `optax.GradientTransformation`.
+
+    Arguments of such a function that have a default are the keys of its section, beside those of `OptimizerBase`. If it
+    takes a `learning_rate`, that is the schedule, and its updates are used as they are; else they are directions, as
+    those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
+
+    Attributes:
+        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
         momentum, nesterov: of momentum.
         b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
         decay: of rmsprop's mean square.
-        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
-            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
 
     Example:
         >>> from gru_jax.config import load
@@ -114,57 +153,38 @@ class OptimizerConfig:
         ('optax._src.alias:adabelief', 0.9, 1e-08)
     """
 
-    function: ClassVar[Callable[..., Any] | None] = None
-    """Of a user's own, that makes the optimiser of this section."""
-    own_arguments: ClassVar[tuple[str, ...]] = ()
-    """Those that `function` is given."""
-
     name: OptimizerName = "adam"
-    lr: float = setting(1e-3, low=0.0)
-    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
-    final: float = setting(0.01, low=0.0, high=1.0)
-    warmup_steps: int | None = setting(None, low=0)
-    warmup_epochs: float | None = setting(None, low=0.0)
-    clip_norm: float | None = setting(1.0, low=1e-30)
-    clip_value: float | None = setting(None, low=1e-30)
-    l1: float = setting(0.0, low=0.0)
-    l2: float = setting(0.0, low=0.0)
-    weight_decay: float | None = setting(None, low=0.0)
     momentum: float = setting(0.9, low=0.0, high=1.0)
     nesterov: bool = False
     b1: float = setting(0.9, low=0.0, high=1.0)
     b2: float = setting(0.999, low=0.0, high=1.0)
     eps: float = setting(1e-8, low=0.0)
     decay: float = setting(0.9, low=0.0, high=1.0)
-    noise: float = setting(0.0, low=0.0)
-    noise_decay: float = setting(0.55, low=0.0)
-
-    @classmethod
-    def section_for(cls, function: Any) -> type[OptimizerConfig] | None:
-        """The section of an optimiser of a user's own, with a key for each of its arguments that has a plain value."""
-        return _section_of_function(function) if callable(function) else None
 
 
 @functools.cache
-def _section_of_function(function: Callable[..., Any]) -> type[OptimizerConfig]:
+def _section_of_function(function: Callable[..., Any]) -> type[OptimizerBase]:
     name, fields, own_arguments = reference(function), [], []
+    common = {field.name for field in dataclasses.fields(OptimizerBase)} - {"weight_decay"} | {"name"}
     for argument in inspect.signature(function).parameters.values():
+        start = f"optimizer.name={name}: its argument {argument.name}"
+        if argument.name in common:
+            raise UsageError(f"{start} is called like a key that every optimiser has; allowed is another name")
         if argument.name == LEARNING_RATE:
             own_arguments.append(LEARNING_RATE)
-        elif type(argument.default) in (bool, int, float, str):
-            fields.append((argument.name, type(argument.default), argument.default))
+        elif type(argument.default) in (bool, int, float, str, type(None)):
+            kind = float | None if argument.default is None else type(argument.default)
+            fields.append((argument.name, kind, argument.default))
             own_arguments.append(argument.name)
         elif argument.default is argument.empty and argument.kind not in (
             argument.VAR_POSITIONAL,
             argument.VAR_KEYWORD,
         ):
-            raise UsageError(
-                f"optimizer.name={name}: its argument {argument.name} needs a default, as all but {LEARNING_RATE} do"
-            )
+            raise UsageError(f"{start} needs a default, as all but {LEARNING_RATE} do")
     return dataclasses.make_dataclass(
         f"OptimizerConfig({name})",
         [("name", str, name), *fields],
-        bases=(OptimizerConfig,),
+        bases=(OptimizerBase,),
         frozen=True,
         namespace={"function": staticmethod(function), "own_arguments": tuple(own_arguments)},
     )
@@ -173,7 +193,7 @@ def _section_of_function(function: Callable[..., Any]) -> type[OptimizerConfig]:
 REGISTRIES: dict[type, Mapping[str, type]] = {
     Cell: CELLS,
     Task: TASKS,
-    OptimizerConfig: dict.fromkeys(OPTIMIZERS, OptimizerConfig),
+    OptimizerBase: dict.fromkeys(OPTIMIZERS, OptimizerConfig),
 }
 
 
@@ -315,7 +335,7 @@ class Config:
     writers: tuple[WriterName, ...] | None = None
     task: Task = dataclasses.field(default_factory=Adding)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    optimizer: OptimizerBase = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)

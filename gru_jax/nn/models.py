@@ -81,7 +81,7 @@ class SequenceModel(nnx.Module):
 
     def __call__(self, xs: Float[Array, "B T D"], carry0: Sequence[Any] | None = None, **kwargs: Any) -> Array:
         """Outputs `[B, O]`, or `[B, T, O]` for `readout="every"`, in the type of the parameters."""
-        return self.trace(xs, carry0, **kwargs).outputs
+        return self.trace(xs, carry0=carry0, **kwargs).outputs
 
     def trace(
         self,

@@ -109,7 +109,7 @@ class RunDir:
     def changed_sources(self, config: Mapping[str, Any]) -> str | None:
         """That the source of classes or functions of a user's own is another than when the run began, if it is so."""
         changed = changed_sources(read_json(self.config), config) if self.config.exists() else []
-        return f"{OTHER_SOURCE} this run began with; results may differ: {', '.join(changed)}" if changed else None
+        return f"{OTHER_SOURCE} this run was made with; results may differ: {', '.join(changed)}" if changed else None
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run.

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from gru_jax.config import Config, Plan
+from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import QUANTILES
 from gru_jax.flow.instruments import Options
 from gru_jax.runs.directory import RunDir
@@ -84,7 +85,11 @@ class FlowRecorder:
 
     def _add(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
-            self.readings.setdefault(name, []).append(np.asarray(value))
+            array = np.asarray(value)
+            if np.iscomplexobj(array):
+                raise UsageError(f"flow.instruments: {name} is complex; needed are real numbers")
+            half = array.dtype.kind not in "biuf"  # bfloat16, which NumPy's files do not know
+            self.readings.setdefault(name, []).append(array.astype(np.float32) if half else array)
 
     def _axes(self) -> tuple[np.ndarray, ...]:
         bins = next((v[0].shape[-1] for k, v in self.readings.items() if k.startswith("gates/")), 0)

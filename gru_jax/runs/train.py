@@ -42,7 +42,10 @@ def train_run(
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     rundir, as_dict = RunDir(workdir), config.to_dict()
-    if on_main_process(lambda: rundir.inspect(as_dict)) == "done":
+    state = on_main_process(lambda: rundir.inspect(as_dict))
+    if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
+        log_once(logger, change)
+    if state == "done":
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
     devices = choose_devices(config.platform, config.devices, config.train.batch_size)
@@ -56,8 +59,6 @@ def train_run(
         stop_requested = stack.enter_context(watch_for_sigterm())
         if on_main_process(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
             return on_main_process(rundir.read_summary)
-        if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
-            log_once(logger, change)
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
         stack.enter_context(precision(config.dtype, config.matmul_precision))

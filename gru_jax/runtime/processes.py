@@ -57,13 +57,19 @@ def on_main_process(work: Callable[[], Any]) -> Any:
     """
     if not is_multiprocess():
         return work()
-    message = None
+    message, fault = None, None
     if is_main_process():
         try:
             message = {"value": work()}
+            json.dumps(message)
         except UsageError as error:
             message = {"error": str(error), "of_argument": isinstance(error, ArgumentError)}
+        except Exception as error:  # the others would wait for ever
+            fault = error
+            message = {"error": f"the main process failed: {type(error).__name__} {error}", "of_argument": False}
     outcome = _json_from_main_process(message)
+    if fault is not None:
+        raise fault
     if "error" in outcome:
         raise (ArgumentError if outcome["of_argument"] else UsageError)(outcome["error"])
     return outcome["value"]

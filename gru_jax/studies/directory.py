@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gru_jax.config import changed_sources, differences
+from gru_jax.config import differences
 from gru_jax.errors import ArgumentError, UsageError
-from gru_jax.runs.directory import OTHER_SOURCE, RunDir
+from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, refuse_links, write_json
 from gru_jax.runtime.locks import LOCK
 from gru_jax.studies.study import check_members, read_study_file
@@ -70,8 +70,6 @@ class StudyDir:
                     raise ArgumentError(
                         f"workdir={self.path}: belongs to a study of another base: {'; '.join(changed)}"
                     )
-                if changed := changed_sources(before["config"], base):
-                    logger.warning("%s this study began with; members may differ: %s", OTHER_SOURCE, ", ".join(changed))
             elif others := sorted(p.name for p in self.path.glob("*") if p.name not in (f"{STUDY_FILE}.tmp", LOCK)):
                 raise ArgumentError(
                     f"workdir={self.path}: not a study's directory, it holds {others[0]} and no {STUDY_FILE}; "

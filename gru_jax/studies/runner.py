@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gru_jax.config import Config, load, plan, training_program
+from gru_jax.config import Config, changed_sources, load, plan, training_program
 from gru_jax.errors import UsageError
-from gru_jax.runs.directory import RunDir
+from gru_jax.runs.directory import OTHER_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
 from gru_jax.runtime.devices import Device, choose_device, free_memory, precision
+from gru_jax.runtime.files import read_json
 from gru_jax.runtime.locks import lock_directory
 from gru_jax.runtime.preemption import StopRequested
 from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
@@ -113,10 +114,24 @@ class StudyRunner:
         barrier("planned")
         mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
         begun = [self.members[name] for _, ids in mine for name in ids]
+        self._tell_changed_sources(done, mine)
         self.observer.planned(next(iter(self.members.values())).config.task.goal, done, begun + share)
         mine += self._cut(share)
         self._train(mine)
         barrier("done")
+
+    def _tell_changed_sources(self, done: Sequence[Path], begun: Sequence[tuple[Path, Sequence[str]]]) -> None:
+        """Say that members were made, or begun, with other code of a user's own than there is now."""
+        stored = {path.name: read_json(path / "config.json") for path in done}
+        for wave, _ in begun:
+            stored |= read_wave(wave)
+        changed = [
+            (name, changed_sources(config, self.members[name].config.to_dict())) for name, config in stored.items()
+        ]
+        members, names = [m for m, names in changed if names], {name for _, names in changed for name in names}
+        if members:
+            message = "%s %s of the members were made with; results may differ: %s"
+            logger.warning(message, OTHER_SOURCE, len(members), ", ".join(sorted(names)))
 
     def stop_requested(self) -> bool:
         """Whether a process of this study has been asked to end."""

@@ -64,6 +64,12 @@ class Task(abc.ABC):
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
 
+    traces_numbers: ClassVar[bool] = True
+    """Whether its real numbers are traced where batches and metrics are made, so that all their values share a program.
+
+    Not where it makes anything else of them: the data that it reads, sizes, shapes.
+    """
+
     @property
     @abc.abstractmethod
     def input_size(self) -> int:
@@ -160,6 +166,8 @@ class FromFiles(Task):
         >>> MNIST(folds=5, fold=1).size("valid")
         11000
     """
+
+    traces_numbers: ClassVar[bool] = False
 
     data_dir: str | None = setting(None, kw_only=True)
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,21 +12,25 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from gru_jax.cells import Params
 from gru_jax.cells.base import carry_from_leaves
-from gru_jax.config import Config
+from gru_jax.config import Config, naming_traced_numbers
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
 from gru_jax.nn.models import FAMILIES, Readout
-from gru_jax.tasks import Batch, Task
+from gru_jax.tasks import Batch
 from gru_jax.user_code import look_up
 
 
 def build_model(config: Config) -> Functional:
     """Split the network of a config into pure functions."""
     model, task = config.model, config.task
-    family: type[SequenceModel] = look_up(FAMILIES, model.family)
+    family: Any = look_up(FAMILIES, model.family)
+    if not (isinstance(family, type) and issubclass(family, SequenceModel)):
+        raise UsageError(
+            f"model.family={model.family}: allowed are {', '.join(FAMILIES)}, or a subclass of SequenceModel"
+        )
     readout = cast("Readout", model.readout)  # a checked config has no auto
 
     def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
@@ -53,23 +55,8 @@ def build_model(config: Config) -> Functional:
 
 def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
     """The examples of a config's task with these indices."""
-    with _naming_traced_numbers(config.task):
+    with naming_traced_numbers(config.task):
         return config.task.batch(data, key, index)
-
-
-@contextlib.contextmanager
-def _naming_traced_numbers(task: Task) -> Iterator[None]:
-    """Turn the error of a task that decides or counts by one of its real numbers, which are traced, into one line."""
-    try:
-        yield
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
-        names = [f.name for f in dataclasses.fields(task) if isinstance(getattr(task, f.name), jax.Array)]
-        if not names:
-            raise
-        raise UsageError(
-            f"task: {type(task).__name__} decides or counts by one of its real numbers ({', '.join(names)}), which are "
-            "traced; whole numbers, texts and booleans are allowed for that"
-        ) from error
 
 
 def run_network(
@@ -77,8 +64,17 @@ def run_network(
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     trace = model.apply(params, batch.xs.astype(config.dtype), lengths=batch.lengths, **kwargs)
-    with _naming_traced_numbers(config.task):
-        return trace, config.task.metrics(trace.outputs, batch)
+    with naming_traced_numbers(config.task):
+        metrics = config.task.metrics(trace.outputs, batch)
+    for name in ("loss", config.task.goal[0]):
+        check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
+    for name, value in metrics.items():
+        if value.shape != batch.xs.shape[:1]:
+            raise UsageError(
+                f"task: {type(config.task).__name__}.metrics gives {name} of shape {list(value.shape)}; needed is a "
+                f"number for each example, [{batch.xs.shape[0]}]"
+            )
+    return trace, metrics
 
 
 def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple[tuple[Array, ...], ...]:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gru_jax.config import LEARNING_RATE, OptimizerConfig
+from gru_jax.config import LEARNING_RATE, TRACED_ERRORS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
-from gru_jax.user_code import look_up
+from gru_jax.user_code import look_up, reference
 
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
@@ -26,7 +26,7 @@ RULES: dict[str, Callable[[Mapping[str, Any], bool], optax.GradientTransformatio
 }
 
 
-def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any) -> optax.Schedule:
+def schedule_shape(config: OptimizerBase, steps: int, warmup: int, final: Any) -> optax.Schedule:
     """The learning rate at each step as a fraction of its peak: linear from 0, then as the schedule says."""
     rest = max(1, steps - warmup)
     registered: dict[str, Callable[[int], optax.Schedule]] = {
@@ -41,7 +41,7 @@ def schedule_shape(config: OptimizerConfig, steps: int, warmup: int, final: Any)
 
 
 def build_optimizer(
-    config: OptimizerConfig, steps: int, warmup: int, values: Mapping[str, Any], seed: Any = 0
+    config: OptimizerBase, steps: int, warmup: int, values: Mapping[str, Any], seed: Any = 0
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
 
@@ -63,9 +63,9 @@ def build_optimizer(
         parts.append(_add_signs(values["l1"]))
     if config.l2:
         parts.append(optax.add_decayed_weights(values["l2"], mask=is_kernel))
-    if config.function is None:
+    if isinstance(config, OptimizerConfig):
         parts.append(RULES[config.name](values, config.nesterov))
-    else:
+    elif config.function is not None:
         parts.append(_of_function(config.function, config, values, lambda count: values["lr"] * shape(count)))
     if LEARNING_RATE not in config.own_arguments:
         if config.weight_decay and "weight_decay" not in config.own_arguments:
@@ -82,22 +82,21 @@ def build_optimizer(
 
 
 def _of_function(
-    function: Callable[..., Any], config: OptimizerConfig, values: Mapping[str, Any], schedule: optax.Schedule
+    function: Callable[..., Any], config: OptimizerBase, values: Mapping[str, Any], schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """What a function of a user's own gives, with the keys of the section as its arguments."""
     traced = {LEARNING_RATE: schedule, **values}
     arguments = {name: traced[name] if name in traced else getattr(config, name) for name in config.own_arguments}
     try:
         rule = function(**arguments)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+    except TRACED_ERRORS as error:
         raise UsageError(
-            f"optimizer.name={config.name}: it decides by the value of a real number, which is traced; allowed are "
-            "decisions by whole numbers, texts and booleans"
+            f"optimizer.name={reference(function)}: it decides by the value of a real number, which is traced; allowed "
+            "are decisions by whole numbers, texts and booleans"
         ) from error
     if not (hasattr(rule, "init") and hasattr(rule, "update")):
-        raise UsageError(
-            f"optimizer.name={config.name}: it gives a {type(rule).__name__}; an optax.GradientTransformation is needed"
-        )
+        kind = type(rule).__name__
+        raise UsageError(f"optimizer.name={reference(function)}: gives a {kind}; needed is a GradientTransformation")
     return rule
 
 

@@ -19,7 +19,7 @@ import pytest
 import gru_jax
 from experiments import ablate, evaluate, flow, report, train
 from gru_jax.cells import Cell
-from gru_jax.config import Config, FlowConfig, OptimizerConfig, TrainConfig, load, load_config
+from gru_jax.config import Config, FlowConfig, OptimizerConfig, TrainConfig, load, load_config, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.single import SingleRun
@@ -143,11 +143,14 @@ def get_config():
 
 def test_a_changed_source_of_a_study_is_told(file, tmp_path, capsys):
     changed = tmp_path / "mine.py"
-    for text in (Path(file).read_text(), Path(file).read_text().replace("0.2, shape", "0.3, shape")):
-        changed.write_text(text)
-        assert "source" not in capsys.readouterr().out
-        ablate.run(load_study(str(changed), {"train.steps": "2"}, {"seed": "0..1"}, {}), tmp_path / "study")
-    assert "another source than this study began with; members may differ: mine.py:Parity, " in capsys.readouterr().out
+    (tmp_path / "base.py").write_text("def get_config():\n    return {'train': {'steps': 2, 'batch_size': 4}}\n")
+    for text, seeds in (("", "0..1"), ("# other\n", "0..2"), ("# other\n", "0..2")):
+        changed.write_text(Path(file).read_text() + text)
+        import_file(changed)
+        axes = {"task.name": "mine.py:Parity", "task.valid_size": "8", "task.test_size": "8", "seed": seeds}
+        ablate.run(load_study(str(tmp_path / "base.py"), {}, axes, {}), tmp_path / "study")
+        told = "another source than 2 of the members were made with; results may differ: mine.py:Parity"
+        assert (told in capsys.readouterr().out) == bool(text)
 
 
 def test_classes_and_functions_are_an_axis(tmp_path):
@@ -168,20 +171,53 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
         train.train_run(load_config(str(changed)), path)
     (told,) = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
     said, _, names = told.partition(": ")
-    assert said == "code of your own has another source than this run began with; results may differ"
+    assert said == "code of your own has another source than this run was made with; results may differ"
     assert len(names.split(", ")) == 7  # all that the file defines
+
+
+def with_a_rate(rate):
+    """An argument that nothing is known of."""
+    return optax.sgd(rate)
+
+
+def with_noise(noise: float = 0.1):
+    """An argument that every optimiser has."""
+    return optax.sgd(noise)
+
+
+def small_normal():
+    """An initialiser that a function returns."""
+    return jax.nn.initializers.normal(0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(mine.Parity):
+    """A field called as the key that chooses the class."""
+
+    name: str = "adding"
 
 
 @pytest.mark.parametrize(
     ("section", "error"),
     [
-        ({"task": {"name": "theirs.py:Parity"}}, "code: missing, the file that defines task.name=theirs.py:Parity"),
+        ({"task": {"name": "theirs.py:Parity"}}, "code: missing; task.name=theirs.py:Parity is not loaded"),
         ({"task": {"name": mine.MinimalGatedUnit}}, "task.name=.*allowed are adding, .*a subclass of gru_jax.tasks"),
         ({"model": {"cell": mine.Parity()}}, "model.cell=Parity.*a section is needed here"),
-        ({"optimizer": {"name": lambda rate: optax.sgd(rate)}}, "argument rate needs a default, as all but"),
+        ({"optimizer": {"name": with_a_rate}}, "argument rate needs a default, as all but"),
         ({"optimizer": {"name": mine.sign_descent, "speed": 1}}, "optimizer.speed: no such key"),
         ({"model": {"init": {"recurrent": "theirs.py:sparse"}}}, "code: missing.*init.recurrent=theirs.py:sparse"),
-        ({"optimizer": {"name": functools.partial(optax.sgd, 0.1)}}, "functools.partial.*: has no name of its own"),
+        ({"optimizer": {"name": with_noise}}, "its argument noise is called like a key that every optimiser has"),
+        ({"optimizer": {"name": optax.adam(0.1)}}, "optimizer.name=.*allowed are adam, .*, or a function"),
+        ({"optimizer": {"name": optax.inject_hyperparams(optax.adam)}}, "leads to <function adam"),
+        ({"optimizer": {"name": mine.sign_descent, "b1": 0.5}}, "optimizer.b1: no such key"),
+        ({"optimizer": {"name": "timeit:timeit"}}, "code: missing; optimizer.name=timeit:timeit is not loaded"),
+        ({"optimizer": {"name": "optax:os.system"}}, "code: missing; optimizer.name=optax:os.system"),
+        ({"optimizer": {"schedule": "time:sleep"}}, "code: missing; optimizer.schedule=time:sleep"),
+        ({"optimizer": {"schedule": lambda steps: lambda count: 1.0}}, "has no name that leads to it"),
+        ({"model": {"family": "builtins:len"}}, "code: missing; model.family=builtins:len"),
+        ({"model": {"init": {"recurrent": small_normal()}}}, "has no name that leads to it"),
+        ({"task": Named()}, "has a field called name"),
+        ({"optimizer": {"name": functools.partial(optax.sgd, 0.1)}}, "functools.partial.*: has no name"),
         ({"flow": {"instruments": ("adjoint", "theirs.py:f")}}, "code: missing.*flow.instruments=theirs.py:f"),
     ],
 )  # fmt: skip
@@ -261,9 +297,76 @@ def test_numbers_of_tasks_are_traced(tmp_path):
 
 def test_decay_that_would_do_nothing_is_refused():
     values = {"name": with_learning_rate, "weight_decay": 0.1}
-    with pytest.raises(UsageError, match=r"decay=0.1: without effect on tests\.own\.test_own:with_learning_rate"):
+    with pytest.raises(UsageError, match="without effect on an optimiser that takes the learning rate"):
         load({"optimizer": values, "train": {"steps": 1}})
     assert load({"optimizer": {"name": optax.adamw, "weight_decay": 0.1}, "train": {"steps": 1}})
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived(mine.Parity):
+    """A number made of a traced one."""
+
+    rate: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "decay", 1.0 / self.rate)
+
+    def metrics(self, outputs, batch):
+        """The loss, scaled."""
+        return {name: value * self.decay for name, value in super().metrics(outputs, batch).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized(mine.Parity):
+    """A size made of a real number."""
+
+    factor: float = 1.0
+
+    @property
+    def time(self):
+        """T."""
+        return int(self.length * self.factor)
+
+    def example(self, key):
+        """Longer ones."""
+        return mine.Parity(self.time).example(key)
+
+
+def test_what_tasks_make_of_their_numbers_is_each_members_own(tmp_path):
+    base = {"task": Derived(valid_size=8, test_size=8), "model": {"hidden": 4}, "train": {"batch_size": 8, "steps": 1}}
+    losses = ablate.run({"base": base, "axes": {"task.rate": [1.0, 2.0]}}, tmp_path / "study").table["best_test_loss"]
+    assert losses[1] == pytest.approx(losses[0] / 2, rel=0.02)
+    programs = {training_program(load({"task": Sized(factor=f), "train": {"steps": 1}})) for f in (1.0, 2.0)}
+    assert len(programs) == 2
+
+
+class Summed(mine.Parity):
+    """A loss for each pair of examples."""
+
+    def metrics(self, outputs, batch):
+        """[B, B]."""
+        return {"loss": (outputs - batch.targets.astype(jnp.float32)) ** 2, "accuracy": outputs[:, 0]}
+
+
+class Lossless(mine.Parity):
+    """Nothing to train on."""
+
+    def metrics(self, outputs, batch):
+        """No loss."""
+        return {"accuracy": outputs[:, 0]}
+
+
+@pytest.mark.parametrize(
+    ("task", "error"),
+    [
+        (Summed, r"task: Summed.metrics gives loss of shape \[8, 8\]; needed is a number for each example, \[8\]"),
+        (Lossless, "task: Lossless.metrics: needed='loss': allowed are accuracy"),
+    ],
+)
+def test_losses_of_another_shape_are_refused(task, error, tmp_path):
+    values = {"task": task(valid_size=8, test_size=8), "train": {"batch_size": 8, "steps": 1}}
+    with pytest.raises(UsageError, match=error):
+        train.run(values, tmp_path)
 
 
 def test_functions_for_single_gates_are_named():
@@ -312,15 +415,16 @@ def test_a_run_directory_never_makes_code_run(tmp_path, run):
             evaluate.run(path)
 
 
+class Longer(mine.Parity):
+    """A subclass as it is."""
+
+    @property
+    def time(self):
+        """T."""
+        return 2 * self.length
+
+
 def test_own_tasks_need_no_decorator():
-    class Longer(mine.Parity):
-        """A subclass as it is."""
-
-        @property
-        def time(self):
-            """T."""
-            return 2 * self.length
-
     assert load(Config(task=Longer(), train=TrainConfig(steps=1))).model.init.t_max == 12.0
     assert issubclass(Longer, Generated)
 
