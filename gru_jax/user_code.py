@@ -13,6 +13,7 @@ import hashlib
 import importlib.machinery
 import inspect
 import sys
+import tokenize
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -184,7 +185,7 @@ def _digest_of(thing: Any) -> str:
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
     try:
         content = Path(file).read_bytes() if file else _own_lines(thing)
-    except (OSError, TypeError):  # typed at a prompt, or made by code
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # typed at a prompt, or made by code
         return UNKNOWN
     return hashlib.sha256(content).hexdigest()
 
