@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.errors import UsageError, check_choice, in_one_line, listing
 from gru_jax.initializers import MEMORY_SETTINGS, Scheme
 from gru_jax.settings import check_choices
 
@@ -78,6 +78,7 @@ class Cell(abc.ABC):
     """
 
     carry_parts: ClassVar[int] = 1
+    """Arrays that a carry consists of; with more than one it is a tuple of them, the hidden state h first."""
     affine: ClassVar[bool] = True
     """Whether `input_products` and `dense` are the affine maps of this class, which block-wise methods count on."""
 
@@ -261,7 +262,13 @@ def check_equations(cell: Cell, hidden_size: int) -> None:
 
     carry = cell.initial_carry((1,), hidden_size)
     u = {gate: jnp.zeros((1, hidden_size), jnp.float32) for gate in cell.input_gates}
-    result = jax.eval_shape(equations, carry, u)
+    try:
+        result = jax.eval_shape(equations, carry, u)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        parts = f"a carry of carry_parts = {cell.carry_parts}, {_shapes(carry)}"
+        raise UsageError(f"{name}: fails on {parts}: {type(error).__name__} {in_one_line(error)}") from error
     is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)
     if not is_pair:
         raise UsageError(f"{name}: returns {_shapes(result)}; needed are the next carry and a dict of gates by name")

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from gru_jax.cells import CELLS
+from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.schema import (
     AUTO,
@@ -68,6 +70,8 @@ def _gate_overrides(gate: str, changes: Any) -> dict[str, Any]:
 def _check(config: Config) -> None:
     """What no single key can tell."""
     model, task, train = config.model, config.task, config.train
+    if type(model.cell) not in CELLS.values():
+        check_equations(model.cell, min(model.hidden))
     try:
         model.cell.check_scheme(model.init)
     except UsageError as error:
@@ -78,6 +82,8 @@ def _check(config: Config) -> None:
     if model.dropout and len(model.hidden) < 2:
         raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
     _check_optimizer(config.optimizer)
+    if not (isinstance(task.goal, tuple) and len(task.goal) == 2 and task.goal[1] in ("min", "max")):
+        raise UsageError(f"task.goal={task.goal!r}: allowed are a metric's name and min or max, as ('loss', 'min')")
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")

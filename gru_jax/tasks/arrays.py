@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, Int
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import Rows, open_rows
 from gru_jax.errors import UsageError, check_choice, listing
-from gru_jax.runtime.files import replace_file
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 
@@ -69,19 +68,26 @@ class Arrays(FromFiles):
         if set(splits) != set(SPLITS):
             raise UsageError(f"splits={listing(splits)}: needed are {listing(SPLITS)}")
         path.mkdir(parents=True, exist_ok=True)
-        for split, arrays in splits.items():
-            named = arrays if isinstance(arrays, Mapping) else dict(zip((XS, TARGETS, LENGTHS), arrays, strict=False))
-            for name, array in named.items():
-                check_choice(f"{split}: array", name, (XS, TARGETS, LENGTHS))
-                content = io.BytesIO()
-                np.save(content, np.asarray(array), allow_pickle=False)
-                replace_file(path / f"{split}_{name}.npy", content.getvalue())
-            if LENGTHS not in named:
-                (path / f"{split}_{LENGTHS}.npy").unlink(missing_ok=True)
-        task = cls(data_dir=str(path.parent), folder=path.name)
-        for split in SPLITS:
-            task.open(split)
-        return task
+        with tempfile.TemporaryDirectory(dir=path) as part:  # what is there stays until the new is known to be sound
+            for split, arrays in splits.items():
+                named = (
+                    arrays if isinstance(arrays, Mapping) else dict(zip((XS, TARGETS, LENGTHS), arrays, strict=False))
+                )
+                for name, array in named.items():
+                    check_choice(f"{split}: array", name, (XS, TARGETS, LENGTHS))
+                    np.save(Path(part) / f"{split}_{name}.npy", np.asarray(array), allow_pickle=False)
+            written = cls(data_dir=str(path), folder=Path(part).name)
+            for split in SPLITS:
+                try:
+                    written.open(split)
+                except UsageError as error:
+                    raise UsageError(str(error).replace(part, str(path))) from error
+            for split in SPLITS:
+                for name in (XS, TARGETS, LENGTHS):
+                    (path / f"{split}_{name}.npy").unlink(missing_ok=True)
+            for file in Path(part).iterdir():
+                file.rename(path / file.name)
+        return cls(data_dir=str(path.parent), folder=path.name)
 
     def __post_init__(self) -> None:
         if self.folder.startswith(("/", "~")) or ".." in self.folder.split("/"):

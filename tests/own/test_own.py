@@ -25,7 +25,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.single import SingleRun
 from gru_jax.studies.directory import MEMBERS
 from gru_jax.studies.study import load_study
-from gru_jax.tasks import Generated
+from gru_jax.tasks import Arrays, Generated
 from gru_jax.training.population import TRAIN, CompiledPopulation
 from gru_jax.user_code import import_file, reference
 from tests.own import mine
@@ -470,3 +470,46 @@ def test_a_study_in_python(tmp_path):
     assert again.report.exists()
     with pytest.raises(UsageError, match="x='lr': allowed are member"):
         study.plot("lr")
+
+
+class Unpacking(Wrong):
+    """A carry of two parts that it does not announce."""
+
+    def equations(self, dense, carry, u):
+        """See the class."""
+        h, c = carry
+        return (h, c), {}
+
+
+class Upward(mine.Parity):
+    """A goal of another direction."""
+
+    goal = ("accuracy", "maximum")
+
+
+@pytest.mark.parametrize(
+    ("section", "error"),
+    [
+        ({"model": {"cell": Wrong("input")}}, r"Wrong.equations: reads u\['m'\]; allowed are the input_gates, n"),
+        (
+            {"model": {"cell": Unpacking()}},
+            r"Unpacking.equations: fails on a carry of carry_parts = 1, float32\[1, 64\]: ",
+        ),
+        ({"task": Upward()}, "task.goal=.*allowed are a metric's name and min or max"),
+    ],
+)
+def test_faults_of_classes_are_told_before_anything_begins(section, error):
+    with pytest.raises(UsageError, match=error):
+        load({"train": {"steps": 1}, **section})
+
+
+def test_arrays_that_do_not_fit_leave_what_is_there(tmp_path):
+    xs, targets = np.ones((6, 5, 2), np.float32), np.arange(6) % 2
+    three = dict.fromkeys(("train", "valid", "test"), (xs, targets))
+    task = Arrays.write(tmp_path / "mine", **three)
+    with pytest.raises(UsageError, match=r"mine/train_targets\.npy: of shape .*needed is"):
+        Arrays.write(tmp_path / "mine", **{**three, "train": (xs, targets[:2])})
+    assert len(list((tmp_path / "mine").iterdir())) == 6
+    np.testing.assert_array_equal(task.read("train")["targets"], targets)
+    with pytest.raises(UsageError, match="splits=train: needed are train, valid, test"):
+        Arrays.write(tmp_path / "mine", train=(xs, targets))
