@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell
-from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.unroll import Intervention, Unrolled, unroll
 from gru_jax.unroll.interventions import NONE
@@ -88,8 +87,10 @@ class Recurrent(nnx.Module):
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
         >>> layer = nn.Recurrent(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
-        >>> layer(jnp.ones((4, 5, 2))).hs.shape
+        >>> layer(jnp.ones((4, 5, 2))).shape
         (4, 5, 3)
+        >>> hs, carry = layer(jnp.ones((4, 5, 2)), return_state=True)
+        >>> hs, carry = layer(jnp.ones((4, 7, 2)), carry, return_state=True)  # what follows
     """
 
     def __init__(
@@ -128,6 +129,16 @@ class Recurrent(nnx.Module):
         return self.cell.hidden(unrolled.carry)
 
     def __call__(
+        self, xs: Float[Array, "B T D"], carry0: Carry | None = None, *, return_state: bool = False, **kwargs: Any
+    ) -> Any:
+        """The hidden states `[B, T, H]`; with `return_state`, they and the carry after the last step, as a pair.
+
+        `carry0` is the carry to start from, zeros if None. The other arguments are those of `trace`.
+        """
+        out = self.trace(xs, carry0, **kwargs)
+        return (out.hs, out.carry) if return_state else out.hs
+
+    def trace(
         self,
         xs: Float[Array, "B T D"],
         carry0: Carry | None = None,
@@ -135,9 +146,9 @@ class Recurrent(nnx.Module):
         lengths: Int[Array, " B"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
         perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
-        intervention: Intervention = NONE,
+        intervention: Intervention | None = None,
     ) -> Unrolled:
-        """See `gru_jax.unroll`, except that `resets` mark the first step of each packed sequence in both directions."""
+        """All that `gru_jax.unroll` gives; `resets` mark each packed sequence's first step in both directions."""
         if self.reverse and resets is not None:
             # Backwards, a sequence begins with the step before the next one's first.
             resets = jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
@@ -153,21 +164,38 @@ class Recurrent(nnx.Module):
             chunk=self.chunk,
             keep=self.keep,
             perturbation=perturbation,
-            intervention=intervention,
+            intervention=NONE if intervention is None else intervention,
         )
 
 
-class Bidirectional(nnx.Module):
-    """Two layers over the same input, one in each direction, their states side by side: `[B, T, 2H]`.
-
-    The carry is the pair of both layers' carries. Arguments as in `Recurrent`.
+class BothCarries(NamedTuple):
+    """The carries of the two layers of a `Bidirectional`.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
         >>> layer = nn.Bidirectional(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
-        >>> layer(jnp.ones((4, 5, 2))).hs.shape
+        >>> hs, carry = layer(jnp.ones((4, 5, 2)), return_state=True)
+        >>> carry.forward.shape, carry.backward.shape
+        ((4, 3), (4, 3))
+    """
+
+    forward: Carry
+    backward: Carry
+
+
+class Bidirectional(nnx.Module):
+    """Two layers over the same input, one in each direction, their states side by side: `[B, T, 2H]`.
+
+    Arguments as in `Recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> layer = nn.Bidirectional(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 5, 2))).shape
         (4, 5, 6)
     """
 
@@ -194,127 +222,27 @@ class Bidirectional(nnx.Module):
         xs: Float[Array, "B T D"],
         carry0: tuple[Carry, Carry] | None = None,
         *,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The hidden states `[B, T, 2H]`; with `return_state`, they and both last carries. See `trace`."""
+        out = self.trace(xs, carry0, **kwargs)
+        return (out.hs, out.carry) if return_state else out.hs
+
+    def trace(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: tuple[Carry, Carry] | None = None,
+        *,
         perturbation: Float[Array, "B T W"] | tuple[Float[Array, "B T W"], ...] | None = None,
         **kwargs: Any,
     ) -> Unrolled:
+        """What both directions give, side by side; arguments as in `Recurrent.trace`."""
         carries = (None, None) if carry0 is None else carry0
         halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], perturbation) for i in (0, 1))
         forward, backward = (
-            layer(xs, carry, perturbation=half, **kwargs)
+            layer.trace(xs, carry, perturbation=half, **kwargs)
             for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
         )
         hs = jnp.concatenate([forward.hs, backward.hs], axis=-1)
-        return Unrolled(hs, (forward.carry, backward.carry), forward.finite & backward.finite)
-
-
-class LayerTrace(NamedTuple):
-    """What one layer of a stack read and gave.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from gru_jax import cells, nn
-        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0))
-        >>> [(trace.inputs.shape, trace.unrolled.hs.shape) for trace in stack(jnp.ones((4, 5, 2)))]
-        [((4, 5, 2), (4, 5, 3)), ((4, 5, 3), (4, 5, 4))]
-    """
-
-    inputs: Float[Array, "B T D"]
-    unrolled: Unrolled
-
-
-class Stack(nnx.Module):
-    """Recurrent layers on top of each other, with dropout between them (not before the first or after the last).
-
-    Args:
-        cell: the cell of every layer.
-        input_size: D.
-        hidden_sizes: H of each layer, bottom to top, e.g. `(128, 64)`.
-        bidirectional: whether each layer runs in both directions (and is 2H wide to the next).
-        dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
-        scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
-        rngs: the stream `params` is drawn from.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from gru_jax import cells, nn
-        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0))
-        >>> stack(jnp.ones((4, 5, 2)))[-1].unrolled.hs.shape
-        (4, 5, 4)
-    """
-
-    def __init__(
-        self,
-        cell: Cell,
-        input_size: int,
-        hidden_sizes: tuple[int, ...],
-        *,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ) -> None:
-        if not hidden_sizes:
-            raise UsageError("hidden_sizes=(): at least one layer is needed")
-        layer = Bidirectional if bidirectional else Recurrent
-        self.names: tuple[str, ...] = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
-        for name, size in zip(self.names, hidden_sizes, strict=True):
-            setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
-            input_size = size * (2 if bidirectional else 1)
-        self.output_size = input_size
-        self.dropout = dropout
-
-    @property
-    def layers(self) -> tuple[Recurrent | Bidirectional, ...]:
-        """The layers, bottom to top."""
-        return tuple(getattr(self, name) for name in self.names)
-
-    def __call__(
-        self,
-        xs: Float[Array, "B T D"],
-        carry0: Sequence[Any] | None = None,
-        *,
-        lengths: Int[Array, " B"] | None = None,
-        resets: Bool[Array, "B T"] | None = None,
-        perturbations: tuple[Any, ...] | None = None,
-        interventions: tuple[Intervention, ...] | None = None,
-        dropout_key: Array | None = None,
-        dropout: Any = None,
-    ) -> tuple[LayerTrace, ...]:
-        """Run all layers.
-
-        Args:
-            xs: inputs `[B, T, D]`.
-            carry0: for each layer, the carry that it starts from, as `[trace.unrolled.carry for trace in traces]` of
-                what came before; zeros if None.
-            lengths, resets: as in `Recurrent`.
-            perturbations: for each layer, added to its states; see `gru_jax.unroll`.
-            interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
-            dropout_key: randomness of the dropout; None switches it off.
-            dropout: its probability in place of the stack's own, a traced value if need be.
-
-        Returns:
-            Each layer's inputs and results, bottom to top.
-
-        Raises:
-            UsageError: there are not as many carries as layers.
-        """
-        if carry0 is not None and len(carry0) != len(self.names):
-            raise UsageError(f"carry0: has {len(carry0)} carries; needed is one for each of {len(self.names)} layers")
-        traces: list[LayerTrace] = []
-        for i, layer in enumerate(self.layers):
-            if i and dropout_key is not None:
-                # Not nnx.Dropout, whose probability cannot be a traced value.
-                keep = 1.0 - jnp.asarray(self.dropout if dropout is None else dropout)
-                kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
-                xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
-            perturbation = None if perturbations is None else perturbations[i]
-            intervention = NONE if interventions is None else interventions[i]
-            carry = None if carry0 is None else carry0[i]
-            sequences: dict[str, Any] = {"lengths": lengths, "resets": resets}
-            with jax.named_scope(f"layer_{i}"):
-                out = layer(xs, carry, perturbation=perturbation, intervention=intervention, **sequences)
-            traces.append(LayerTrace(xs, out))
-            xs = out.hs
-        return tuple(traces)
+        return Unrolled(hs, BothCarries(forward.carry, backward.carry), forward.finite & backward.finite)

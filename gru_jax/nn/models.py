@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import check_choice
-from gru_jax.nn.layers import CellPlace, LayerTrace, Stack
+from gru_jax.nn.layers import CellPlace
+from gru_jax.nn.stack import LayerTrace, Stack, StackTrace
 
 Readout = Literal["last", "mean", "every"]
 READOUTS = get_args(Readout)
@@ -32,12 +33,12 @@ class Trace(NamedTuple):
     """
 
     outputs: Array
-    layers: tuple[LayerTrace, ...]
+    layers: StackTrace
 
     @property
     def carry(self) -> tuple[Any, ...]:
         """The last carry of every layer, from which a model goes on with what follows (`carry0`)."""
-        return tuple(layer.unrolled.carry for layer in self.layers)
+        return self.layers.carry
 
 
 class SequenceModel(nnx.Module):
@@ -49,7 +50,7 @@ class SequenceModel(nnx.Module):
         hidden_sizes: H of each layer, bottom to top.
         output_size: O, classes or targets.
         readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, or `"every"` state.
-        rngs: the stream `params` is drawn from.
+        rngs: streams `params` and, for dropout, `dropout`.
         kwargs: of `Stack`.
 
     Example:
@@ -59,6 +60,7 @@ class SequenceModel(nnx.Module):
         >>> model = nn.SequenceModel(cells.GRU(), 2, (3,), 10, readout="mean", rngs=nnx.Rngs(0))
         >>> model(jnp.ones((4, 5, 2))).shape
         (4, 10)
+        >>> outputs, carry = model(jnp.ones((4, 5, 2)), return_state=True)
     """
 
     def __init__(
@@ -79,9 +81,20 @@ class SequenceModel(nnx.Module):
         self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
         self.head: nnx.Linear = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, xs: Float[Array, "B T D"], carry0: Sequence[Any] | None = None, **kwargs: Any) -> Array:
-        """Outputs `[B, O]`, or `[B, T, O]` for `readout="every"`, in the type of the parameters."""
-        return self.trace(xs, carry0=carry0, **kwargs).outputs
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: Sequence[Any] | None = None,
+        *,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Outputs `[B, O]`, or `[B, T, O]` for `readout="every"`, in the type of the parameters.
+
+        With `return_state`, they and every layer's last carry, as a pair. The other arguments are those of `Stack`.
+        """
+        trace = self.trace(xs, carry0=carry0, **kwargs)
+        return (trace.outputs, trace.carry) if return_state else trace.outputs
 
     def trace(
         self,
@@ -92,7 +105,7 @@ class SequenceModel(nnx.Module):
         **kwargs: Any,
     ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`."""
-        layers = self.stack(xs, carry0, lengths=lengths, **kwargs)
+        layers = self.stack.trace(xs, carry0, lengths=lengths, **kwargs)
         features = self._read(layers[-1], lengths)
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 

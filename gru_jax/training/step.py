@@ -182,7 +182,7 @@ class Trainer:
             state.params,
             perturbations,
             batch,
-            dropout_key=dropout_key if config.model.dropout else None,
+            dropout_key=dropout_key if self.model.is_random else None,
             dropout=hyperparameters["model"]["dropout"],
             interventions=interventions(config, detach_key, (size, time), hyperparameters["gradient"], 1 / size),
         )

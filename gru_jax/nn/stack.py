@@ -1,0 +1,193 @@
+"""Recurrent layers on top of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from gru_jax.cells import Cell
+from gru_jax.errors import UsageError
+from gru_jax.nn.layers import Bidirectional, Recurrent
+from gru_jax.unroll import Intervention, Unrolled
+
+
+class LayerTrace(NamedTuple):
+    """What one layer of a stack read and gave.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0))
+        >>> [(trace.inputs.shape, trace.unrolled.hs.shape) for trace in stack.trace(jnp.ones((4, 5, 2)))]
+        [((4, 5, 2), (4, 5, 3)), ((4, 5, 3), (4, 5, 4))]
+    """
+
+    inputs: Float[Array, "B T D"]
+    unrolled: Unrolled
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class StackTrace(tuple[LayerTrace, ...]):
+    """What every layer of a stack read and gave, bottom to top; in the paths of a pytree `layer_0`, `layer_1`, ….
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> trace = nn.Stack(cells.GRU(), 2, (3, 4), rngs=nnx.Rngs(0)).trace(jnp.ones((6, 5, 2)))
+        >>> [carry.shape for carry in trace.carry], trace[-1].unrolled.hs.shape
+        ([(6, 3), (6, 4)], (6, 5, 4))
+    """
+
+    __slots__ = ()
+
+    @property
+    def carry(self) -> tuple[Any, ...]:
+        """The carry of every layer after the last step, from which it goes on with what follows."""
+        return tuple(layer.unrolled.carry for layer in self)
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, LayerTrace]], None]:
+        """The layers under their names."""
+        return [(jax.tree_util.DictKey(f"layer_{i}"), layer) for i, layer in enumerate(self)], None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, layers: Sequence[LayerTrace]) -> StackTrace:
+        """The inverse of `tree_flatten_with_keys`."""
+        return cls(layers)
+
+
+class Stack(nnx.Module):
+    """Recurrent layers on top of each other, with dropout between them (not before the first or after the last).
+
+    Dropout draws from the stream `dropout` of `rngs` (or its default stream) in every call, until `.eval()` switches it
+    off; `.train()` switches it on again.
+
+    Args:
+        cell: the cell of every layer.
+        input_size: D.
+        hidden_sizes: H of each layer, bottom to top, e.g. `(128, 64)`.
+        bidirectional: whether each layer runs in both directions (and is 2H wide to the next).
+        dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
+        scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
+        rngs: streams `params` and, for dropout, `dropout`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax import cells, nn
+        >>> stack = nn.Stack(cells.GRU(), 2, (3, 4), dropout=0.5, rngs=nnx.Rngs(0))
+        >>> stack(jnp.ones((6, 5, 2))).shape
+        (6, 5, 4)
+        >>> hs, carry = stack(jnp.ones((6, 5, 2)), return_state=True)
+        >>> [part.shape for part in carry]
+        [(6, 3), (6, 4)]
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_sizes: tuple[int, ...],
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ) -> None:
+        if not hidden_sizes:
+            raise UsageError("hidden_sizes=(): at least one layer is needed")
+        layer = Bidirectional if bidirectional else Recurrent
+        self.names: tuple[str, ...] = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
+        for name, size in zip(self.names, hidden_sizes, strict=True):
+            setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
+            input_size = size * (2 if bidirectional else 1)
+        self.output_size = input_size
+        self.dropout = dropout
+        self.deterministic = False  # the name that `nnx.Module.train` and `eval` set
+        has_stream = "dropout" in rngs or "default" in rngs
+        self.rngs: nnx.RngStream | None = nnx.data(rngs["dropout"].fork() if dropout and has_stream else None)
+
+    @property
+    def layers(self) -> tuple[Recurrent | Bidirectional, ...]:
+        """The layers, bottom to top."""
+        return tuple(getattr(self, name) for name in self.names)
+
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: Sequence[Any] | None = None,
+        *,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The top layer's states `[B, T, H]`; with `return_state`, they and every layer's last carry. See `trace`."""
+        layers = self.trace(xs, carry0, **kwargs)
+        hs = layers[-1].unrolled.hs
+        return (hs, layers.carry) if return_state else hs
+
+    def trace(
+        self,
+        xs: Float[Array, "B T D"],
+        carry0: Sequence[Any] | None = None,
+        *,
+        lengths: Int[Array, " B"] | None = None,
+        resets: Bool[Array, "B T"] | None = None,
+        perturbations: tuple[Any, ...] | None = None,
+        interventions: tuple[Intervention, ...] | None = None,
+        dropout_key: PRNGKeyArray | None = None,
+        dropout: Any = None,
+    ) -> StackTrace:
+        """Run all layers.
+
+        Args:
+            xs: inputs `[B, T, D]`.
+            carry0: for each layer, the carry that it starts from, the `carry` of what came before; zeros if None.
+            lengths, resets: as in `Recurrent`.
+            perturbations: for each layer, added to its states; see `gru_jax.unroll`.
+            interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
+            dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`.
+            dropout: its probability in place of the stack's own, a traced value if need be.
+
+        Returns:
+            Each layer's inputs and results, bottom to top.
+
+        Raises:
+            UsageError: there are not as many carries as layers, or there is nothing to draw dropout from.
+        """
+        if carry0 is not None and len(carry0) != len(self.names):
+            raise UsageError(f"carry0: has {len(carry0)} carries; needed is one for each of {len(self.names)} layers")
+        if dropout_key is None:
+            dropout_key = self._draw_dropout_key()
+        traces: list[LayerTrace] = []
+        for i, layer in enumerate(self.layers):
+            if i and dropout_key is not None:
+                # Not nnx.Dropout, whose probability cannot be a traced value.
+                keep = 1.0 - jnp.asarray(self.dropout if dropout is None else dropout)
+                kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
+                xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
+            perturbation = None if perturbations is None else perturbations[i]
+            intervention = None if interventions is None else interventions[i]
+            carry = None if carry0 is None else carry0[i]
+            sequences: dict[str, Any] = {"lengths": lengths, "resets": resets}
+            with jax.named_scope(f"layer_{i}"):
+                out = layer.trace(xs, carry, perturbation=perturbation, intervention=intervention, **sequences)
+            traces.append(LayerTrace(xs, out))
+            xs = out.hs
+        return StackTrace(traces)
+
+    def _draw_dropout_key(self) -> PRNGKeyArray | None:
+        """A new key from the stack's own stream, or None where nothing is dropped."""
+        if self.deterministic or not self.dropout or len(self.names) == 1:
+            return None
+        if self.rngs is None:
+            raise UsageError(
+                f"dropout={self.dropout:g}: rngs has no stream dropout to draw from; give it one, "
+                "nnx.Rngs(params=0, dropout=1), or call .eval()"
+            )
+        return self.rngs()
