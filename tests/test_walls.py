@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # A room imports those before it.
 ORDER = (
     "errors", "dtypes", "user_code", "settings", "runtime", "initializers", "cells", "unroll", "flow", "data", "tasks",
-    "nn", "config", "training", "plotting", "runs", "studies", "experiments",
+    "nn", "interop", "config", "training", "plotting", "runs", "studies", "experiments",
 )  # fmt: skip
 LEVELS = {name: level for level, name in enumerate(ORDER)}
 CORE = ("errors", "dtypes", "user_code", "settings", "initializers", "cells", "unroll", "flow")

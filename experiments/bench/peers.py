@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_jax import interop
 from gru_jax.cells import GRU, Cell, Params
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -56,20 +57,17 @@ class Peer(NamedTuple):
         return weights
 
 
-def side_by_side(weights: Weights, group: str, gates: str) -> np.ndarray:
-    """The arrays of some gates as one, along the last axis."""
-    return np.concatenate([weights[group][gate] for gate in gates], axis=-1)
+def one_layer(cell: Cell, weights: Weights) -> interop.Weights:
+    """The weights of a cell as those of a network of one layer."""
+    return interop.Weights(cell, ((weights,),))
 
 
 def _linen(weights: Weights) -> tuple[Any, Callable]:
     from flax import linen
 
     _, hidden_size = weights["W"]["n"].shape
-    layer = linen.RNN(linen.GRUCell(hidden_size))
-    cell = {f"i{g}": {"kernel": weights["W"][g], "bias": weights["b"][g]} for g in "rzn"}
-    cell |= {f"h{g}": {"kernel": weights["U"][g]} for g in "rzn"}
-    cell["hn"] = {**cell["hn"], "bias": weights["c"]["n"]}
-    return {"params": {"cell": cell}}, layer.apply
+    (variables,) = interop.to_linen(one_layer(AFTER, weights))
+    return variables, linen.RNN(linen.GRUCell(hidden_size)).apply
 
 
 def _nnx(weights: Weights) -> tuple[Any, Callable]:
@@ -78,12 +76,8 @@ def _nnx(weights: Weights) -> tuple[Any, Callable]:
     input_size, hidden_size = weights["W"]["n"].shape
     layer = nnx.RNN(nnx.GRUCell(input_size, hidden_size, rngs=nnx.Rngs(0)))
     graph, state, rest = nnx.split(layer, nnx.Param, ...)
-    values = nnx.to_pure_dict(state)
-    values["cell"]["dense_i"] = {
-        "kernel": side_by_side(weights, "W", "rzn"), "bias": side_by_side(weights, "b", "rzn"),
-    }  # fmt: skip
-    values["cell"]["dense_h"]["kernel"] = side_by_side(weights, "U", "rzn")
-    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, values))
+    (arrays,) = interop.to_nnx(one_layer(AFTER, weights))
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
 
     def apply(state: Any, xs: Any) -> Any:
         start = jnp.zeros((xs.shape[0], hidden_size), xs.dtype)
@@ -101,10 +95,8 @@ def _haiku(weights: Weights) -> tuple[Any, Callable]:
         core = hk.GRU(hidden_size)
         return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
 
-    params = {"gru": {"w_i": side_by_side(weights, "W", "zrn"), "w_h": side_by_side(weights, "U", "zrn"),
-                      "b": side_by_side(weights, "b", "zrn")}}  # fmt: skip
     transformed = hk.without_apply_rng(hk.transform(network))
-    return params, transformed.apply
+    return interop.to_haiku(one_layer(BEFORE, weights)), transformed.apply
 
 
 def _keras(weights: Weights) -> tuple[Any, Callable]:
@@ -114,11 +106,9 @@ def _keras(weights: Weights) -> tuple[Any, Callable]:
     input_size, hidden_size = weights["W"]["n"].shape
     layer = keras.layers.GRU(hidden_size, return_sequences=True, reset_after=True)
     layer.build((None, None, input_size))
-    outer = np.concatenate([weights["c"].get(g, np.zeros(hidden_size, np.float32)) for g in "zrn"])
-    params = [side_by_side(weights, "W", "zrn"), side_by_side(weights, "U", "zrn"),
-              np.stack([side_by_side(weights, "b", "zrn"), outer])]  # fmt: skip
     rest = [variable.value for variable in layer.non_trainable_variables]
-    return params, lambda params, xs: layer.stateless_call(params, rest, xs)[0]
+    arrays = interop.to_keras(one_layer(AFTER, weights))
+    return arrays, lambda params, xs: layer.stateless_call(params, rest, xs)[0]
 
 
 def _equinox(weights: Weights) -> tuple[Any, Callable]:
@@ -126,8 +116,8 @@ def _equinox(weights: Weights) -> tuple[Any, Callable]:
 
     input_size, hidden_size = weights["W"]["n"].shape
     cell = eqx.nn.GRUCell(input_size, hidden_size, key=jax.random.key(0))
-    arrays = [side_by_side(weights, "W", "rzn").T, side_by_side(weights, "U", "rzn").T,
-              side_by_side(weights, "b", "rzn"), weights["c"]["n"]]  # fmt: skip
+    kernel, recurrent, bias, _ = interop.fuse(weights, "rzn")
+    arrays = [kernel.T, recurrent.T, bias, weights["c"]["n"]]
     cell = eqx.tree_at(lambda c: [c.weight_ih, c.weight_hh, c.bias, c.bias_n], cell, [jnp.asarray(a) for a in arrays])
     params, static = eqx.partition(cell, eqx.is_array)
 
@@ -169,12 +159,8 @@ def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[
     import torch  # pyright: ignore[reportMissingImports]
 
     module = torch.nn.GRU(xs.shape[-1], weights["b"]["r"].shape[0], batch_first=True)
-    outer = np.concatenate([weights["c"].get(g, np.zeros_like(weights["b"][g])) for g in "rzn"])
-    arrays = {"weight_ih_l0": side_by_side(weights, "W", "rzn").T, "weight_hh_l0": side_by_side(weights, "U", "rzn").T,
-              "bias_ih_l0": side_by_side(weights, "b", "rzn"), "bias_hh_l0": outer}  # fmt: skip
-    with torch.no_grad():
-        for name, value in arrays.items():
-            getattr(module, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    state = interop.to_torch(one_layer(AFTER, weights))
+    module.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()})
     x = torch.from_numpy(np.array(xs))
 
     def step() -> Any:

@@ -13,6 +13,7 @@ import warnings
 
 import numpy as np
 
+from gru_jax import interop
 from gru_jax.cells import GRU, LSTM, Elman
 
 SHARE = 0.3  # of a bias that goes to a peer's input side where it has two
@@ -35,45 +36,36 @@ def random_problem(cell, batch, time, input_size, hidden_size, dtype, seed):
     return params, draw(batch, time, input_size), h0, draw(batch, time, hidden_size)
 
 
-def _biases(params, gates):
-    """Bias vectors of the input and the recurrent side, gates side by side."""
-    own = params.get("c", {})
-    ours = [params["b"][g] for g in gates]
-    inner = [b if g in own else SHARE * b for g, b in zip(gates, ours, strict=True)]
-    outer = [own[g] if g in own else (1 - SHARE) * b for g, b in zip(gates, ours, strict=True)]
-    return np.concatenate(inner).astype(ours[0].dtype), np.concatenate(outer).astype(ours[0].dtype)
+def _shared(bias, outer):
+    """Unequal parts of each bias that ours has once and a peer twice: where the recurrent side is zero in ours."""
+    moved = np.where(outer == 0, (1 - SHARE) * bias, 0).astype(bias.dtype)
+    return bias - moved, outer + moved
 
 
-def _by_gate(params, gates, size, w, u, b, c):
-    """Gradients of fused arrays by our names; `w`, `u` are [D, k H], [H, k H]."""
-    grads = {}
-    for i, gate in enumerate(gates):
-        part = slice(i * size, (i + 1) * size)
-        grads[f"W/{gate}"], grads[f"U/{gate}"], grads[f"b/{gate}"] = w[:, part], u[:, part], b[part]
-        if gate in params.get("c", {}):
-            grads[f"c/{gate}"] = c[part]
+def _by_gate(cell, fused, gates):
+    """Gradients of fused arrays by our names; a peer's two biases must have the same where ours is one."""
+    grads = interop.unfuse(cell, fused._replace(recurrent_bias=np.zeros_like(fused.bias)), gates)
+    outer = interop.unfuse(cell, fused._replace(bias=np.zeros_like(fused.bias)), gates)
+    for gate in gates:
+        if gate in cell.recurrent_biases:
+            grads["c"][gate] = outer["c"][gate]
         else:
-            np.testing.assert_allclose(c[part], b[part], rtol=1e-4, atol=1e-6)
-    return grads
+            np.testing.assert_allclose(outer["b"][gate], grads["b"][gate], rtol=1e-4, atol=1e-6)
+    return {f"{group}/{gate}": a for group, by_gate in grads.items() for gate, a in by_gate.items()}
 
 
-def _torch(module_of, gates):
+def _torch(cell, module_of):
     def peer(params, xs, h0, weight):
         import torch
 
         size = weight.shape[-1]
         module = module_of(torch, xs.shape[-1], size).to(torch.from_numpy(xs).dtype)
-        b, c = _biases(params, gates)
-        fused = {
-            "weight_ih": np.concatenate([params["W"][g] for g in gates], axis=1).T,
-            "weight_hh": np.concatenate([params["U"][g] for g in gates], axis=1).T,
-            "bias_ih": b,
-            "bias_hh": c,
-        }
+        state = interop.to_torch(interop.Weights(cell, ((params,),)))
+        state["bias_ih_l0"], state["bias_hh_l0"] = _shared(state["bias_ih_l0"], state["bias_hh_l0"])
         weights = {name.removesuffix("_l0"): p for name, p in module.named_parameters()}
         with torch.no_grad():
-            for name, value in fused.items():
-                weights[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            for name, value in state.items():
+                weights[name.removesuffix("_l0")].copy_(torch.from_numpy(value))
         x = torch.from_numpy(xs).requires_grad_()
         parts = [torch.from_numpy(h).requires_grad_() for h in (h0 if isinstance(h0, tuple) else (h0,))]
         if isinstance(module, torch.nn.GRUCell):
@@ -86,10 +78,8 @@ def _torch(module_of, gates):
             start = tuple(h[None] for h in parts)
             hs, _ = module(x, start if len(start) > 1 else start[0])
         (hs * torch.from_numpy(weight)).sum().backward()
-        grads = {name: weights[name].grad.numpy() for name in fused}
-        named = _by_gate(
-            params, gates, size, grads["weight_ih"].T, grads["weight_hh"].T, grads["bias_ih"], grads["bias_hh"]
-        )
+        grads = [weights[name].grad.numpy().T for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        named = _by_gate(cell, interop.Fused(*grads), interop.torch.GATES[type(cell)])
         for name, part in zip(("h0", "c0"), parts, strict=False):
             named[name] = part.grad.numpy()
         return {"hs": hs.detach().numpy(), "xs": x.grad.numpy(), **named}
@@ -97,8 +87,8 @@ def _torch(module_of, gates):
     return peer
 
 
-def _keras_gru(reset_after):
-    gates = ("z", "r", "n")
+def _keras_gru(cell):
+    reset_after = cell.reset == "after"
 
     def peer(params, xs, h0, weight):
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -113,10 +103,9 @@ def _keras_gru(reset_after):
             layer = keras.layers.GRU(size, activation=jnp.tanh, return_sequences=True, reset_after=reset_after,
                                      dtype=str(xs.dtype))  # fmt: skip
             layer.build(xs.shape)
-            kernel = np.concatenate([params["W"][g] for g in gates], axis=1)
-            recurrent = np.concatenate([params["U"][g] for g in gates], axis=1)
-            single = np.concatenate([params["b"][g] for g in gates])
-            bias = np.stack(_biases(params, gates)) if reset_after else single
+            kernel, recurrent, bias = interop.to_keras(interop.Weights(cell, ((params,),)))
+            if reset_after:
+                bias = np.stack(_shared(*bias))
 
             def run(variables, x, h):
                 return layer.stateless_call(variables, [v.value for v in layer.non_trainable_variables], x,
@@ -130,27 +119,23 @@ def _keras_gru(reset_after):
             (w, u, b), x, h = jax.grad(loss, argnums=(0, 1, 2))(variables, xs, h0)
         b = np.asarray(b)
         inner, outer = (b[0], b[1]) if reset_after else (b, b)
-        named = _by_gate(params, gates, size, np.asarray(w), np.asarray(u), inner, outer)
+        named = _by_gate(cell, interop.Fused(np.asarray(w), np.asarray(u), inner, outer), interop.keras.GATES[GRU])
         return {"hs": np.asarray(hs), "xs": np.asarray(x), "h0": np.asarray(h), **named}
 
     return peer
 
 
 def _torch_rnn(activation):
-    return _torch(lambda torch, d, h: torch.nn.RNN(d, h, nonlinearity=activation, batch_first=True), ("n",))
+    return _torch(Elman(activation), lambda torch, d, h: torch.nn.RNN(d, h, nonlinearity=activation, batch_first=True))
 
 
 # name: (library, our cell, peer)
 PEERS = {
-    "torch_gru": (
-        "torch", GRU(), _torch(lambda torch, d, h: torch.nn.GRU(d, h, batch_first=True), ("r", "z", "n")),
-    ),
-    "torch_gru_cell": ("torch", GRU(), _torch(lambda torch, d, h: torch.nn.GRUCell(d, h), ("r", "z", "n"))),
-    "torch_lstm": (
-        "torch", LSTM(), _torch(lambda torch, d, h: torch.nn.LSTM(d, h, batch_first=True), ("i", "f", "n", "o")),
-    ),
+    "torch_gru": ("torch", GRU(), _torch(GRU(), lambda torch, d, h: torch.nn.GRU(d, h, batch_first=True))),
+    "torch_gru_cell": ("torch", GRU(), _torch(GRU(), lambda torch, d, h: torch.nn.GRUCell(d, h))),
+    "torch_lstm": ("torch", LSTM(), _torch(LSTM(), lambda torch, d, h: torch.nn.LSTM(d, h, batch_first=True))),
     "torch_rnn_tanh": ("torch", Elman(), _torch_rnn("tanh")),
     "torch_rnn_relu": ("torch", Elman("relu"), _torch_rnn("relu")),
-    "keras_gru_after": ("keras", GRU(), _keras_gru(reset_after=True)),
-    "keras_gru_before": ("keras", GRU(reset="before"), _keras_gru(reset_after=False)),
-}  # fmt: skip
+    "keras_gru_after": ("keras", GRU(), _keras_gru(GRU())),
+    "keras_gru_before": ("keras", GRU("before"), _keras_gru(GRU("before"))),
+}

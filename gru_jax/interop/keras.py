@@ -1,0 +1,115 @@
+"""Weights from and to Keras 3: what `get_weights` gives and `set_weights` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gru_jax.cells import GRU, LSTM, Cell, Elman
+from gru_jax.errors import UsageError, listing
+from gru_jax.interop.weights import (
+    Fused,
+    Network,
+    Weights,
+    by_layer,
+    cell_of,
+    check_shapes,
+    fuse,
+    refuse,
+    unfuse,
+    weights_of,
+    with_update,
+)
+
+GATES = {GRU: "zrn", LSTM: "ifno", Elman: "n"}
+CELLS: dict[int, Cell] = {1: Elman(), 3: GRU(), 4: LSTM()}
+
+
+def from_keras(weights: Sequence[Any], cell: Cell | None = None, *, bidirectional: bool = False) -> Weights:
+    """The weights of `keras.layers.GRU`, `LSTM` or `SimpleRNN` layers, and perhaps of one `Dense` layer, the head.
+
+    A GRU with one bias, which Keras has with `reset_after=False`, is `GRU(reset="before")`; with two, `GRU()`.
+
+    Args:
+        weights: `get_weights()` of a layer or of a model of such layers: kernel, recurrent kernel, bias of each.
+        cell: to be taken for the default; a `SimpleRNN` with `activation="relu"` is `Elman("relu")`.
+        bidirectional: whether the layers are `Bidirectional` ones.
+
+    Raises:
+        UsageError: something is missing, or fits nowhere: it is listed with its shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from gru_jax import interop
+        >>> weights = interop.from_keras([np.ones((2, 9)), np.ones((3, 9)), np.zeros((2, 9))])
+        >>> weights.cell.reset, weights.hidden_sizes
+        ('after', (3,))
+    """
+    layers, rest = _split([np.asarray(a) for a in weights])
+    head = {"kernel": rest[0], "bias": rest[1]} if len(rest) == 2 and rest[0].ndim == 2 else None
+    if not layers or (rest and head is None) or (bidirectional and len(layers) % 2):
+        shapes = listing(list(np.shape(a)) for a in (rest or weights))
+        raise UsageError(
+            f"weights of Keras fit nowhere: {shapes or 'nothing'}; needed are kernel, recurrent kernel and bias of "
+            "each layer and direction, then at most the kernel and bias of one Dense layer"
+        )
+    fused = []
+    for kernel, recurrent, bias in layers:
+        zeros = np.zeros_like(recurrent[0])
+        inner, outer = (zeros, zeros) if bias is None else bias if bias.ndim == 2 else (bias, zeros)
+        fused.append(Fused(kernel, recurrent, inner, outer))
+    first_bias = layers[0][2]
+    is_single = first_bias is not None and first_bias.ndim == 1
+    cell = cell_of(fused[0], cell, {**CELLS, 3: GRU("before")} if is_single else CELLS, "Keras")
+    _check(cell, cell)
+    params = [unfuse(cell, one, GATES[type(cell)]) for one in fused]
+    return check_shapes(Weights(cell, by_layer(params, bidirectional), head), "Keras")
+
+
+def to_keras(network: Network | Weights) -> list[np.ndarray]:
+    """A network as `set_weights` of Keras takes it: kernel, recurrent kernel, bias of each layer; the head.
+
+    Args:
+        network: a layer, a stack or a model of `gru_jax.nn`, or `Weights`.
+
+    Raises:
+        UsageError: Keras has no such cell.
+
+    Example:
+        >>> from flax import nnx
+        >>> from gru_jax import cells, interop, nn
+        >>> layer = nn.Recurrent(cells.GRU(reset="before"), 2, 3, rngs=nnx.Rngs(0))
+        >>> [array.shape for array in interop.to_keras(layer)]
+        [(2, 9), (3, 9), (9,)]
+    """
+    weights = weights_of(network)
+    arrays = []
+    for directions in weights.layers:
+        for params in directions:
+            cell, params = with_update(weights.cell, params, "keep")
+            _check(cell, weights.cell)
+            kernel, recurrent, bias, outer = fuse(params, GATES[type(cell)])
+            has_two = isinstance(cell, GRU) and cell.reset == "after"
+            arrays += [kernel, recurrent, np.stack([bias, outer]) if has_two else bias]
+    if weights.head is not None:
+        arrays += [np.asarray(weights.head["kernel"]), np.asarray(weights.head["bias"])]
+    return arrays
+
+
+def _check(cell: Cell, named: Cell) -> None:
+    """Keras takes any activation, so that ours all have their place; an output gate has none."""
+    if not isinstance(cell, GRU | LSTM | Elman) or getattr(cell, "output_gate", False):
+        raise refuse("Keras", named, "GRU without output gate, LSTM, Elman")
+
+
+def _split(arrays: list[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], list[np.ndarray]]:
+    """Kernel, recurrent kernel and bias, if there is one, of each recurrent layer; and what follows."""
+    layers = []
+    while len(arrays) >= 2 and arrays[1].ndim == 2 and arrays[0].shape[-1] == arrays[1].shape[-1]:
+        kernel, recurrent, *arrays = arrays
+        width = kernel.shape[1]
+        bias = arrays.pop(0) if arrays and arrays[0].shape in ((width,), (2, width)) else None
+        layers.append((kernel, recurrent, bias))
+    return layers, arrays

@@ -1,0 +1,279 @@
+"""The weights of a recurrent network as no library lays them out, and the fused arrays that most do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
+from gru_jax.errors import UsageError, listing
+from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack
+from gru_jax.nn.models import Readout
+
+Network = Recurrent | Bidirectional | Stack | SequenceModel
+
+
+class Fused(NamedTuple):
+    """One cell's weights with its gates side by side: kernels `[D, k H]`, `[H, k H]`, biases `[k H]`.
+
+    `bias` is added to the input's product and `recurrent_bias` to that of the state, which is zero where the two
+    would be one bias written twice.
+
+    Example:
+        >>> import jax
+        >>> from gru_jax import cells, interop
+        >>> fused = interop.fuse(cells.GRU().init(jax.random.key(0), 2, 3), "rzn")
+        >>> fused.kernel.shape, fused.recurrent.shape, fused.bias.shape, fused.recurrent_bias.shape
+        ((2, 9), (3, 9), (9,), (9,))
+    """
+
+    kernel: np.ndarray
+    recurrent: np.ndarray
+    bias: np.ndarray
+    recurrent_bias: np.ndarray
+
+
+def fuse(params: Params, gates: Sequence[str]) -> Fused:
+    """A cell's parameters with these gates side by side, in this order.
+
+    Example:
+        >>> import jax
+        >>> from gru_jax import cells, interop
+        >>> interop.fuse(cells.LSTM().init(jax.random.key(0), 2, 3), "ifno").kernel.shape
+        (2, 12)
+    """
+    arrays = {group: {gate: np.asarray(a) for gate, a in by_gate.items()} for group, by_gate in params.items()}
+    zeros = {gate: np.zeros_like(a) for gate, a in arrays["b"].items()}
+    outer = {**zeros, **arrays.get("c", {})}
+    groups = (arrays["W"], arrays["U"], arrays["b"], outer)
+    return Fused(*(np.concatenate([group[gate] for gate in gates], axis=-1) for group in groups))
+
+
+def unfuse(cell: Cell, fused: Fused, gates: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """The inverse of `fuse`; two biases become their sum where the cell has one for both.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from gru_jax import cells, interop
+        >>> cell = cells.GRU()
+        >>> params = cell.init(jax.random.key(0), 2, 3)
+        >>> again = interop.unfuse(cell, interop.fuse(params, "zrn"), "zrn")
+        >>> bool((again["U"]["n"] == params["U"]["n"]).all())
+        True
+
+    Raises:
+        UsageError: an array is not as wide as the recurrent kernel's height times the number of gates.
+    """
+    width = len(gates) * fused.recurrent.shape[0]
+    wrong = [f"{name} {list(a.shape)}" for name, a in fused._asdict().items() if a.shape[-1] != width]
+    if wrong:
+        raise UsageError(
+            f"weights: needed are {width} columns, {len(gates)} gates of one size; not so {listing(wrong)}"
+        )
+    kernel, recurrent, bias, outer = (
+        dict(zip(gates, np.split(np.asarray(a), len(gates), axis=-1), strict=True)) for a in fused
+    )
+    params = {
+        "W": kernel,
+        "b": {gate: bias[gate] if gate in cell.recurrent_biases else bias[gate] + outer[gate] for gate in gates},
+        "U": recurrent,
+        "c": {gate: outer[gate] for gate in cell.recurrent_biases},
+    }
+    return {group: by_gate for group, by_gate in params.items() if by_gate}
+
+
+def with_update(cell: Cell, params: Params, update: str) -> tuple[Cell, Params]:
+    """A GRU and its parameters with the other convention of the update gate: its sign is turned, exactly."""
+    if not isinstance(cell, GRU) or cell.update == update:
+        return cell, params
+    turned = {
+        group: {gate: -a if gate == "z" else a for gate, a in by_gate.items()} for group, by_gate in params.items()
+    }
+    return GRU(cell.reset, "keep" if update == "keep" else "write", cell.output_gate, cell.activation), turned
+
+
+class Weights(NamedTuple):
+    """The weights of a recurrent network: layers bottom to top, each of one or two directions, and perhaps a head.
+
+    Attributes:
+        cell: the cell of every layer.
+        layers: for each layer the parameters of its cell, or of the forward and the backward one.
+        head: `{"kernel": [W, O], "bias": [O]}` of a linear head, or None.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gru_jax import cells, interop
+        >>> cell = cells.GRU()
+        >>> weights = interop.Weights(cell, ((cell.init(jax.random.key(0), 2, 3),),))
+        >>> weights.stack()(jnp.ones((4, 5, 2))).shape
+        (4, 5, 3)
+    """
+
+    cell: Cell
+    layers: tuple[tuple[Params, ...], ...]
+    head: Mapping[str, Any] | None = None
+
+    @property
+    def input_size(self) -> int:
+        """D, the inputs of the first layer."""
+        return self.layers[0][0]["W"]["n"].shape[0]
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """H of each layer."""
+        return tuple(directions[0]["b"]["n"].shape[0] for directions in self.layers)
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the layers have two directions."""
+        return len(self.layers[0]) == 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the arrays."""
+        return self.layers[0][0]["b"]["n"].dtype
+
+    def astype(self, dtype: DTypeLike) -> Weights:
+        """The same weights in another type."""
+        layers, head = jax.tree.map(lambda a: np.asarray(a).astype(dtype), (self.layers, self.head))
+        return Weights(self.cell, layers, head)
+
+    def stack(self, **kwargs: Any) -> Stack:
+        """A `Stack` with these weights; `kwargs` are those of `Stack`.
+
+        Raises:
+            UsageError: the weights are of double precision and JAX is not.
+        """
+        stack = Stack(self.cell, self.input_size, self.hidden_sizes, **self._options(), **kwargs)
+        self._fill(stack)
+        return stack
+
+    def model(self, readout: Readout = "last", **kwargs: Any) -> SequenceModel:
+        """A `SequenceModel` with these weights and their head; `kwargs` are those of `Stack`.
+
+        Raises:
+            UsageError: there is no head, or the weights are of double precision and JAX is not.
+        """
+        if self.head is None:
+            raise UsageError("weights: have no head, a linear layer of a kernel and a bias; use .stack()")
+        output_size, options = self.head["bias"].shape[0], {**self._options(), **kwargs}
+        model = SequenceModel(self.cell, self.input_size, self.hidden_sizes, output_size, readout=readout, **options)
+        self._fill(model.stack)
+        _set_arrays(model.head, self.head)
+        return model
+
+    def _options(self) -> dict[str, Any]:
+        if self.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+            raise UsageError(
+                "weights: float64, which JAX has with jax_enable_x64 alone; .astype('float32') rounds them"
+            )
+        return {"bidirectional": self.bidirectional, "param_dtype": self.dtype, "rngs": nnx.Rngs(0)}
+
+    def _fill(self, stack: Stack) -> None:
+        for layer, directions in zip(stack.layers, self.layers, strict=True):
+            for recurrent, params in zip(_directions(layer), directions, strict=True):
+                _set_arrays(recurrent.weights, params)
+
+
+def _directions(layer: Recurrent | Bidirectional) -> tuple[Recurrent, ...]:
+    return (layer.forward, layer.backward) if isinstance(layer, Bidirectional) else (layer,)
+
+
+def _set_arrays(module: nnx.Module, arrays: Mapping[str, Any]) -> None:
+    state = nnx.state(module, nnx.Param)
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, dict(arrays)))
+    nnx.update(module, state)
+
+
+def weights_of(network: Network | Weights) -> Weights:
+    """The weights of a layer, a stack or a model.
+
+    Raises:
+        UsageError: it is a layer that runs backwards alone.
+
+    Example:
+        >>> from flax import nnx
+        >>> from gru_jax import cells, interop, nn
+        >>> weights = interop.weights_of(nn.Stack(cells.LSTM(), 2, (3, 4), rngs=nnx.Rngs(0)))
+        >>> weights.input_size, weights.hidden_sizes
+        (2, (3, 4))
+    """
+    if isinstance(network, Weights):
+        return network
+    stack = network.stack if isinstance(network, SequenceModel) else network
+    layers = stack.layers if isinstance(stack, Stack) else (stack,)
+    if any(isinstance(layer, Recurrent) and layer.reverse for layer in layers):
+        raise UsageError("reverse=True: other libraries have a backward layer beside a forward one alone")
+    head = None
+    if isinstance(network, SequenceModel):
+        head = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network.head, nnx.Param)))
+    params = tuple(
+        tuple(jax.tree.map(np.asarray, recurrent.params) for recurrent in _directions(layer)) for layer in layers
+    )
+    return Weights(_directions(layers[0])[0].cell, params, head)
+
+
+KINDS: dict[int, tuple[str, tuple[type[Cell], ...]]] = {1: ("RNN", (Elman,)), 3: ("GRU", (GRU,)), 4: ("LSTM", (LSTM,))}
+"""Kinds of cells by how many gates are fused, with our cells of that kind."""
+
+
+def cell_of(fused: Fused, cell: Cell | None, default: Mapping[int, Cell], library: str) -> Cell:
+    """The cell that fused weights are of: the one that was given, if it fits, or the library's."""
+    count = fused.recurrent.shape[1] / fused.recurrent.shape[0]
+    if count not in KINDS:
+        raise UsageError(
+            f"weights: a recurrent kernel of {count:g} gates, {list(fused.recurrent.shape)}; {library} has "
+            f"{', '.join(f'{name} ({gates})' for gates, (name, _) in KINDS.items())}"
+        )
+    name, ours = KINDS[int(count)]
+    if cell is not None and not isinstance(cell, ours):
+        raise UsageError(f"cell={cell}: these weights are of the kind {name} in {library}")
+    return default[int(count)] if cell is None else cell
+
+
+def check_shapes(weights: Weights, library: str) -> Weights:
+    """The weights, if every array has the shape that the others give it.
+
+    Raises:
+        UsageError: one line that lists the arrays that fit nowhere, with their shapes.
+    """
+    sizes = weights.hidden_sizes
+    factor = len(weights.layers[0])
+    inputs = (weights.input_size, *(factor * size for size in sizes))
+    wrong = []
+    for number, (directions, size) in enumerate(zip(weights.layers, sizes, strict=True)):
+        shapes = {"W": (inputs[number], size), "U": (size, size), "b": (size,), "c": (size,)}
+        for direction, params in enumerate(directions):
+            wrong += [
+                f"{group}_{gate} of layer {number}, direction {direction}: {list(a.shape)} for {list(shapes[group])}"
+                for group, by_gate in params.items()
+                for gate, a in by_gate.items()
+                if a.shape != shapes[group]
+            ]
+    if weights.head is not None:
+        width = {"kernel": inputs[-1], "bias": weights.head["kernel"].shape[1]}
+        wrong += [
+            f"{name} of the head: {list(weights.head[name].shape)} for {size} rows"
+            for name, size in width.items()
+            if weights.head[name].shape[0] != size
+        ]
+    if wrong:
+        raise UsageError(f"weights of {library} fit nowhere: {'; '.join(wrong)}")
+    return weights
+
+
+def refuse(library: str, cell: Cell, allowed: str) -> UsageError:
+    """The error for a cell that a library does not have."""
+    return UsageError(f"{library} has no {cell}; it has {allowed}")
+
+
+def by_layer(items: Sequence[Any], bidirectional: bool) -> tuple[tuple[Any, ...], ...]:
+    """The directions of each layer, from a flat sequence of all of them."""
+    size = 2 if bidirectional else 1
+    return tuple(tuple(items[i : i + size]) for i in range(0, len(items), size))
