@@ -31,7 +31,7 @@ TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
 )  # fmt: skip
 """What JAX raises where a traced number is needed as a number."""
-HOST_KEYS = ("train.target", "train.patience")  # no program knows of them
+HOST_KEYS = ("train.target", "train.patience", "model.weights")  # no program knows of them
 
 
 def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:

@@ -11,6 +11,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
@@ -19,6 +20,7 @@ from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
 from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
+from gru_jax.runtime.files import sha256_of
 from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll.options import Keep, Method
@@ -58,6 +60,8 @@ class ModelConfig:
         readout: what the head sees: last, mean or every state; auto is what the task needs.
         method, chunk, keep: how to unroll; see `gru_jax.unroll`.
         init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
+        weights: a safetensors file to start from, with PyTorch's names (see `gru_jax.interop.from_torch`), in place of
+            what is drawn; without a head in it, the head is drawn.
 
     Example:
         >>> from gru_jax.config import load
@@ -76,6 +80,7 @@ class ModelConfig:
     chunk: int | None = setting(None, low=1)
     keep: Keep = "states"
     init: Scheme = dataclasses.field(default_factory=Scheme)
+    weights: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,8 +363,15 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
-        Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it.
+        Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
+        that of the file of weights that the run starts from.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
+        if self.model.weights is not None:
+            sources[self.model.weights] = _digest(Path(self.model.weights))
         return {**plain, SOURCES: sources} if sources else plain
+
+
+def _digest(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else "no such file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.request
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from gru_jax.errors import UsageError
+from gru_jax.runtime.files import sha256_of
 
 DATA_VARIABLE = "GRU_JAX_DATA"
 BLOCK = 1 << 20
@@ -55,7 +55,7 @@ def locate(file: DataFile, data_dir: str | None) -> Path:
     if not path.exists():
         _download(file, path)
     try:
-        digest = _sha256(path)
+        digest = sha256_of(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     if digest != file.sha256:
@@ -63,11 +63,6 @@ def locate(file: DataFile, data_dir: str | None) -> Path:
             f"{path}: damaged, its sha256 is {digest} and should be {file.sha256}; remove it, or get it from {file.url}"
         )
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _download(file: DataFile, path: Path) -> None:
@@ -80,7 +75,7 @@ def _download(file: DataFile, path: Path) -> None:
                 while block := source.read(BLOCK):
                     sink.write(block)
                     bar.update(len(block))
-        digest = _sha256(part)
+        digest = sha256_of(part)
         if digest != file.sha256:
             raise UsageError(f"{file.url}: what came has sha256 {digest} and should have {file.sha256}")
         part.replace(path)

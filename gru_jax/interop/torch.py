@@ -117,11 +117,11 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     library = _safetensors()
     if not Path(path).is_file():
-        raise UsageError(f"weights={path}: no such file")
+        raise UsageError(f"{path}: no such file")
     try:
         return library.load_file(path)
     except Exception as error:  # the library has a class of its own for each kind of damage
-        raise UsageError(f"weights={path}: not a safetensors file: {error}") from None
+        raise UsageError(f"{path}: not a safetensors file: {error}") from None
 
 
 def save_safetensors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
+from gru_jax.cells.gru import Update
 from gru_jax.errors import UsageError, listing
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack
 from gru_jax.nn.models import Readout
@@ -88,14 +90,14 @@ def unfuse(cell: Cell, fused: Fused, gates: Sequence[str]) -> dict[str, dict[str
     return {group: by_gate for group, by_gate in params.items() if by_gate}
 
 
-def with_update(cell: Cell, params: Params, update: str) -> tuple[Cell, Params]:
+def with_update(cell: Cell, params: Params, update: Update) -> tuple[Cell, Params]:
     """A GRU and its parameters with the other convention of the update gate: its sign is turned, exactly."""
     if not isinstance(cell, GRU) or cell.update == update:
         return cell, params
     turned = {
         group: {gate: -a if gate == "z" else a for gate, a in by_gate.items()} for group, by_gate in params.items()
     }
-    return GRU(cell.reset, "keep" if update == "keep" else "write", cell.output_gate, cell.activation), turned
+    return dataclasses.replace(cell, update=update), turned
 
 
 class Weights(NamedTuple):
@@ -143,6 +145,21 @@ class Weights(NamedTuple):
         """The same weights in another type."""
         layers, head = jax.tree.map(lambda a: np.asarray(a).astype(dtype), (self.layers, self.head))
         return Weights(self.cell, layers, head)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The plain dict of parameters that a `SequenceModel` with these weights has; without a head, what is there."""
+        layers: dict[str, Any] = {}
+        for number, directions in enumerate(self.layers):
+            parts = [{"weights": dict(params)} for params in directions]
+            layers[f"layer_{number}"] = parts[0] if len(parts) == 1 else {"forward": parts[0], "backward": parts[1]}
+        return {"stack": layers, **({"head": dict(self.head)} if self.head is not None else {})}
+
+    def with_update(self, update: Update) -> Weights:
+        """The same network with the other convention of a GRU's update gate, whose sign is turned."""
+        turned = [[with_update(self.cell, params, update) for params in directions] for directions in self.layers]
+        layers = tuple(tuple(params for _, params in directions) for directions in turned)
+        return Weights(turned[0][0][0], layers, self.head)
 
     def stack(self, **kwargs: Any) -> Stack:
         """A `Stack` with these weights; `kwargs` are those of `Stack`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,7 +15,7 @@ import orbax.checkpoint as ocp
 
 from gru_jax.errors import ArgumentError, UsageError, listing
 from gru_jax.runtime.devices import Device
-from gru_jax.runtime.files import refuse_links
+from gru_jax.runtime.files import refuse_links, sha256_of
 
 METADATA = "_CHECKPOINT_METADATA"  # of Orbax
 LATEST, BEST, QUARANTINE, CHECKSUMS = "latest", "best", "aside", "sha256"
@@ -232,7 +231,7 @@ class Checkpoints:
         folder, path = self.directory / kind / str(step), self._checksums(kind, step)
         path.parent.mkdir(exist_ok=True)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
-        path.write_text("".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files))
+        path.write_text("".join(f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files))
         current = {self._checksums(kind, step) for step in self.steps(kind)}
         for old in path.parent.glob(f"{kind}-*"):
             if old not in current:
@@ -247,7 +246,7 @@ class Checkpoints:
                 file = folder / name
                 if not file.is_file():
                     raise self._damaged(kind, step, f"{name} is missing")
-                if _sha256(file) != wanted:
+                if sha256_of(file) != wanted:
                     raise self._damaged(kind, step, f"{name} is not what was saved")
         except PermissionError:
             raise
@@ -276,11 +275,6 @@ def _has_metadata(folder: Path) -> bool:
         return not path.exists() or isinstance(json.loads(path.read_bytes()), dict)
     except (OSError, ValueError, RecursionError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_
 from gru_jax.runtime.locks import LOCK, lock_directory
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 
-OTHER_SOURCE = "code of your own has another source than"
+OTHER_SOURCE = "code or weights of your own are others than"
 
 ENVIRONMENT = ("packages", "device")
 """Parts of `env.json` on which the bits of a result may depend."""

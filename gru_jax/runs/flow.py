@@ -22,6 +22,7 @@ from gru_jax.runs.checkpoints import BEST, LATEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
+from gru_jax.runs.weights import starting_weights
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, build_instruments
@@ -35,7 +36,7 @@ Records = dict[str, np.ndarray]
 
 def initial_params(config: Config) -> Any:
     """The parameters that a run of this config starts from."""
-    return Trainer(config).init(config.seed, traced_hyperparameters(config)).params
+    return Trainer(config).init(config.seed, traced_hyperparameters(config), starting_weights(config)).params
 
 
 def params_of_run(rundir: RunDir, config: Config, step: str = LATEST) -> tuple[int, Any]:

@@ -14,6 +14,7 @@ from gru_jax.config import Config
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.single import SingleRun
+from gru_jax.runs.weights import starting_weights
 from gru_jax.runs.writers import check_writers
 from gru_jax.runtime.devices import choose_devices, devices_here, precision
 from gru_jax.runtime.preemption import watch_for_sigterm
@@ -48,6 +49,8 @@ def train_run(
     if state == "done":
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
+    if state == "new":
+        starting_weights(config)  # what does not fit is said before anything is written
     devices = choose_devices(config.platform, config.devices, config.train.batch_size)
     device = devices_here(devices)[0]
     check_memory(config, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,12 @@ def refuse_links(directory: Path) -> None:
         raise UsageError(f"{directory}: cannot be read ({error.strerror})") from error
     if links:
         raise UsageError(f"{links[0]}: a symbolic link, which could lead anywhere; allowed are files and directories")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -207,15 +207,15 @@ class Population:
             return StreamedFeed(rows, indices[0], steps, train.batch_size, train.call_steps, compiled.replicated)
         return ResidentFeed(compiled.data["train"], indices, train.batch_size, train.call_steps)
 
-    def initial(self) -> TrainState:
-        """The states before the first step, each by the program of a run of its own."""
+    def initial(self, weights: Sequence[Mapping[str, Any] | None] = ()) -> TrainState:
+        """The states before the first step, each by the program of a run of its own; from weights of each, if any."""
         by_program: dict[str, Callable[..., TrainState]] = {}
         states = []
-        for config in self.configs:
+        for config, start in zip(self.configs, weights or [None] * len(self.configs), strict=True):
             program = initial_program(config)
             if program not in by_program:
                 by_program[program] = Trainer(config).init
-            states.append(jax.device_get(by_program[program](config.seed, traced_hyperparameters(config))))
+            states.append(jax.device_get(by_program[program](config.seed, traced_hyperparameters(config), start)))
         return self._place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
     def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +91,7 @@ class Trainer:
     Attributes:
         plan: the durations of the training.
         model: its network.
-        init: `init(seed, hyperparameters) -> TrainState`, compiled.
+        init: `init(seed, hyperparameters, weights=None) -> TrainState`, compiled; weights replace those drawn.
         run: `steps`, compiled; it takes the state's memory.
     """
 
@@ -104,9 +105,11 @@ class Trainer:
             self.config.optimizer, self.plan.steps, self.plan.warmup, hyperparameters["optimizer"], seed
         )
 
-    def _init(self, seed: Any, hyperparameters: Hyperparameters) -> TrainState:
+    def _init(
+        self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
+    ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
-        params = self.model.init(_stream(seed, INIT_STREAM), scheme=scheme)
+        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme), **(weights or {})}
         key = _stream(seed, FLOSS_STREAM)
         params = floss_before_training(self.config, self.model, params, key, hyperparameters["gradient"])
         return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer(hyperparameters, seed).init(params))

@@ -171,7 +171,7 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
         train.train_run(load_config(str(changed)), path)
     (told,) = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
     said, _, names = told.partition(": ")
-    assert said == "code of your own has another source than this run was made with; results may differ"
+    assert said == "code or weights of your own are others than this run was made with; results may differ"
     assert len(names.split(", ")) == 7  # all that the file defines
 
 
