@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from experiments import cli
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import BEST
-from gru_jax.runs.stored import evaluate_run
+from gru_jax.runs.stored import Evaluation, evaluate_run
 
 
 def run(
     workdir: str | os.PathLike[str], split: str = "test", checkpoint: str = BEST, data_dir: str | None = None
-) -> dict[str, Any]:
-    """Evaluate a checkpoint of a run; for notebooks. Arguments and result as of `gru_jax.runs.stored.evaluate_run`.
+) -> Evaluation:
+    """Evaluate a checkpoint of a run; for notebooks. Arguments as of `gru_jax.runs.stored.evaluate_run`.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or data.
@@ -49,13 +48,13 @@ def command(argv: Sequence[str]) -> int:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     split = flags.get("split", "test")
     result = run(flags["workdir"], split, flags.get("checkpoint", BEST), flags.get("data_dir"))
-    recorded = result["stored"] or {}
-    for name, value in result["metrics"].items():
+    recorded = result.stored or {}
+    for name, value in result.metrics.items():
         beside = ""
         if name in recorded:
             beside = "  (equal to the stored one)" if recorded[name] == value else f"  (stored: {recorded[name]!r})"
         print(f"{split} {name} {value!r}{beside}")
-    print(f"checkpoint of step {result['step']}")
+    print(f"checkpoint of step {result.step}")
     return 0
 
 

@@ -33,7 +33,7 @@ def open(path: str | os.PathLike[str], code: Sequence[str] = ()) -> Run | StudyR
     Raises:
         UsageError: it is neither's, or code of your own is missing.
 
-    Example:
+    Examples:
         >>> import gru_jax
         >>> gru_jax.open("nowhere")
         Traceback (most recent call last):

@@ -145,7 +145,7 @@ class Scheme:
         t_min, t_max: range of time scales, in steps, for `gate_bias="chrono"`.
         gates: overrides of any of the above for single gates, e.g. `{"n": {"recurrent": "identity"}}`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> scheme = gru_jax.Scheme(recurrent="identity", gate_bias="chrono", t_max=100.0)

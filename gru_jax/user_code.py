@@ -42,7 +42,7 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
     Raises:
         ArgumentError: there is no such file, or it raises something.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> from gru_jax.user_code import import_file, reference
         >>> folder = tempfile.TemporaryDirectory()
@@ -99,7 +99,7 @@ def describe_error(path: Path, error: Exception) -> str:
 def reference(thing: Any) -> str:
     """The name of a class or function, by where it is defined; from now on it is found under it.
 
-    Example:
+    Examples:
         >>> import optax
         >>> from gru_jax.user_code import find, reference
         >>> find(reference(optax.adabelief)) is optax.adabelief

@@ -17,7 +17,7 @@ def parse_flag(flag: str, text: str) -> Any:
     Raises:
         UsageError: the text stands for no value of this flag.
 
-    Example:
+    Examples:
         >>> parse_flag("steps", "10,200")
         [10, 200]
     """

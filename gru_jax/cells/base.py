@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     `write` names the gate that scales what is written, where the cell has a separate one, and `refine` the one that
     moves this gate, where there is one. `kept` names the value that is the kept fraction, if not the gate's own.
 
-    Example:
+    Examples:
         >>> import gru_jax
         >>> gru_jax.cells.GRU().memory.gate, gru_jax.cells.GRU(update="write").memory.sign
         ('z', -1)
@@ -66,7 +66,7 @@ class Cell(abc.ABC):
 
     Products run in the type of `x`; everything pointwise and the carry run in float32, or float64 if `x` is float64.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.Elman()  # one of its subclasses

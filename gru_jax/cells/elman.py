@@ -21,7 +21,7 @@ class Elman(Cell):
     Attributes:
         activation: f, `"tanh"`, `"relu"`, or `"identity"` for a linear recurrence.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.Elman(activation="relu")

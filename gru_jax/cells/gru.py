@@ -37,7 +37,7 @@ class GRU(Cell):
         output_gate: whether the candidate has a gate of its own.
         activation: `"tanh"` or `"relu"`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU(reset="before", update="write")
@@ -95,7 +95,7 @@ def gru(
 ) -> Float[Array, "*B H"]:
     """Take one step of a gated recurrent unit, as a plain function; see `GRU` for the equations and the parameters.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> params = gru_jax.cells.GRU().init(jax.random.key(0), 2, 3)

@@ -28,7 +28,7 @@ class LayerNormGRU(GRU):
     Ba et al. 2016, arXiv:1607.06450, eq. 22 to 24 of its supplement, with one bias for both sides where they are added.
     The state's norm no longer sets the gates' derivatives; the Jacobian mixes units through the normalisation too.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.LayerNormGRU()

@@ -25,7 +25,7 @@ class LSTM(Cell):
 
     The candidate n is called g in PyTorch.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.LSTM()

@@ -23,7 +23,7 @@ class MinGRU(Cell):
         activation: f, `"identity"` as in the paper's section 3.1, `"positive"` as in its log-space form
             (x + 1/2 above zero, a sigmoid below), or `"tanh"`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.MinGRU()

@@ -24,7 +24,7 @@ class RefineGRU(Cell):
     effective gate g reaches 1 - (1 - z)^2, so that 1 - g can be the square of 1 - z: time scales are squared. The rule
     `uniform_gate` also sets the bias of s to minus that of z, as the paper does; at s = 1/2 the gate g is z itself.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.RefineGRU()

@@ -14,7 +14,7 @@ from gru_jax.settings import flatten
 def fingerprint(config: Config) -> str:
     """A short name that follows from all that determines a run, but not from where its data lie.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import fingerprint, load
         >>> one, two = (load({"seed": seed, "train": {"steps": 10}}) for seed in (0, 1))
         >>> len(fingerprint(one)), fingerprint(one) == fingerprint(two)
@@ -31,7 +31,7 @@ def fingerprint(config: Config) -> str:
 def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The classes and functions of a user's own in two configs as dicts whose source is not the same.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import changed_sources
         >>> changed_sources({"sources": {"mine.py:Parity": "1f"}}, {"sources": {"mine.py:Parity": "a0"}})
         ['mine.py:Parity']
@@ -43,7 +43,7 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two configs as dicts, but for `NEUTRAL_KEYS`, as `"optimizer.lr was 0.1, is 0.2"`.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import differences, load
         >>> one, two = (load({"train": {"steps": 10}, "optimizer": {"lr": lr}}) for lr in (0.1, 0.2))
         >>> differences(one.to_dict(), two.to_dict())

@@ -14,7 +14,7 @@ MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 class Plan:
     """All durations of a run, in steps.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load, plan
         >>> lasting = plan(load({"train": {"steps": 100, "eval_steps": 30}, "flow": {"every": 50}}))
         >>> lasting.next_stop(0), lasting.next_stop(30), lasting.next_stop(90)
@@ -40,7 +40,7 @@ def plan(config: Config) -> Plan:
     Raises:
         UsageError: a duration given twice, missing, or in epochs of an endless task.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load, plan
         >>> plan(load({"task": {"name": "mnist"}, "train": {"epochs": 2, "batch_size": 100}})).steps
         1100

@@ -22,7 +22,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     Raises:
         UsageError: whatever is wrong with the file or with a key, in one line.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = pathlib.Path(folder.name, "tiny.py")
@@ -41,7 +41,7 @@ def override(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
     Raises:
         UsageError: whatever is wrong with a key, in one line.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import override
         >>> config = override({"train": {"steps": 1}}, {"optimizer.lr": "0.5", "model.hidden": "3,2"})
         >>> config.optimizer.lr, config.model.hidden
@@ -60,7 +60,7 @@ def read_config_file(spec: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such file, or it raises something, or returns no dict.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = pathlib.Path(folder.name, "tiny.py")

@@ -39,7 +39,7 @@ def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
 
     They have the type of the parameters: a Python number would have none, and round otherwise than an array of many.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load, traced_hyperparameters
         >>> config = load({"train": {"steps": 1}, "optimizer": {"lr": 0.5}})
         >>> float(traced_hyperparameters(config)["optimizer"]["lr"])
@@ -61,7 +61,7 @@ def _traced_settings(config: Config, section: str) -> dict[str, float]:
 def real_settings(section: Any) -> dict[str, float]:
     """The real numbers among the settings of a section, by name; those of single gates as `gates.<gate>.<name>`.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import OptimizerConfig, real_settings
         >>> real_settings(OptimizerConfig(lr=0.5))["lr"]
         0.5
@@ -76,7 +76,7 @@ def real_settings(section: Any) -> dict[str, float]:
 def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
     """An initialisation with these values, which may be traced, in place of its own; see `real_settings`.
 
-    Example:
+    Examples:
         >>> from gru_jax import Scheme
         >>> from gru_jax.config import with_values
         >>> with_values(Scheme(), {"recurrent_scale": 2.0}).recurrent_scale
@@ -96,7 +96,7 @@ def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
 def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
     """A config whose task has these values, which may be traced, in place of its own real numbers.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load, with_task_values
         >>> config = load({"train": {"steps": 1}})
         >>> with_task_values(config, {}) is config  # the adding problem has no real numbers
@@ -112,7 +112,7 @@ def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
 def naming_traced_numbers(task: Task) -> Iterator[None]:
     """Turn the error of a task that decides or counts by one of its real numbers, which are traced, into one line.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import naming_traced_numbers
         >>> from gru_jax.tasks import Adding
         >>> with naming_traced_numbers(Adding(20)) as _:
@@ -136,7 +136,7 @@ def training_program(config: Config) -> str:
 
     Seeds, traced hyperparameters, folds and the initialisation do not count, but a part that is switched off does.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load, training_program
         >>> one, two = (load({"train": {"steps": 1}, "optimizer": {"lr": lr}}) for lr in (0.1, 0.2))
         >>> training_program(one) == training_program(two)
@@ -161,7 +161,7 @@ def training_program(config: Config) -> str:
 def initial_program(config: Config) -> str:
     """Text that is equal for two configs exactly if one compiled initialisation serves both.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import initial_program, load
         >>> one, two = (load({"train": {"steps": 1}, "model": {"init": {"recurrent_scale": s}}}) for s in (1.0, 2.0))
         >>> initial_program(one) == initial_program(two)

@@ -30,7 +30,7 @@ def load(values: Config | Mapping[str, Any]) -> Config:
     Raises:
         UsageError: the first thing wrong with it, in one line.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"task": {"name": "adding", "length": 50}, "train": {"steps": 10}})
         >>> config.task, config.model.readout

@@ -63,7 +63,7 @@ class ModelConfig:
         weights: a safetensors file to start from, with PyTorch's names (see `gru_jax.interop.from_torch`), in place of
             what is drawn; without a head in it, the head is drawn.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 10}, "model": {"cell": {"name": "lstm"}, "hidden": (64, 32)}})
         >>> config.model.cell, config.model.hidden
@@ -102,7 +102,7 @@ class OptimizerBase:
         noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
             gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 10}, "optimizer": {"lr": 0.1, "schedule": "cosine", "warmup_steps": 5}})
         >>> config.optimizer.schedule, config.optimizer.final
@@ -147,7 +147,7 @@ class OptimizerConfig(OptimizerBase):
         b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
         decay: of rmsprop's mean square.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 10}, "optimizer": {"name": "adamw", "lr": 0.003}})
         >>> config.optimizer.name, config.optimizer.weight_decay
@@ -218,7 +218,7 @@ class TrainConfig:
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 100, "batch_size": 32, "patience": 3}})
         >>> config.train.batch_size, config.train.patience
@@ -250,7 +250,7 @@ class FlowConfig:
         live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
             own backward pass, on its own batch; 0 for none.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 10}, "flow": {"every": 5, "instruments": ("adjoint", "lyapunov")}})
         >>> config.flow.every, config.flow.instruments
@@ -284,7 +284,7 @@ class GradientConfig:
             for no flossing during the training.
         floss_time, floss_sequences: steps and number of the sequences that flossing follows.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"train": {"steps": 10}, "gradient": {"adjoint_clip": 1.0}})
         >>> config.gradient.intervenes
@@ -323,7 +323,7 @@ class Config:
         profile: training steps to trace, as `steps:10-20`; None for none.
         writers: where metrics go beside `metrics.jsonl`; None for nowhere.
 
-    Example:
+    Examples:
         >>> from gru_jax.config import load
         >>> config = load({"seed": 3, "train": {"steps": 10}})
         >>> config.seed, config.train.steps, load(config.to_dict()) == config

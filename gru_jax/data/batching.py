@@ -23,7 +23,7 @@ def batch_indices(size: int | None, batch_size: int, key: PRNGKeyArray) -> StepI
         batch_size: examples of a step.
         key: draws the orders.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from gru_jax.data.batching import batch_indices
         >>> batch_indices(None, 4, jax.random.key(0))(2, 1).tolist()

@@ -29,7 +29,7 @@ class LagProfile(NamedTuple):
         mean: mean over the batch, `[T]`.
         quantiles: the `QUANTILES` over the batch, `[3, T]`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> profile = flow.lag_profile(jnp.array([[1.0, 2.0], [3.0, 6.0]]))
@@ -48,7 +48,7 @@ def adjoint_norms(adjoint: Float[Array, "*B H"]) -> Float[Array, "*B"]:
 
     Cost: two readings of the adjoints, which a backward pass gives.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.adjoint_norms(jnp.array([[3.0, 4.0]])).tolist()
@@ -74,7 +74,7 @@ def to_unit_vectors(vectors: Float[Array, "*B S"]) -> tuple[Float[Array, "*B S"]
 def by_lag(values: Float[Array, "B T"], lengths: Int[Array, " B"] | None = None) -> Float[Array, "B T"]:
     """Arrange values by lag instead of time: lag 0 is each sequence's last valid step; NaN before its first step.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.by_lag(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2])).tolist()
@@ -101,7 +101,7 @@ def lag_profile(
     A sequence whose adjoint is not finite shows: it counts as inf, in the mean and in the quantiles.
     Cost: a sort of `B` numbers for each lag.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.lag_profile(jnp.array([[1.0, 2.0], [3.0, 6.0]])).mean.tolist()
@@ -125,7 +125,7 @@ def horizon(profile: Float[Array, " T"], fraction: float) -> Int[Array, ""]:
     min {l : p(l) <= fraction max p}, behind the maximum. It counts from lag 0; T where the profile stays above, so that
     T means "beyond the sequence". What is not finite is neither maximum nor below it.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> int(flow.horizon(jnp.array([1.0, 0.5, 0.2, 0.1]), 0.3))
@@ -143,7 +143,7 @@ def explosion(profile: Float[Array, " T"], factor: float = 100.0) -> Int[Array, 
 
     min {l : p(l) > factor p(0)}; T where it never does.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> int(flow.explosion(jnp.array([1.0, 50.0, 150.0])))
@@ -161,7 +161,7 @@ def log_slope(profile: Float[Array, " T"]) -> Float[Array, ""]:
     largest Lyapunov exponent (Engelken et al. 2023, Physical Review Research 5, 043044); for the mean over sequences
     that differ, to somewhat more.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> round(float(flow.log_slope(jnp.exp(-0.5 * jnp.arange(6.0)))), 4)

@@ -17,7 +17,7 @@ def gate_values(cell: Cell, params: Params, along: TrajectoryLike) -> Gates:
 
     Cost: a pass by the reference unroll.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -39,7 +39,7 @@ def gate_histograms(
 
     As in Gu et al. 2020, arXiv:1910.09890. Cost: one count over `B T H` values a gate.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> histogram = flow.gate_histograms({"z": jnp.full((4, 5, 3), 0.99)}, bins=10)
@@ -67,7 +67,7 @@ def saturation(
     no gradient to what drives it. As the diagrams of Karpathy et al. 2015, arXiv:1506.02078, section 4.2. Cost: two
     means over `B T H` values a gate.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> fractions = flow.saturation({"z": jnp.full((4, 5, 3), 0.99)})
@@ -90,7 +90,7 @@ def time_scales(cell: Cell, gates: Gates, valid: Bool[Array, "B T"] | None = Non
     what is left after n steps is the product of n values. inf for a gate that never moves from 1. None for a cell
     without such a gate. Tallec and Ollivier 2018, arXiv:1804.11188. Cost: a logarithm of `B T H` values.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow

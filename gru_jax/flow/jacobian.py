@@ -51,7 +51,7 @@ class Jacobians:
         valid: False in the padding, where J is the identity; None where there is none.
         resets: True where the state is reset before the step, so that J is zero; None where it never is.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -127,7 +127,7 @@ def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
         UsageError: an argument with the wrong size or type, or a cell that is not pointwise between its products
             (`dense_jacobians` takes any cell).
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -172,7 +172,7 @@ def dense_jacobians(
 
     Cost: a pass and S tangents of each step that is wanted; `S^2` numbers for each.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -202,7 +202,7 @@ def singular_values(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B S"]:
     sqrt(eig(M^T M)), all 1 in dynamical isometry: Saxe et al. 2014, arXiv:1312.6120; for gated networks Chen et al.
     2018, arXiv:1806.05394. Cost: `O(S^3)` a matrix.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> [round(value, 3) for value in flow.singular_values(jnp.diag(jnp.array([1.0, 3.0]))).tolist()]
@@ -218,7 +218,7 @@ def spectral_radius(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B"]:
     Cost: 20 products. The relative error is that of the products' rounding plus ln(c) / 2^20, c the condition number
     of the eigenvectors.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> round(float(flow.spectral_radius(jnp.diag(jnp.array([1.0, -3.0])))), 3)
@@ -248,7 +248,7 @@ class Stretched(NamedTuple):
         log_norm: `[B, K]`, natural logarithms.
         log_norms: the same after each step, `[B, K, T]`, at the place of the step in time.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -279,7 +279,7 @@ def push(
         along: the trajectory.
         vectors: the same K vectors for all sequences, `[K, S]`, or `[B, K, S]`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -312,7 +312,7 @@ def pull(
     profile where plain backpropagation underflows. Pascanu et al. 2013, arXiv:1211.5063, eq. 5. Arguments and cost as
     of `push`, plus memory for the states.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()

@@ -40,7 +40,7 @@ class Spectrum(NamedTuple):
             processing, each below its exponent; NaN where a sequence has no step in an interval.
         steps: steps of each interval that count, `[B, N]`: neither padding nor warm-up.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> spectrum = flow.product_spectrum(jnp.tile(2.0 * jnp.eye(3), (1, 10, 1, 1)))
@@ -82,7 +82,7 @@ def lyapunov_spectrum(
     Raises:
         UsageError: an argument with the wrong size or value, or a trajectory with resets, where an exponent is -inf.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow
@@ -120,7 +120,7 @@ def product_spectrum(
 
     Cost: k products of a matrix and a vector at every step, and `T / every` QR decompositions of `[S, k]`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> spectrum = flow.product_spectrum(jnp.tile(0.5 * jnp.eye(2), (1, 20, 1, 1)))
@@ -144,7 +144,7 @@ def largest_exponent(cell: Cell, params: Params, along: TrajectoryLike, **kwargs
 
     Cost: about one forward-mode derivative of a pass.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow
@@ -164,7 +164,7 @@ def finite_time_spread(spectrum: Spectrum) -> Float[Array, "B k"]:
     independent intervals it falls as 1 / sqrt(every): Engelken et al. 2023, Physical Review Research 5, 043044. Cost:
     none beside the spectrum's.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> spectrum = flow.product_spectrum(jnp.tile(2.0 * jnp.eye(3), (1, 10, 1, 1)))
@@ -188,7 +188,7 @@ def log_condition(spectrum: Spectrum, lag: int) -> Float[Array, " B"]:
     ln kappa = (lambda_max - lambda_min) lag, over the exponents that the spectrum has. Engelken 2023, arXiv:2312.17306.
     Cost: none beside the spectrum's.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> matrices = jnp.tile(jnp.diag(jnp.array([2.0, 1.0])), (1, 40, 1, 1))

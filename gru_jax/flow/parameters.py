@@ -33,7 +33,7 @@ class ParameterProfile(NamedTuple):
         shares: <g_t, g> / ||g|| of the batch's summed loss, `[T]`: how much of ||g|| step t contributes. The shares of
             all steps sum to ||g||; a negative one works against the others.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -65,7 +65,7 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
     Raises:
         UsageError: an argument with the wrong size or type, or a cell whose products are not affine.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()

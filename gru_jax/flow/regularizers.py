@@ -30,7 +30,7 @@ def vanishing_penalty(cell: Cell, params: Params, along: TrajectoryLike, adjoint
 
     Cost: a pass and one more step of backpropagation at every step, for all steps at once.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow
@@ -74,7 +74,7 @@ def flossing_penalty(cell: Cell, params: Params, along: TrajectoryLike, *, k: in
 
     Cost: of `lyapunov_spectrum`, and the memory and time of differentiating through it.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow

@@ -19,7 +19,7 @@ class StateProfile(NamedTuple):
         norm: ||h_t||, mean over the batch, `[T]`.
         variance: of h_t over batch and units, `[T]`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.state_profile(jnp.full((4, 5, 9), 2.0)).norm.tolist()
@@ -35,7 +35,7 @@ def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = 
 
     Glorot and Bengio 2010, AISTATS, section 4, over time instead of layers.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.state_profile(jnp.full((4, 5, 9), 2.0)).variance.tolist()
@@ -60,7 +60,7 @@ def signal_to_noise(gradients: Any) -> Any:
     simple noise scale is the inverse square. Cost: three readings of the gradients; to have them apart takes a backward
     pass of every example.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> ratio = flow.signal_to_noise({"w": jnp.array([[1.0], [-1.0], [1.0], [-1.0]])})
@@ -86,7 +86,7 @@ def update_ratios(before: Any, after: Any) -> Any:
     healthy learning rate; You et al. 2017, arXiv:1708.03888, hold the inverse fixed. Cost: three readings of the
     parameters.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> ratios = flow.update_ratios({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([3.0, 5.0])})

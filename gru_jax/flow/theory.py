@@ -20,7 +20,7 @@ def edge_of_stability(reset_bias: Scalar) -> Scalar:
     sigmoid(b_r), whatever the update gate's bias, as its Jacobian there is sigmoid(b_z) I + (1 - sigmoid(b_z))
     sigmoid(b_r) U_n and the eigenvalues of U_n fill a disc of radius g. Can et al. 2020, arXiv:2002.00025.
 
-    Example:
+    Examples:
         >>> from gru_jax.flow import theory
         >>> round(float(theory.edge_of_stability(0.0)), 3)
         2.0
@@ -34,7 +34,7 @@ def autonomous_exponents(eigenvalues: Array, update_bias: Scalar = 0.0, reset_bi
     lambda_i = ln |sigmoid(b_z) + (1 - sigmoid(b_z)) sigmoid(b_r) mu_i|, with mu the eigenvalues of the recurrent
     candidate kernel, `reset="after"`, `update="keep"`, equal biases for all units and no candidate bias.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax.flow import theory
         >>> exponents = theory.autonomous_exponents(jnp.array([0.0, 4.0]))
@@ -51,7 +51,7 @@ def gaussian_product_exponents(size: int, scale: Scalar = 1.0) -> Float[Array, "
     Of entries N(0, scale^2 / N): lambda_i = (ln(2 / N) + digamma((N - i + 1) / 2)) / 2 + ln scale. Newman 1986,
     Communications in Mathematical Physics 103.
 
-    Example:
+    Examples:
         >>> from gru_jax.flow import theory
         >>> exponents = theory.gaussian_product_exponents(2)
         >>> [round(exponent, 3) for exponent in exponents.tolist()]  # -c / 2 and -c / 2 - ln 2, c Euler's constant
@@ -68,7 +68,7 @@ def linear_unit(decay: Scalar) -> tuple[Scalar, Scalar]:
     Of h' = decay h + x with white x of variance 1: 1 / (1 - decay^2) and (1 + decay^2) / (1 - decay^2)^3: the gradient
     grows faster than the state as the memory gets longer. Zucchet and Orvieto 2024, arXiv:2405.21064.
 
-    Example:
+    Examples:
         >>> from gru_jax.flow import theory
         >>> [round(value, 4) for value in theory.linear_unit(0.5)]
         [1.3333, 2.963]
@@ -83,7 +83,7 @@ def retention_time(logit: Scalar) -> Scalar:
     For long times this is e^logit + 1/2; chrono initialisation makes 1 + e^logit uniform, Tallec and Ollivier 2018,
     arXiv:1804.11188.
 
-    Example:
+    Examples:
         >>> from gru_jax.flow import theory
         >>> round(float(theory.retention_time(0.0)), 4)  # 1 / ln 2
         1.4427
@@ -97,7 +97,7 @@ def chrono_time_scales(time: Scalar, t_min: Scalar, t_max: Scalar) -> Scalar:
     The rule draws e^b uniform in [t_min - 1, t_max - 1], and -1 / ln sigmoid(b) <= time means
     e^b <= 1 / (e^(1 / time) - 1). Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16.
 
-    Example:
+    Examples:
         >>> from gru_jax.flow import theory
         >>> float(theory.chrono_time_scales(1000.0, 2.0, 100.0))  # all of them
         1.0

@@ -35,7 +35,7 @@ class Trajectory:
         resets: True where the carry is zero before a step, `[B, T]`; nowhere if None.
         reverse: whether it begins at the last step.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -120,7 +120,7 @@ def linearise_step(
 def to_vector(carry: Carry) -> Float[Array, "*B S"]:
     """Put the parts of a carry side by side, as one state vector.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import flow
         >>> flow.to_vector((jnp.ones((4, 3)), jnp.ones((4, 3)))).shape
@@ -133,7 +133,7 @@ def to_vector(carry: Carry) -> Float[Array, "*B S"]:
 def to_carry(cell: Cell, vector: Float[Array, "*B S"]) -> Carry:
     """Take a state vector apart into the parts of a carry, the inverse of `to_vector`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> from gru_jax import flow

@@ -30,7 +30,7 @@ def from_linen(layers: Tree | Sequence[Tree], cell: Cell | None = None) -> Weigh
     Raises:
         UsageError: something is missing, or fits nowhere: it is listed with its shape.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import linen
         >>> from gru_jax import interop
@@ -50,7 +50,7 @@ def to_linen(network: Network | Weights) -> list[dict[str, Any]]:
     Raises:
         UsageError: linen has no such cell.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import linen, nnx
         >>> from gru_jax import cells, interop, nn
@@ -71,7 +71,7 @@ def from_nnx(layers: Any, cell: Cell | None = None) -> Weights:
     Raises:
         UsageError: something is missing, or fits nowhere: it is listed with its shape.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import interop
@@ -99,7 +99,7 @@ def to_nnx(network: Network | Weights, *, optimized_lstm: bool = False) -> list[
     Raises:
         UsageError: NNX has no such cell: its GRU lacks the candidate's recurrent bias, which then must be zero.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn

@@ -32,7 +32,7 @@ def from_haiku(params: Mapping[str, Mapping[str, Any]], names: Names | None = No
     Raises:
         UsageError: there is no such module, or its arrays fit nowhere: they are listed with their shapes.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from gru_jax import interop
         >>> params = {"gru": {"w_i": np.ones((2, 9)), "w_h": np.ones((3, 9)), "b": np.zeros(9)}}
@@ -67,7 +67,7 @@ def to_haiku(network: Network | Weights, names: Names | None = None) -> dict[str
     Raises:
         UsageError: Haiku has no such cell.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn
         >>> params = interop.to_haiku(nn.Stack(cells.GRU(reset="before"), 2, (3, 4), rngs=nnx.Rngs(0)))

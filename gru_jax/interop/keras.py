@@ -40,7 +40,7 @@ def from_keras(weights: Sequence[Any], cell: Cell | None = None, *, bidirectiona
     Raises:
         UsageError: something is missing, or fits nowhere: it is listed with its shape.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from gru_jax import interop
         >>> weights = interop.from_keras([np.ones((2, 9)), np.ones((3, 9)), np.zeros((2, 9))])
@@ -77,7 +77,7 @@ def to_keras(network: Network | Weights) -> list[np.ndarray]:
     Raises:
         UsageError: Keras has no such cell.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn
         >>> layer = nn.Recurrent(cells.GRU(reset="before"), 2, 3, rngs=nnx.Rngs(0))

@@ -45,7 +45,7 @@ def from_torch(weights: Mapping[str, Any] | str | os.PathLike[str], cell: Cell |
     Raises:
         UsageError: something is missing, or fits nowhere: it is listed with its shape.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, numpy as np
         >>> from gru_jax import interop
         >>> state_dict = {"rnn.weight_ih_l0": np.ones((9, 2)), "rnn.weight_hh_l0": np.ones((9, 3))}
@@ -84,7 +84,7 @@ def to_torch(network: Network | Weights, rnn: str = "", head: str = "head.") -> 
     Raises:
         UsageError: PyTorch has no such cell, or its layers could not be of these sizes.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn
         >>> state_dict = interop.to_torch(nn.Stack(cells.GRU(), 2, (3, 3), rngs=nnx.Rngs(0)))
@@ -129,7 +129,7 @@ def save_safetensors(
 ) -> None:
     """Write a network as a safetensors file with PyTorch's names; the other arguments are those of `to_torch`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn

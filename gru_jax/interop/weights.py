@@ -27,7 +27,7 @@ class Fused(NamedTuple):
     `bias` is added to the input's product and `recurrent_bias` to that of the state, which is zero where the two
     would be one bias written twice.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from gru_jax import cells, interop
         >>> fused = interop.fuse(cells.GRU().init(jax.random.key(0), 2, 3), "rzn")
@@ -44,7 +44,7 @@ class Fused(NamedTuple):
 def fuse(params: Params, gates: Sequence[str]) -> Fused:
     """A cell's parameters with these gates side by side, in this order.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from gru_jax import cells, interop
         >>> interop.fuse(cells.LSTM().init(jax.random.key(0), 2, 3), "ifno").kernel.shape
@@ -60,7 +60,7 @@ def fuse(params: Params, gates: Sequence[str]) -> Fused:
 def unfuse(cell: Cell, fused: Fused, gates: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     """The inverse of `fuse`; two biases become their sum where the cell has one for both.
 
-    Example:
+    Examples:
         >>> import jax, numpy as np
         >>> from gru_jax import cells, interop
         >>> cell = cells.GRU()
@@ -108,7 +108,7 @@ class Weights(NamedTuple):
         layers: for each layer the parameters of its cell, or of the forward and the backward one.
         head: `{"kernel": [W, O], "bias": [O]}` of a linear head, or None.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import cells, interop
         >>> cell = cells.GRU()
@@ -214,7 +214,7 @@ def weights_of(network: Network | Weights) -> Weights:
     Raises:
         UsageError: it is a layer that runs backwards alone.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> from gru_jax import cells, interop, nn
         >>> weights = interop.weights_of(nn.Stack(cells.LSTM(), 2, (3, 4), rngs=nnx.Rngs(0)))

@@ -28,7 +28,7 @@ class CellPlace(NamedTuple):
         reverse: whether it begins at the last step.
         part, parts: its states are this part of so many equal ones, side by side.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
         >>> layer = nn.Bidirectional(cells.GRU(), 2, 3, rngs=nnx.Rngs(0))
@@ -82,7 +82,7 @@ class Recurrent(nnx.Module):
         param_dtype: type of the parameters.
         rngs: the stream `params` is drawn from.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
@@ -171,7 +171,7 @@ class Recurrent(nnx.Module):
 class BothCarries(NamedTuple):
     """The carries of the two layers of a `Bidirectional`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
@@ -190,7 +190,7 @@ class Bidirectional(nnx.Module):
 
     Arguments as in `Recurrent`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn

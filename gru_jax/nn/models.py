@@ -22,7 +22,7 @@ READOUTS = get_args(Readout)
 class Trace(NamedTuple):
     """A forward pass: the outputs, and what every layer read and gave.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
@@ -53,7 +53,7 @@ class SequenceModel(nnx.Module):
         rngs: streams `params` and, for dropout, `dropout`.
         kwargs: of `Stack`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn

@@ -25,7 +25,7 @@ class Functional(NamedTuple):
         layers: where the cells of each layer are, bottom to top.
         is_random: whether the model draws from random streams, for dropout or in a way of its own.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import cells, nn
         >>> build = lambda rngs: nn.SequenceModel(cells.GRU(), 2, (3,), 10, rngs=rngs)
@@ -67,7 +67,7 @@ def functional(build: Callable[..., SequenceModel]) -> Functional:
     Raises:
         UsageError: the model has variables that are neither parameters nor random streams.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax import cells, nn
         >>> build = lambda rngs: nn.SequenceModel(cells.GRU(), 2, (3,), 10, rngs=rngs)

@@ -19,7 +19,7 @@ from gru_jax.unroll import Intervention, Unrolled
 class LayerTrace(NamedTuple):
     """What one layer of a stack read and gave.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
@@ -36,7 +36,7 @@ class LayerTrace(NamedTuple):
 class StackTrace(tuple[LayerTrace, ...]):
     """What every layer of a stack read and gave, bottom to top; in the paths of a pytree `layer_0`, `layer_1`, ….
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn
@@ -77,7 +77,7 @@ class Stack(nnx.Module):
         scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
         rngs: streams `params` and, for dropout, `dropout`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax import cells, nn

@@ -39,7 +39,7 @@ class Run:
     Raises:
         UsageError: it is no run's directory.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import gru_jax
         >>> from gru_jax.config import load

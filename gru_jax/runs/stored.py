@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import jax
 
@@ -23,6 +23,28 @@ from gru_jax.training.step import Trainer, TrainState
 logger = logging.getLogger(__name__)
 
 CheckpointKind = Literal["best", "latest"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a run's network, computed anew.
+
+    Attributes:
+        split: of the data.
+        step: of the checkpoint.
+        metrics: by name.
+        stored: those in the run's summary, if it has them.
+    """
+
+    split: str
+    step: int
+    metrics: dict[str, float]
+    stored: dict[str, float] | None
+
+    @property
+    def equals_stored(self) -> bool:
+        """Whether they equal the stored ones to the last bit."""
+        return self.metrics == self.stored
 
 
 def open_run(workdir: str | os.PathLike[str], *, compares_source: bool = True) -> tuple[RunDir, Config]:
@@ -63,7 +85,7 @@ def evaluate_run(
     split: str = "test",
     checkpoint: str = BEST,
     data_dir: str | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Compute the metrics of a run's network anew.
 
     Args:
@@ -71,9 +93,6 @@ def evaluate_run(
         split: train, valid or test.
         checkpoint: which of its networks.
         data_dir: where its data files are now, if not where the run found them.
-
-    Returns:
-        `{"step": ..., "metrics": {...}, "stored": {...} or None}`, the last from the run's summary.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or data.
@@ -92,7 +111,7 @@ def evaluate_run(
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
-    return {"step": int(state.step), "metrics": metrics, "stored": recorded}
+    return Evaluation(split, int(state.step), metrics, recorded)
 
 
 def _with_data_dir(config: Config, data_dir: str | None) -> Config:

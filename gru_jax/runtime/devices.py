@@ -27,7 +27,7 @@ def choose_device(platform: Platform) -> Device:
     Raises:
         UsageError: the platform is not there; nothing else is used instead.
 
-    Example:
+    Examples:
         >>> from gru_jax.runtime.devices import choose_device
         >>> choose_device("cpu").platform
         'cpu'

@@ -22,7 +22,7 @@ def watch_for_sigterm() -> Iterator[StopRequested]:
     Inside another one it tells what that one does. Outside the main thread, where Python takes no signals, it never
     has.
 
-    Example:
+    Examples:
         >>> from gru_jax.runtime.preemption import watch_for_sigterm
         >>> with watch_for_sigterm() as stop_requested:
         ...     stop_requested()

@@ -31,7 +31,7 @@ class StudyResult:
         path: of the directory.
         report: of its page, which `experiments.ablate` and `experiments.report` write.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> import gru_jax
         >>> from gru_jax.studies.runner import RunnerOptions, StudyRunner

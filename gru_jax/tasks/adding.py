@@ -25,7 +25,7 @@ class Adding(Generated):
     Attributes:
         length: T, at least 2.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks import Adding, split_key
         >>> task = Adding(20)

@@ -38,7 +38,7 @@ class Arrays(FromFiles):
     Attributes:
         folder: below the data directory.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> from gru_jax.tasks import Arrays

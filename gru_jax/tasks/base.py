@@ -33,7 +33,7 @@ class Batch(NamedTuple):
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks import Batch
         >>> Batch(jnp.ones((4, 5, 2)), jnp.zeros(4)).lengths is None
@@ -51,7 +51,7 @@ class Task(abc.ABC):
 
     A batch is a pure function of the data, a key and example indices, and runs inside the compiled step.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import TASKS
         >>> task = TASKS["adding"](20)
         >>> task.time, task.input_size, task.output_size, task.goal
@@ -122,7 +122,7 @@ class Generated(Task):
     Attributes:
         valid_size, test_size: examples in those sets.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import Adding  # one of its subclasses
         >>> task = Adding(20, valid_size=100)
         >>> task.size("train"), task.size("valid")
@@ -161,7 +161,7 @@ class FromFiles(Task):
         folds: number of folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import MNIST  # one of its subclasses
         >>> MNIST(folds=5, fold=1).size("valid")
         11000
@@ -226,7 +226,7 @@ class FromFiles(Task):
 def split_key(split: str, seed: Any) -> PRNGKeyArray:
     """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import split_key
         >>> bool(split_key("valid", 0) == split_key("valid", 1))  # the same for all runs
         True

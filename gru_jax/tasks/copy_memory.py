@@ -32,7 +32,7 @@ class CopyMemory(Generated):
     Attributes:
         length: steps from the last symbol to the delimiter (T in the papers), at least 1.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks import CopyMemory, split_key
         >>> task = CopyMemory(20)

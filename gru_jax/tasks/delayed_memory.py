@@ -29,7 +29,7 @@ class DelayedMemory(Generated):
         delay: steps between a sign and its repetition, at least 1.
         length: steps, more than the delay.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks import DelayedMemory, split_key
         >>> task = DelayedMemory(3, 20)

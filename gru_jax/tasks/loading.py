@@ -24,7 +24,7 @@ def load_splits(task: Task, resident_mb: int, *, streams: bool = True) -> Splits
     Raises:
         UsageError: data are missing or damaged, or too large where rows are of no use.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import Adding
         >>> from gru_jax.tasks.loading import load_splits
         >>> load_splits(Adding(20), resident_mb=1)  # a generated task has no data

@@ -44,7 +44,7 @@ class MNIST(FromFiles):
         layout: `"rows"`, 28 steps of 28 values; `"pixels"`, 784 steps of one; `"permuted"`, these in one fixed random
             order.
 
-    Example:
+    Examples:
         >>> from gru_jax.tasks import MNIST
         >>> task = MNIST(layout="pixels")  # files are read, or downloaded, where data are asked for
         >>> task.time, task.input_size, task.size("train")

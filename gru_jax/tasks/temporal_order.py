@@ -30,7 +30,7 @@ class TemporalOrder(Generated):
     Attributes:
         length: least number of steps, at least 20.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks import TemporalOrder, split_key
         >>> task = TemporalOrder(20)

@@ -45,7 +45,7 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
     Raises:
         UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from gru_jax.unroll import valid_steps
         >>> valid_steps(jnp.array([3, 1]), batch=2, time=3).tolist()
@@ -114,7 +114,7 @@ def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dt
     Raises:
         UsageError: parts of the wrong number, shape or type.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()

@@ -36,7 +36,7 @@ class Unrolled(NamedTuple):
         carry: the carry after the last valid step of each sequence (the first one with `reverse`).
         finite: whether the carry was finite after each step, `[B, T]`.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()
@@ -96,7 +96,7 @@ def unroll(
     Raises:
         UsageError: (a `ValueError`) an argument with the wrong rank, size, type or value.
 
-    Example:
+    Examples:
         >>> import jax, gru_jax
         >>> params = gru_jax.cells.GRU().init(jax.random.key(0), 2, 3)
         >>> gru_jax.unroll(gru_jax.cells.GRU(), params, jax.numpy.ones((4, 5, 2))).hs.shape

@@ -29,7 +29,7 @@ class Intervention(NamedTuple):
             the carry goes on: truncated backpropagation through time, Williams and Peng 1990, Neural Computation 2(4).
             None for no truncation.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import gru_jax
         >>> cell = gru_jax.cells.GRU()

@@ -75,8 +75,8 @@ def test_train_and_evaluate(tmp_path, monkeypatch, capsys):
     summary = json.loads(run.summary.read_text())
     for split, which, key in (("valid", "latest", "final"),):
         result = evaluate.run(run.path, split, which)
-        assert result["metrics"] == summary[key][split]
-        assert result["step"] == summary[key]["step"]
+        assert result.metrics == summary[key][split]
+        assert result.step == summary[key]["step"]
     assert evaluate.command(["--workdir", str(run.path)]) == 0
     assert "equal to the stored one" in capsys.readouterr().out
 
@@ -100,7 +100,7 @@ def test_precisions_train_and_resume(dtype, tmp_path, undrawn):
     RunDir(tmp_path / "run").summary.unlink()
     again = train.run(small(dtype=dtype), tmp_path / "run").summary
     assert again["final"] == summary["final"]
-    assert evaluate.run(tmp_path / "run")["metrics"] == summary["best"]["test"]
+    assert evaluate.run(tmp_path / "run").metrics == summary["best"]["test"]
 
 
 def test_a_run_that_is_not_finite_says_where(tmp_path, capsys, monkeypatch):

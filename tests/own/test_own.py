@@ -149,7 +149,7 @@ def test_a_changed_source_of_a_study_is_told(file, tmp_path, capsys):
         import_file(changed)
         axes = {"task.name": "mine.py:Parity", "task.valid_size": "8", "task.test_size": "8", "seed": seeds}
         ablate.run(load_study(str(tmp_path / "base.py"), {}, axes, {}), tmp_path / "study")
-        told = "another source than 2 of the members were made with; results may differ: mine.py:Parity"
+        told = "are others than 2 of the members were made with; results may differ: mine.py:Parity"
         assert (told in capsys.readouterr().out) == bool(text)
 
 
@@ -169,7 +169,7 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
     changed.write_text(Path(file).read_text().replace("0.2, shape", "0.3, shape"))
     with caplog.at_level(logging.INFO, "gru_jax"):
         train.train_run(load_config(str(changed)), path)
-    (told,) = [record.getMessage() for record in caplog.records if "source" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "are others than" in record.getMessage()]
     said, _, names = told.partition(": ")
     assert said == "code or weights of your own are others than this run was made with; results may differ"
     assert len(names.split(", ")) == 7  # all that the file defines
@@ -443,7 +443,7 @@ def test_a_run_is_an_object(run, file):
     assert opened.plot("gradient_flow").axes
     with pytest.raises(UsageError, match=r"name='learning': .*did you mean 'learning_curve'"):
         opened.plot("learning")
-    assert evaluate.run(opened)["metrics"] == opened.summary["best"]["test"]
+    assert evaluate.run(opened).metrics == opened.summary["best"]["test"]
 
 
 def test_gradient_flow_in_python(run, file):

@@ -66,7 +66,7 @@ def test_the_same_run_as_on_the_device(folder, tmp_path, monkeypatch):
     train.run(config(folder), tmp_path / "killed")
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "streamed")
     result = evaluate.run(tmp_path / "killed", "train", data_dir=str(folder))
-    assert result["metrics"]["loss"] > 0
+    assert result.metrics["loss"] > 0
 
 
 def test_a_run_goes_on_where_its_data_are_no_longer_resident(folder, tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ def test_a_member_is_a_run_directory_for_all_commands(wave):
     for which in ("best", "latest"):
         computed = evaluate.run(paths[0], checkpoint=which)
         stored = RunDir(paths[0]).read_summary()["final" if which == "latest" else "best"]
-        assert computed["metrics"] == stored["test"]
+        assert computed.metrics == stored["test"]
 
 
 def test_divergence_is_marked_and_touches_nobody(wave):
