@@ -83,7 +83,7 @@ def run(
     with watch_for_sigterm():  # the report too is finished
         run_members(study, path, options)
         if is_main_process():
-            report.run([path])
+            report.run(path)
     return StudyResult(path)
 
 
@@ -110,8 +110,8 @@ def command(argv: Sequence[str]) -> int:
             cli.print_once(cli.goes_on(error, "ablate", argv, workdir))
             return 0
         if is_main_process():
-            path, sentences = report.write([Path(workdir)])
-            print(*sentences, f"report: {path}", sep="\n")
+            written = report.run(workdir)
+            print(*written.sentences, f"report: {written.path}", sep="\n")
     return 0
 
 

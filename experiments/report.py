@@ -26,22 +26,24 @@ from gru_jax.config import SOURCES
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json
-from gru_jax.studies.report.write import BestMember, write_report
+from gru_jax.studies.report.write import BestMember, Report, write_report
 
 
-def run(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> Path:
-    """Write the report of directories, and return its path; for notebooks. Raises as `write` does."""
-    return write([Path(path) for path in paths], None if out is None else Path(out))[0]
+def run(
+    studies: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+) -> Report:
+    """Write the report of a study or a run, or of several; for notebooks.
 
-
-def write(paths: Sequence[Path], out: Path | None = None) -> tuple[Path, list[str]]:
-    """Write the report of directories, and return its path and what it says in words.
+    Args:
+        studies: directories, or what `ablate.run` and `train.run` gave.
+        out: the directory it goes to; that of the first of them if None.
 
     Raises:
         UsageError: a directory is neither a study's nor a run's, or they have different goals.
     """
+    paths = [studies] if isinstance(studies, str | os.PathLike) else studies
     with cli.printed_messages():
-        return write_report(paths, out, commands_for)
+        return write_report([Path(path) for path in paths], None if out is None else Path(out), commands_for)
 
 
 def commands_for(best: BestMember) -> dict[str, str]:
@@ -77,8 +79,7 @@ def command(argv: Sequence[str]) -> int:
     for name in names:
         if not Path(name).is_dir():
             raise UsageError(f"{name}: no such directory")
-    path = run([Path(name) for name in names], Path(flags["out"]) if "out" in flags else None)
-    print(f"report: {path}")
+    print(f"report: {run(names, flags.get('out')).path}")
     return 0
 
 

@@ -253,7 +253,7 @@ def test_ten_kills(folder, tmp_path, whole):
 @pytest.mark.slow
 def test_several_directories_are_compared(whole, folder, tmp_path):
     ablate.run(study_of(folder, {"optimizer.lr": "0.03"}), tmp_path / "more")
-    path = report.run([whole[0], tmp_path / "more"], tmp_path / "compared")
+    path = report.run([whole[0], tmp_path / "more"], tmp_path / "compared").path
     frame = pl.read_csv(tmp_path / "compared" / "table.csv")
     assert frame.group_by("study").len().sort("len")["len"].to_list() == [4, 8]
     assert "more" in path.read_text()

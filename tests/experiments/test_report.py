@@ -128,7 +128,7 @@ ACROSS = "document.body.dataset.across = document.getElementById('heat').data[0]
 
 
 def test_the_page_draws_in_a_browser(whole, tmp_path):
-    path = report.run([whole[0]], tmp_path)
+    path = report.run([whole[0]], tmp_path).path
     page = path.read_text()
     assert not re.search(r'(src|href)="https?:', page.split("plotly.js", 1)[0])
     document = drawn(path, ACROSS)
@@ -143,7 +143,7 @@ def test_the_page_draws_in_a_browser(whole, tmp_path):
 
 
 def test_choosing_an_axis_redraws(whole, tmp_path):
-    path = report.run([whole[0]], tmp_path)
+    path = report.run([whole[0]], tmp_path).path
     script = ("const box = document.getElementById('heat-x'); box.value = 'seed'; "
               "box.dispatchEvent(new Event('change'));")  # fmt: skip
     assert 'data-across="0,1"' in drawn(path, script + ACROSS)
@@ -161,7 +161,7 @@ def test_the_best_member_can_be_run_alone(whole, tmp_path, undrawn):
 
 def test_a_single_run(tmp_path):
     train.run(small(), tmp_path / "run")
-    path = report.run([tmp_path / "run"])
+    path = report.run([tmp_path / "run"]).path
     document = drawn(path)
     assert 'data-ready="ok"' in document
     assert document.count("data:image/png;base64") >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,12 +40,28 @@ class BestMember(NamedTuple):
     changes: Mapping[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A report that was written: where its page is, and what it says in words.
+
+    Attributes:
+        path: of the page, `report.html`.
+        sentences: the findings.
+    """
+
+    path: Path
+    sentences: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
 def write_report(
     paths: Sequence[Path],
     out: Path | None = None,
     commands_for: Callable[[BestMember], Mapping[str, str]] = lambda best: {},
-) -> tuple[Path, list[str]]:
-    """Write the report of directories, and return its path and what it says in words.
+) -> Report:
+    """Write the report of directories of studies or runs.
 
     Args:
         paths: directories of studies or runs.
@@ -84,7 +101,7 @@ def write_report(
         replace_file(report, render_page(content).encode())
     except OSError as error:
         raise ArgumentError(f"out={out}: cannot be written ({error.strerror or error})") from error
-    return report, sentences
+    return Report(report, tuple(sentences))
 
 
 def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Path]]:
