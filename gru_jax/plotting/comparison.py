@@ -14,7 +14,13 @@ from gru_jax.config import Config
 from gru_jax.plotting.flow import HORIZON, draw_profiles, horizons
 from gru_jax.plotting.style import GREY, cycle, figure, house_style
 
-Line = tuple[np.ndarray, np.ndarray]
+
+class Line(NamedTuple):
+    """Points of a curve, and which of them are only known to lie at their value or above."""
+
+    x: np.ndarray
+    y: np.ndarray
+    censored: np.ndarray | None = None
 
 
 class ComparedRun(NamedTuple):
@@ -109,7 +115,7 @@ def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
             (lambda run, layer=layer: _exponents(run.recorded, layer),
              rf"{layer}: $\lambda_1$ (nats per step)", "symlog"),
             (lambda run, layer=layer: _horizons(run.recorded, layer),
-             f"{layer}: gradient horizon, {HORIZON:.0%} (steps)", "log"),
+             f"{layer}: gradient horizon, {HORIZON:.0%} (steps)\n▲ beyond the sequence", "log"),
         ]  # fmt: skip
     drawn = [panel for panel in panels if any(panel[0](run) is not None for run in runs)]
     if not drawn:
@@ -128,27 +134,34 @@ def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
 def _panel(ax: Axes, named: Mapping[str, list[ComparedRun]], line_of: Callable[[ComparedRun], Line | None]) -> None:
     for (label, group), colour in zip(named.items(), cycle(len(named)), strict=True):
         for i, line in enumerate(line for line in map(line_of, group) if line is not None):
-            ax.plot(*line, color=colour, lw=1.2, alpha=0.9, label=None if i else label)
+            draw_line(ax, line, colour, None if i else label)
+
+
+def draw_line(ax: Axes, line: Line, colour: str, label: str | None = None) -> None:
+    """A curve, with a triangle on every point that lies at its value or above."""
+    ax.plot(line.x, line.y, color=colour, lw=1.2, alpha=0.9, label=label)
+    if line.censored is not None and line.censored.any():
+        ax.plot(line.x[line.censored], line.y[line.censored], "^", color=colour, ms=4, mec="white")
 
 
 def _scores(run: ComparedRun, goal: str) -> Line | None:
     points = [(line["step"], line[goal]) for line in run.lines
               if line["split"] == "valid" and goal in line]  # fmt: skip
-    return tuple(np.array(points).T) if points else None
+    return Line(*np.array(points).T) if points else None
 
 
 def _exponents(records: Mapping[str, np.ndarray], layer: str) -> Line | None:
     name = f"lyapunov/{layer}"
-    return (records["step"], records[name][:, 0]) if name in records else None
+    return Line(records["step"], records[name][:, 0]) if name in records else None
 
 
 def _horizons(records: Mapping[str, np.ndarray], layer: str) -> Line | None:
-    """Horizons by step; those beyond the sequence are drawn at its length."""
+    """Horizons by step; those beyond the sequence lie at its length or above."""
     name = f"adjoint/{layer}"
     if name not in records:
         return None
     lags = horizons(records[name])
-    return records["step"], np.where(np.isnan(lags), records[name].shape[1], lags)
+    return Line(records["step"], np.where(np.isnan(lags), records[name].shape[1], lags), np.isnan(lags))
 
 
 def _names(records: Sequence[Mapping[str, np.ndarray]], prefix: str) -> list[str]:

@@ -14,15 +14,20 @@ from matplotlib.figure import Figure
 
 from gru_jax import flow
 from gru_jax.config import ModelConfig
-from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure, house_style
+from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure, house_style, logarithmic_y
 from gru_jax.training.instruments import LIVE, LIVE_STEP
 
 Records = Mapping[str, np.ndarray]
 HORIZON = 0.01  # fraction of the peak at which the drawn gradient horizon lies
-DECADES = 12  # of a logarithmic scale; what is smaller has the lowest colour
+DECADES = 12  # of a logarithmic scale; what is smaller is not drawn
+FAINTEST = 1e-4  # of a row's peak in a heat map; what is smaller has the lowest colour
 MARKED = 40  # recordings whose horizons are marked one by one
 FEW = 4  # recordings that are drawn as lines rather than as a heat map
 LAG, NORM = "lag from the end of the pass (steps)", r"mean $\|\partial L/\partial h_t\|$"
+
+
+HOW_TO_READ = "A row is a recording: bright where gradient arrives, dark where it has died on its way."
+EVERY_STEP = "The loss reads every step: at a lag, the gradients of all later losses have added up."
 
 
 def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
@@ -34,6 +39,8 @@ def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
                 drawn[name] = plot(records)
                 if name == "time_scales":
                     _predict_time_scales(drawn[name], model)
+                if plot in (plot_gradient_flow, plot_live_gradient_flow) and model.readout == "every":
+                    drawn[name].supxlabel(EVERY_STEP, fontsize=8)
     return drawn
 
 
@@ -51,6 +58,7 @@ def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon."""
     finite = [p[np.isfinite(p)].max(initial=0.0) for rows in series.values() for p in rows]
     top = max(finite, default=0.0) or 1.0
+    marked = False
     for (label, rows), colour in zip(series.items(), cycle(len(series)), strict=True):
         for i, profile in enumerate(rows):
             shown = np.where(profile >= top * 10.0**-DECADES, profile, np.nan)
@@ -58,9 +66,11 @@ def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
             at = horizons(profile[None])[0]
             if not np.isnan(at) and not np.isnan(shown[int(at)]):
                 ax.plot(at, shown[int(at)], "o", color=colour, ms=6, mec="white")
-    ax.set_yscale("log")
+                marked = True
     ax.set(xlabel=LAG, ylabel=NORM)
-    ax.legend(frameon=False, title=f"dots: horizon ({HORIZON:.0%} of the peak)", title_fontsize=8, fontsize=8)
+    logarithmic_y(ax)
+    title = f"dots: horizon ({HORIZON:.0%} of the peak)" if marked else None
+    ax.legend(frameon=False, title=title, title_fontsize=8, fontsize=8)
 
 
 def plot_gate_histograms(records: Records) -> Figure:
@@ -70,7 +80,7 @@ def plot_gate_histograms(records: Records) -> Figure:
     edges = records["gate_edges"]
     for ax, name in zip(axes, names, strict=True):
         _before_and_after(ax, records[name] / np.diff(edges), edges, records["step"])
-        ax.set_yscale("log")
+        logarithmic_y(ax)
         ax.set(xlabel="gate value", ylabel="density", title=_title(name), xlim=(0, 1))
         ax.legend(frameon=False)
     return picture
@@ -208,34 +218,34 @@ def _adjoints(records: Records, prefix: str, steps: np.ndarray) -> Figure:
             ax.set_title(_title(name))
         else:
             draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name))
+    if len(steps) > FEW:
+        picture.suptitle(HOW_TO_READ, fontsize=8)
     return picture
 
 
 def draw_heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray, norms: np.ndarray, title: str) -> None:
-    """Adjoint norms `[N, T]` in logarithmic colour over lag and training step, with the horizon drawn in."""
-    top = np.nanmax(norms, initial=0.0, where=np.isfinite(norms))
-    top = top if top > 0 else 1.0
-    positive = norms[np.isfinite(norms) & (norms > 0)]
-    low = max(positive.min() if positive.size else top, top * 10.0**-DECADES)
-    norm = LogNorm(low * 0.999, top)
+    """Adjoint norms `[N, T]` over lag and training step, each row relative to its peak, with the horizon drawn in."""
+    peak = np.nanmax(norms, axis=1, keepdims=True, initial=0.0, where=np.isfinite(norms))
+    relative = np.clip(norms / np.where(peak > 0, peak, 1.0), FAINTEST, 1.0)
     # One row of cells per recording, as high as all others: recordings need not be evenly spaced.
     rows = np.arange(len(steps))
     mesh = ax.pcolormesh(
-        lag, rows, np.maximum(norms, low), norm=norm, cmap="cividis", shading="nearest", rasterized=True
+        lag, rows, relative, norm=LogNorm(FAINTEST, 1.0), cmap="cividis", shading="nearest", rasterized=True
     )
     lags = horizons(norms)
-    if np.isnan(lags).all():
-        title += f" · horizon ({HORIZON:.0%} of the peak) beyond the sequence"
-    else:
+    within, beyond = ~np.isnan(lags), np.isnan(lags) & np.isfinite(norms).all(axis=1)
+    if within.any():
         dot = "o" if len(steps) <= MARKED else ""
         ax.plot(lags, rows, color="white", lw=3, marker=dot, ms=5)
-        label = f"horizon ({HORIZON:.0%} of the peak)"
-        ax.plot(lags, rows, color=ORANGE, lw=1.5, marker=dot, ms=3, label=label)
-        ax.legend(loc="upper right", framealpha=0.9)
+        ax.plot(lags, rows, color=ORANGE, lw=1.5, marker=dot, ms=3)
+        title += f" · orange: horizon, {HORIZON:.0%} of the peak"
+    if beyond.any():
+        ax.plot(np.full(int(beyond.sum()), lag[-1]), rows[beyond], ">", color=ORANGE, mec="white", ms=5)
+        title += " (▸ beyond the sequence)" if within.any() else " · ▸ horizon beyond the sequence"
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
     ax.set_yticks(shown, [str(s) for s in steps[shown]])
     ax.set(xlabel=LAG, ylabel="training step", title=title)
-    picture.colorbar(mesh, ax=ax, label=NORM)
+    picture.colorbar(mesh, ax=ax, label=rf"{NORM}, of the row's peak", extend="min")
 
 
 def _lines(ax: Axes, x: np.ndarray, rows: np.ndarray, numbers: np.ndarray, what: str = "step") -> None:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
@@ -56,3 +57,15 @@ def save_figures(
 def cycle(count: int) -> list[str]:
     """So many colours; after the last the first follows."""
     return [SERIES[i % len(SERIES)] for i in range(count)]
+
+
+def logarithmic_y(ax: Axes) -> None:
+    """A logarithmic axis of values with a few labels, within a decade too, and none beside each other over many."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    if high / low < 100:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.yaxis.set_major_locator(LogLocator(numticks=7))

@@ -95,7 +95,7 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(run):
     assert [len(line.get_xdata()) for line in loss.lines] == [4, 4, 4]
     assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a-0 … a-1", "b-0"]
     assert loss.lines[0].get_color() == loss.lines[1].get_color() != loss.lines[2].get_color()
-    assert exponent_or_horizon.get_ylabel().endswith("gradient horizon, 1% (steps)")
+    assert "gradient horizon, 1% (steps)" in exponent_or_horizon.get_ylabel()
 
 
 def test_a_fresh_initialisation_is_where_a_run_starts(config, tmp_path, undrawn):

@@ -1,0 +1,92 @@
+"""Pictures of the gradient flow show what was recorded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gru_jax.config import ModelConfig
+from gru_jax.plotting.comparison import Line, draw_line
+from gru_jax.plotting.flow import EVERY_STEP, FAINTEST, HOW_TO_READ, draw_profiles, plot_records
+from gru_jax.plotting.style import logarithmic_y
+
+TIME = 20
+DYING = 0.5 ** np.arange(TIME)
+LASTING = 0.95 ** np.arange(TIME)
+
+
+def records_of(*profiles):
+    return {
+        "adjoint/layer_0": np.stack(profiles), "step": 10 * np.arange(len(profiles)), "lag": np.arange(TIME),
+    }  # fmt: skip
+
+
+def heat_map(*profiles, **model):
+    return plot_records(records_of(*profiles), ModelConfig(**model))["gradient_flow"]
+
+
+def test_rows_of_the_heat_map_are_relative_to_their_peaks():
+    axes = heat_map(DYING, 1e3 * DYING, LASTING, 1e-3 * LASTING, DYING).axes[0]
+    (mesh,) = axes.collections
+    colours = mesh.get_array().reshape(5, TIME)
+    np.testing.assert_allclose(colours[0], np.maximum(DYING, FAINTEST), rtol=1e-6)
+    np.testing.assert_allclose(colours[0], colours[1], rtol=1e-6)
+    np.testing.assert_allclose(colours[2], colours[3], rtol=1e-6)
+    assert mesh.norm.vmin == FAINTEST
+    assert mesh.norm.vmax == 1.0
+
+
+def test_horizons_are_drawn_and_those_beyond_the_sequence_are_marked_at_its_end():
+    axes = heat_map(DYING, DYING, LASTING, LASTING, LASTING).axes[0]
+    _, horizon, beyond = axes.lines
+    assert horizon.get_xdata()[:2].tolist() == [7, 7]  # 0.5^7 is the first below 1 %
+    assert np.isnan(horizon.get_xdata()[2:]).all()
+    assert beyond.get_xdata().tolist() == [TIME - 1] * 3
+    assert beyond.get_ydata().tolist() == [2, 3, 4]
+    assert axes.get_title() == "layer_0 · orange: horizon, 1% of the peak (▸ beyond the sequence)"
+    (only,) = heat_map(*[LASTING] * 5).axes[0].lines
+    assert only.get_marker() == ">"
+
+
+def test_a_profile_that_is_not_finite_has_no_horizon():
+    axes = heat_map(*[np.full(TIME, np.nan)] * 5).axes[0]
+    assert not axes.lines
+    assert axes.get_title() == "layer_0"
+
+
+@pytest.mark.parametrize("readout", ["last", "every"])
+def test_what_there_is_to_see_is_said(readout):
+    picture = heat_map(*[DYING] * 5, readout=readout)
+    assert picture.get_suptitle() == HOW_TO_READ
+    assert (picture.get_supxlabel() == EVERY_STEP) == (readout == "every")
+
+
+def test_no_legend_of_what_is_not_there():
+    for profile, title in ((DYING, "dots: horizon (1% of the peak)"), (LASTING, "")):
+        axes = Figure().subplots()
+        draw_profiles(axes, {"a": [profile]})
+        assert axes.get_legend().get_title().get_text() == title
+
+
+def test_censored_points_are_marked():
+    axes = Figure().subplots()
+    draw_line(axes, Line(np.arange(3), np.array([1.0, 5.0, 5.0]), np.array([False, True, True])), "C0")
+    draw_line(axes, Line(np.arange(3), np.ones(3)), "C1")
+    drawn, marks, plain = axes.lines
+    assert marks.get_marker() == "^"
+    assert marks.get_xdata().tolist() == [1, 2]
+    assert marks.get_color() == drawn.get_color() != plain.get_color()
+
+
+@pytest.mark.parametrize(("values", "fewest"), [((0.11, 0.17), 1), ((1.0, 50.0), 4), ((1e-9, 1.0), 3)])
+def test_logarithmic_axes_have_labels_and_few(values, fewest):
+    picture = Figure()
+    axes = picture.subplots()
+    axes.plot(values)
+    logarithmic_y(axes)
+    picture.draw_without_rendering()
+    low, high = axes.get_ylim()
+    labels = [label.get_text() for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+              if low <= tick <= high and label.get_text()]  # fmt: skip
+    assert fewest <= len(labels) <= 8
