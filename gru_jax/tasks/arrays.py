@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +14,33 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import Rows, open_rows
-from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.data.npy import Rows
+from gru_jax.errors import UsageError
 from gru_jax.settings import setting
-from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
-
-XS, TARGETS, LENGTHS = "xs", "targets", "lengths"
-MAX_CLASSES = 10**6
+from gru_jax.tasks.array_files import LENGTHS, MASK, TARGETS, XS, ArrayFiles, write_arrays
+from gru_jax.tasks.base import Batch, FromFiles
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(FromFiles):
-    """Classify sequences, or predict numbers from them, that stand in `.npy` files, of any size.
+    """Classify or label sequences, or predict numbers from them, that stand in `.npy` files, of any size.
 
-    Below the data directory are, for each SPLIT of train, valid and test, `<folder>/<SPLIT>_xs.npy`, `[N, T, D]`;
-    `<folder>/<SPLIT>_targets.npy`, whole numbers `[N]`, classes from 0, or floats `[N, O]`; and, where sequences
-    differ in length, `<folder>/<SPLIT>_lengths.npy`, whole numbers `[N]`. The loss of classes is cross-entropy, that
-    of numbers the squared error, mean over O. The score without memory is that of the most frequent class, or of the
-    mean, of the test targets. `write` puts arrays there.
+    Below the data directory are, for each SPLIT of train, valid and test, in `folder`:
+
+    - `<SPLIT>_xs.npy`, `[N, T, D]`;
+    - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
+      floats, `[N, O]` or `[N, T, O]`;
+    - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
+    - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`.
+
+    The loss of classes is cross-entropy, that of numbers the squared error, mean over O; with targets at each step it
+    is the mean over a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count
+    the same. The score without memory is that of the best constant answer to the test targets. `write` puts arrays
+    there.
 
     Attributes:
         folder: below the data directory.
+        class_weights: factor of the loss for each class; None for 1.
 
     Examples:
         >>> import tempfile
@@ -52,135 +56,110 @@ class Arrays(FromFiles):
     """
 
     folder: str = setting("arrays")
+    class_weights: tuple[float, ...] | None = setting(None, low=0.0)
 
     @classmethod
-    def write(cls, folder: str | os.PathLike[str], **splits: Sequence[Any] | Mapping[str, Any]) -> Arrays:
+    def write(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        class_weights: Sequence[float] | None = None,
+        **splits: Sequence[Any] | Mapping[str, Any] | Iterable[Any],
+    ) -> Arrays:
         """Write arrays into a folder, and give the task that reads them, now and when a run goes on.
 
         Args:
             folder: the folder, which need not exist; files of these names there are replaced.
-            splits: train, valid and test: `(xs, targets)` or `(xs, targets, lengths)`, or a dict with these names.
+            class_weights: of the task.
+            splits: train, valid and test: arrays `(xs, targets)` or `(xs, targets, lengths)`, or a dict of arrays by
+                name (`xs`, `targets`, `lengths`, `mask`); or a Grain data set, or any other iterable of examples, each
+                such a tuple or dict of one sequence: those of unequal length are padded, and their lengths noted.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.
         """
         path = Path(folder).absolute()
-        if set(splits) != set(SPLITS):
-            raise UsageError(f"splits={listing(splits)}: needed are {listing(SPLITS)}")
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path) as part:  # what is there stays until the new is known to be sound
-            for split, arrays in splits.items():
-                named = (
-                    arrays if isinstance(arrays, Mapping) else dict(zip((XS, TARGETS, LENGTHS), arrays, strict=False))
-                )
-                for name, array in named.items():
-                    check_choice(f"{split}: array", name, (XS, TARGETS, LENGTHS))
-                    np.save(Path(part) / f"{split}_{name}.npy", np.asarray(array), allow_pickle=False)
-            written = cls(data_dir=str(path), folder=Path(part).name)
-            for split in SPLITS:
-                try:
-                    written.open(split)
-                except UsageError as error:
-                    raise UsageError(str(error).replace(part, str(path))) from error
-            for split in SPLITS:
-                for name in (XS, TARGETS, LENGTHS):
-                    (path / f"{split}_{name}.npy").unlink(missing_ok=True)
-            for file in Path(part).iterdir():
-                file.rename(path / file.name)
-        return cls(data_dir=str(path.parent), folder=path.name)
+        weights = None if class_weights is None else tuple(float(weight) for weight in class_weights)
+        write_arrays(path, splits)
+        return cls(data_dir=str(path.parent), folder=path.name, class_weights=weights)
 
     def __post_init__(self) -> None:
         if self.folder.startswith(("/", "~")) or ".." in self.folder.split("/"):
             raise UsageError(f"folder={self.folder!r}: allowed is a folder below the data directory")
+        if self.class_weights is not None and len(self.class_weights) != self._files.classes:
+            raise UsageError(
+                f"class_weights={self.class_weights}: needed is one for each of {self._files.classes} classes"
+            )
         super().__post_init__()
 
     @property
+    def _files(self) -> ArrayFiles:
+        return ArrayFiles(data_root(self.data_dir) / self.folder)
+
+    @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]
-        return ("accuracy", "max") if self._classes else ("loss", "min")
+        return ("accuracy", "max") if self._files.classes else ("loss", "min")
+
+    @property
+    def readout(self) -> str:  # type: ignore[override]
+        return "every" if self._files.per_step else "last"
 
     @property
     def input_size(self) -> int:
-        return self._file("train", XS).shape[2]
+        return self._files.rows("train", XS).shape[2]
 
     @property
     def output_size(self) -> int:
-        return self._classes or self._file("train", TARGETS).shape[1]
+        return self._files.classes or self._files.rows("train", TARGETS).shape[-1]
 
     @property
     def time(self) -> int:
-        return self._file("train", XS).shape[1]
+        return self._files.rows("train", XS).shape[1]
 
     @property
     def baseline(self) -> Mapping[str, float]:
-        targets = self._file("test", TARGETS).all()
-        if not self._classes:
-            return {"loss": float(np.var(targets.astype(np.float64), axis=0).mean())}
-        shares = np.bincount(targets) / len(targets)
-        shares = shares[shares > 0]
-        return {"accuracy": float(shares.max()), "loss": float(-(shares * np.log(shares)).sum())}
+        targets, weights = self._files.weighted_targets("test")
+        if not self._files.classes:
+            mean = (targets * weights[:, None]).sum(axis=0)
+            return {"loss": float(((targets - mean) ** 2 * weights[:, None]).sum(axis=0).mean())}
+        shares = np.bincount(targets, weights, self._files.classes)
+        paid = shares * (1.0 if self.class_weights is None else np.array(self.class_weights))
+        paid_for = paid[paid > 0]
+        return {"accuracy": float(shares.max()), "loss": float(-(paid_for * np.log(paid_for / paid.sum())).sum())}
 
     def count(self, split: str) -> int:
-        return self._file(split, XS).shape[0]
+        return self._files.rows(split, XS).shape[0]
 
     def open(self, split: str) -> dict[str, Rows]:
-        names = [XS, TARGETS, *([LENGTHS] if self._path(split, LENGTHS).exists() else [])]
-        return {name: self._file(split, name) for name in names}
+        return self._files.open(split)
 
     def read(self, split: str) -> dict[str, np.ndarray]:
         return {name: rows.all() for name, rows in self.open(split).items()}
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
+        xs = data[XS][index].astype(jnp.float32)
         lengths = data[LENGTHS][index].astype(jnp.int32) if LENGTHS in data else None
-        targets = data[TARGETS][index]
-        kind = jnp.int32 if self._classes else jnp.float32
-        return Batch(data[XS][index].astype(jnp.float32), targets.astype(kind), lengths)
+        targets = data[TARGETS][index].astype(jnp.int32 if self._files.classes else jnp.float32)
+        if not self._files.per_step:
+            return Batch(xs, targets, lengths)
+        mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
+        if lengths is not None:
+            mask = jnp.where(jnp.arange(xs.shape[1]) < lengths[:, None], mask, 0.0)
+        counts = mask > 0 if self._files.classes else mask[..., None] > 0
+        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
-        if self._classes:
-            return classification(outputs, batch.targets)
-        return {"loss": optax.squared_error(outputs, batch.targets.astype(outputs.dtype)).mean(axis=-1)}
+        values = self._values(outputs, batch.targets)
+        if batch.mask is None:
+            return values
+        share = (batch.mask / batch.mask.sum(axis=1, keepdims=True)).astype(outputs.dtype)
+        return {name: (value * share).sum(axis=1) for name, value in values.items()}
 
-    @property
-    def _classes(self) -> int:
-        """How many there are, 0 where targets are numbers."""
-        targets = self._file("train", TARGETS)
-        if targets.dtype.kind == "f":
-            return 0
-        return 1 + max(_range(self._file(split, TARGETS))[1] for split in SPLITS)
-
-    def _file(self, split: str, name: str) -> Rows:
-        """A file, once its shape is right beside the others."""
-        rows = open_rows(self._path(split, name))
-        if name == XS:
-            first = rows if split == "train" else open_rows(self._path("train", XS))
-            _check(rows, len(rows.shape) == 3, "[N, T, D]")
-            _check(rows, rows.shape[1:] == first.shape[1:], f"[N, {', '.join(map(str, first.shape[1:]))}]")
-            return rows
-        count = len(self._file(split, XS))
-        first = rows if split == "train" else open_rows(self._path("train", TARGETS))
-        if name == TARGETS and first.dtype.kind == "f":
-            fine = len(rows.shape) == 2 and len(rows) == count and rows.shape[1:] == first.shape[1:]
-            _check(rows, fine and rows.dtype.kind == "f", f"[{count}, O] of floats, O as in training")
-            return rows
-        _check(rows, rows.shape == (count,) and rows.dtype.kind in "iu", f"[{count}] of whole numbers")
-        low, high = _range(rows)
-        most = self.time if name == LENGTHS else MAX_CLASSES - 1
-        least = 1 if name == LENGTHS else 0
-        if low < least or high > most:
-            outside = low if low < least else high
-            raise UsageError(f"{rows.path}: holds {outside}; allowed are {least} to {most}")
-        return rows
-
-    def _path(self, split: str, name: str) -> Path:
-        return data_root(self.data_dir) / self.folder / f"{split}_{name}.npy"
-
-
-def _check(rows: Rows, fine: bool, needed: str) -> None:
-    if not fine:
-        raise UsageError(f"{rows.path}: of shape {list(rows.shape)} and type {rows.dtype}; needed is {needed}")
-
-
-@functools.lru_cache(maxsize=64)
-def _range(rows: Rows) -> tuple[int, int]:
-    numbers = rows.all()
-    return int(numbers.min()), int(numbers.max())
+    def _values(self, outputs: Array, targets: Array) -> dict[str, Array]:
+        """Loss and metrics of each target."""
+        if not self._files.classes:
+            return {"loss": optax.squared_error(outputs, targets.astype(outputs.dtype)).mean(axis=-1)}
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        if self.class_weights is not None:
+            loss = loss * jnp.asarray(self.class_weights, loss.dtype)[targets]
+        return {"loss": loss, "accuracy": (outputs.argmax(axis=-1) == targets).astype(jnp.float32)}

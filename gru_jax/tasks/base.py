@@ -32,6 +32,7 @@ class Batch(NamedTuple):
         xs: inputs, `[B, T, D]`.
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
+        mask: how much each step counts in the loss, `[B, T]`, or None where that is not the task's affair.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -43,6 +44,7 @@ class Batch(NamedTuple):
     xs: Float[Array, "B T D"]
     targets: Array
     lengths: Int[Array, " B"] | None = None
+    mask: Float[Array, "B T"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
