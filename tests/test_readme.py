@@ -26,6 +26,7 @@ def test_python_blocks_run(capsys):
     assert "steps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_in_the_docs_runs(page):
     namespace: dict = {}

@@ -18,8 +18,15 @@ LENGTHS = jnp.array([2, 6, 4, 0])
 PADDING = np.arange(TIME)[None, :] >= np.asarray(LENGTHS)[:, None]
 XS = jnp.where(PADDING[..., None], jnp.nan, jax.random.normal(jax.random.key(7), (BATCH, TIME, SIZE)))
 
-cells = pytest.mark.parametrize("cell", [GRU(), LSTM(), LayerNormGRU()], ids=str)
-directions = pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
+CELLS = (GRU(), LSTM(), LayerNormGRU())
+cells = pytest.mark.parametrize("cell", CELLS, ids=str)
+# Every cell forward, one in both directions; the others in both repeat it.
+cells_and_directions = pytest.mark.parametrize(
+    ("cell", "bidirectional"),
+    [(cell, False) for cell in CELLS]
+    + [pytest.param(cell, True, marks=[] if cell == GRU() else pytest.mark.slow) for cell in CELLS],
+    ids=str,
+)
 
 
 def build(cell, bidirectional, rngs, **kwargs):
@@ -35,8 +42,7 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@cells
-@directions
+@cells_and_directions
 def test_jit_grad_and_remat_are_the_pure_functions(cell, bidirectional):
     pure = functional(lambda rngs: build(cell, bidirectional, rngs))
     params = pure.init(jax.random.key(0))
@@ -48,8 +54,7 @@ def test_jit_grad_and_remat_are_the_pure_functions(cell, bidirectional):
     assert_close(nnx.to_pure_dict(nnx.jit(nnx.grad(nnx.remat(loss)))(model)), wanted)
 
 
-@cells
-@directions
+@cells_and_directions
 def test_optimizer_brings_the_loss_down(cell, bidirectional):
     model = build(cell, bidirectional, nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(3e-2), wrt=nnx.Param)
@@ -65,8 +70,7 @@ def test_optimizer_brings_the_loss_down(cell, bidirectional):
     assert loss(model) < before / 2
 
 
-@cells
-@directions
+@cells_and_directions
 def test_vmap_makes_and_runs_several_models(cell, bidirectional):
     @nnx.split_rngs(splits=3)
     @nnx.vmap
@@ -79,8 +83,7 @@ def test_vmap_makes_and_runs_several_models(cell, bidirectional):
     assert np.isfinite(outputs).all()
 
 
-@cells
-@directions
+@cells_and_directions
 def test_scan_over_layers_is_one_after_the_other(cell, bidirectional):
     size = SIZE * (2 if bidirectional else 1)
     layer = Bidirectional if bidirectional else Recurrent
@@ -100,8 +103,7 @@ def test_scan_over_layers_is_one_after_the_other(cell, bidirectional):
     assert_close(run(inputs, layers), wanted)
 
 
-@cells
-@directions
+@cells_and_directions
 def test_display_and_tabulate(cell, bidirectional, capsys):
     model = build(cell, bidirectional, nnx.Rngs(0), dropout=0.5)
     table = nnx.tabulate(model, XS, lengths=LENGTHS)
@@ -111,8 +113,7 @@ def test_display_and_tabulate(cell, bidirectional, capsys):
     assert "SequenceModel" in capsys.readouterr().out
 
 
-@cells
-@directions
+@cells_and_directions
 def test_state_goes_on(cell, bidirectional):
     layers = [
         (Bidirectional if bidirectional else Recurrent)(cell, SIZE, 3, rngs=nnx.Rngs(0)),

@@ -16,11 +16,14 @@ from gru_jax.nn import SequenceModel, Stack
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import params_of_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIG = {
     "task": {"name": "adding", "length": 10, "valid_size": 16, "test_size": 16},
     "model": {"hidden": (4, 4), "bidirectional": True},
     "train": {"steps": 4, "batch_size": 4, "eval_steps": 2},
     "optimizer": {"lr": 0.0},
+    "flow": {"instruments": ("gates",)},
 }
 
 
