@@ -117,7 +117,8 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
 
     Args:
         cls: the dataclass, or a base class in `registries` whose key `name` picks one.
-        values: keys to values, or a section as it is; missing ones take their defaults. Values may be `Text`.
+        values: keys to values, or a section as it is; missing ones take their defaults. Where a name picks the class,
+            the name alone, or what it stands for, will do. Values may be `Text`.
         registries: the classes behind names.
         path: dotted name of the section, for messages.
 
@@ -126,9 +127,14 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
     """
     if (isinstance(values, cls) or hasattr(values, "items")) and not isinstance(values, Mapping):
         values = to_dict(values, registries)
+    if isinstance(values, Text):
+        values = literal(values.value, values.value)
+    if cls in registries and (isinstance(values, str) or callable(values)):
+        values = {"name": values}
     if not isinstance(values, Mapping):
         raise UsageError(
             f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}"
+            f"{getattr(cls, 'section_hint', '')}"
         )
     values, where = dict(values), path or "the config"
     if cls in registries:

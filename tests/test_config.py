@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_jax.cells import CELLS, GRU
+from gru_jax.cells import CELLS, GRU, LSTM
 from gru_jax.config import REGISTRIES, Config, differences, load, plan
 from gru_jax.errors import UsageError
 from gru_jax.settings import Text, flatten, resolve
@@ -100,3 +100,8 @@ def test_settings_of_a_config_are_frozen():
 def test_contradictions():
     with pytest.raises(UsageError, match=r"train\.eval_steps=5 and train\.eval_epochs=1"):
         load({"train": {"steps": 10, "eval_steps": 5, "eval_epochs": 1.0}})
+
+
+@pytest.mark.parametrize("cell", ["lstm", LSTM, LSTM(), {"name": "lstm"}, Text("lstm"), Text("{'name': 'lstm'}")])
+def test_a_section_may_be_its_name_alone(cell):
+    assert load({"task": "adding", "model": {"cell": cell}, "train": {"steps": 1}}).model.cell == LSTM()

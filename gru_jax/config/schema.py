@@ -111,6 +111,7 @@ class OptimizerBase:
 
     function: ClassVar[Callable[..., Any] | None] = None
     """Of a user's own, that makes the optimiser of this section."""
+    section_hint: ClassVar[str] = "; an optimiser of optax is its function, e.g. {'name': optax.adam, 'lr': 0.001}"
     own_arguments: ClassVar[tuple[str, ...]] = ()
     """Those that `function` is given."""
 

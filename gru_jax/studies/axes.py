@@ -80,6 +80,8 @@ def parse_axis(name: str, written: Any) -> Axis:
     if isinstance(written, np.ndarray):
         written = written.tolist()
     if isinstance(written, Sequence) and not isinstance(written, str):
+        if any(isinstance(item, Mapping) for item in written):
+            return _axis_of_sections(name, [item if isinstance(item, Mapping) else {"name": item} for item in written])
         texts = [as_typed(item) for item in written]
     else:
         texts = _texts(name, as_typed(written).strip())
@@ -91,6 +93,22 @@ def parse_axis(name: str, written: Any) -> Axis:
     if doubled:
         raise UsageError(f"axes.{name}={written}: {doubled[0]} is there twice")
     return Axis(name, tuple(Value(text, {name: text}) for text in texts))
+
+
+def _axis_of_sections(name: str, sections: Sequence[Mapping[str, Any]]) -> Axis:
+    """An axis whose values are whole sections, such as cells, called by what tells them apart."""
+    typed = [{key: as_typed(value) for key, value in section.items()} for section in sections]
+    names = [section.get("name", "").rpartition(":")[2] for section in typed]
+    values = []
+    for section, called in zip(typed, names, strict=True):
+        namesakes = [other for other, its_name in zip(typed, names, strict=True) if its_name == called]
+        differing = [f"{k}={v}" for k, v in section.items() if any(other.get(k) != v for other in namesakes)]
+        plain = {k: v if k == "name" else literal(v, v) for k, v in section.items()}
+        values.append(Value(" ".join([*([called] if called else []), *differing]), {name: repr(plain)}))
+    doubled = [value.label for i, value in enumerate(values) if value in values[:i]]
+    if doubled:
+        raise UsageError(f"axes.{name}: {doubled[0]} is there twice")
+    return Axis(name, tuple(values))
 
 
 def zip_axes(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:

@@ -6,11 +6,16 @@ import math
 
 import hypothesis.strategies as st
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 
+from gru_jax.cells import GRU, LSTM, Elman
+from gru_jax.config import override
 from gru_jax.errors import UsageError
 from gru_jax.studies.axes import Axis, holds, parse_axis, span_axes, zip_axes
+from gru_jax.studies.study import load_study
+from gru_jax.tasks import Adding
 
 LR = "optimizer.lr"
 
@@ -151,3 +156,23 @@ def test_conditions(condition, wanted):
 def test_bad_conditions_are_refused(condition):
     with pytest.raises(UsageError, match="where="):
         holds(condition, SETTINGS)
+
+
+def test_sections_are_values_called_by_what_tells_them_apart():
+    cells = [{"name": "gru", "reset": "after"}, {"name": "gru", "reset": "before"}, {"name": "lstm"}, "elman"]
+    axis = parse_axis("model.cell", cells)
+    assert [value.label for value in axis.values] == ["gru reset=after", "gru reset=before", "lstm", "elman"]
+    base = {"train": {"steps": 1}, "model": {"cell": {"name": "gru", "update": "write"}}}
+    made = [override(base, value.settings).model.cell for value in axis.values]
+    assert made == [GRU("after"), GRU("before"), LSTM(), Elman()]
+    with pytest.raises(UsageError, match=r"axes.model.cell: lstm is there twice"):
+        parse_axis("model.cell", [{"name": "lstm"}, {"name": "lstm"}])
+
+
+def test_objects_are_axis_values():
+    base = {"task": Adding(10), "model": {"hidden": 4}, "train": {"steps": 1}}
+    axes = {"model.cell": [GRU(), LSTM], "optimizer.name": [optax.sgd, "adam"]}
+    members = load_study({"base": base, "axes": axes}).members()
+    cells = [type(member.config.model.cell) for member in members]
+    assert cells == [GRU, GRU, LSTM, LSTM]
+    assert [member.labels["optimizer.name"] for member in members][:2] == ["optax._src.alias:sgd", "adam"]

@@ -203,6 +203,8 @@ class Named(mine.Parity):
         ({"task": {"name": "theirs.py:Parity"}}, "code: missing; task.name=theirs.py:Parity is not loaded"),
         ({"task": {"name": mine.MinimalGatedUnit}}, "task.name=.*allowed are adding, .*a subclass of gru_jax.tasks"),
         ({"model": {"cell": mine.Parity()}}, "model.cell=Parity.*a section is needed here"),
+        ({"optimizer": optax.sgd(0.1)}, "an optimiser of optax is its function, e.g. {'name': optax.adam"),
+        ({"model": {"cell": "lstn"}}, "model.cell.name='lstn': allowed are gru, .*did you mean 'lstm'"),
         ({"optimizer": {"name": with_a_rate}}, "argument rate needs a default, as all but"),
         ({"optimizer": {"name": mine.sign_descent, "speed": 1}}, "optimizer.speed: no such key"),
         ({"model": {"init": {"recurrent": "theirs.py:sparse"}}}, "code: missing.*init.recurrent=theirs.py:sparse"),
