@@ -100,7 +100,7 @@ def to_keras(network: Network | Weights) -> list[np.ndarray]:
 
 def _check(cell: Cell, named: Cell) -> None:
     """Keras takes any activation, so that ours all have their place; an output gate has none."""
-    if not isinstance(cell, GRU | LSTM | Elman) or getattr(cell, "output_gate", False):
+    if type(cell) not in GATES or getattr(cell, "output_gate", False):
         raise refuse("Keras", named, "GRU without output gate, LSTM, Elman")
 
 

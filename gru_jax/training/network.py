@@ -55,8 +55,15 @@ def build_model(config: Config) -> Functional:
 
 def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
     """The examples of a config's task with these indices."""
-    with naming_traced_numbers(config.task):
-        return config.task.batch(data, key, index)
+    task = config.task
+    with naming_traced_numbers(task):
+        batch = task.batch(data, key, index)
+    if batch.xs.shape[1:] != (task.time, task.input_size):
+        raise UsageError(
+            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time and input_size "
+            f"are {task.time} and {task.input_size}"
+        )
+    return batch
 
 
 def run_network(

@@ -264,6 +264,8 @@ def test_refusals():
         interop.to_nnx(gru)
     with pytest.raises(UsageError, match="linen has no LayerNormGRU"):
         interop.to_linen(Stack(LayerNormGRU(), SIZE, (HIDDEN,), rngs=nnx.Rngs(0)))
+    with pytest.raises(UsageError, match="Keras has no LayerNormGRU"):
+        interop.to_keras(Stack(LayerNormGRU(), SIZE, (HIDDEN,), rngs=nnx.Rngs(0)))
     with pytest.raises(UsageError, match="PyTorch has layers of one size alone"):
         interop.to_torch(Stack(GRU(), SIZE, (5, 6), rngs=nnx.Rngs(0)))
     with pytest.raises(UsageError, match=r"cell=LSTM\(\): these weights are of the kind GRU in PyTorch"):

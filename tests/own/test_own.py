@@ -358,14 +358,21 @@ class Lossless(mine.Parity):
         return {"accuracy": outputs[:, 0]}
 
 
+class Overlong(mine.Parity):
+    """Its sequences are longer than it says."""
+
+    time = 9
+
+
 @pytest.mark.parametrize(
     ("task", "error"),
     [
+        (Overlong, r"task: Overlong gives sequences of shape \[6, 1\]; its time and input_size are 9 and 1"),
         (Summed, r"task: Summed.metrics gives loss of shape \[8, 8\]; needed is a number for each example, \[8\]"),
         (Lossless, "task: Lossless.metrics: needed='loss': allowed are accuracy"),
     ],
 )
-def test_losses_of_another_shape_are_refused(task, error, tmp_path):
+def test_batches_and_losses_of_another_shape_are_refused(task, error, tmp_path):
     values = {"task": task(valid_size=8, test_size=8), "train": {"batch_size": 8, "steps": 1}}
     with pytest.raises(UsageError, match=error):
         train.run(values, tmp_path)
