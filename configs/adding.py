@@ -2,7 +2,8 @@
 
     python -m experiments.train --config configs/adding.py:750
 
-Measured (2 CPU cores, seed 0): test error 0.00085 after 2,200 steps in 2.1 minutes; always answering 1 gives 0.167.
+Measured (2 CPU cores, seed 0): test error 0.00084 after 2,400 steps in 3.7 minutes, other work
+beside it; always answering 1 gives 0.167.
 """
 
 from ml_collections import ConfigDict

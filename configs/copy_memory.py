@@ -2,8 +2,8 @@
 
     python -m experiments.train --config configs/copy_memory.py:100
 
-Measured (2 CPU cores, seed 0): test loss 0.070 (0.173 without memory) and 64 % of the symbols recalled after
-4,000 steps in 5 minutes.
+Measured (2 CPU cores, seed 0): test loss 0.082 (0.173 without memory) and 58 % of the symbols recalled after
+4,000 steps in 4.4 minutes, other work beside it.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_permuted.py
 
-Measured (2 CPU cores, seed 0): 89.7 % in test after 3 epochs in 14 minutes, other work beside it.
+Measured (2 CPU cores, seed 0): 89.8 % in test after 3 epochs in 12 minutes, other work beside it.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
     python -m experiments.train --config configs/temporal_order.py:100
 
-Measured (2 CPU cores, seed 0): every validation sequence right after 225 steps, 99.9 % in test, in 8 s; chance is
-25 %.
+Measured (2 CPU cores, seed 0): every validation sequence right after 225 steps, 100 % in test, in 20 s, other work
+beside it; chance is 25 %.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,7 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Times on shared machines vary; compilation makes first examples slow.
 hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, derandomize=True)

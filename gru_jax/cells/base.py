@@ -82,6 +82,14 @@ class Cell(abc.ABC):
     affine: ClassVar[bool] = True
     """Whether `input_products` and `dense` are the affine maps of this class, which block-wise methods count on."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):  # programs are kept by the fields of a cell: what is no field would be confused
+            raise UsageError(
+                f"{cls.__name__}: defines __init__; a cell is a class under @dataclasses.dataclass(frozen=True), whose "
+                "fields are its settings"
+            )
+
     def __post_init__(self) -> None:
         check_choices(self)
 
@@ -252,6 +260,9 @@ class _Products(dict[str, Array]):
 def check_equations(cell: Cell, hidden_size: int) -> None:
     """Raise `UsageError` unless the equations of a cell read the gates that it declares, and give a carry and gates."""
     name = f"{type(cell).__name__}.equations"
+    for kind in ("input_gates", "recurrent_gates", "recurrent_biases"):
+        if isinstance(getattr(cell, kind), str):
+            raise UsageError(f"{type(cell).__name__}.{kind}={getattr(cell, kind)!r}: a tuple of names is needed")
 
     def dense(gate: str, q: Array) -> Array:
         check_choice(f"{name}: dense", gate, cell.recurrent_gates)
@@ -274,6 +285,13 @@ def check_equations(cell: Cell, hidden_size: int) -> None:
         raise UsageError(f"{name}: returns {_shapes(result)}; needed are the next carry and a dict of gates by name")
     if _shapes(result[0]) != _shapes(carry):
         raise UsageError(f"{name}: takes a carry {_shapes(carry)} and returns {_shapes(result[0])}; they must be alike")
+    for gate, value in result[1].items():
+        if value.shape != (1, hidden_size):
+            raise UsageError(f"{name}: gate {gate!r} is {_shapes(value)}; needed is [..., H], a value for each unit")
+    memory = cell.memory
+    kept = memory and (memory.kept or memory.gate)
+    if kept is not None and kept not in result[1]:
+        raise UsageError(f"{name}: returns the gates {listing(result[1]) or 'none'}; memory needs {kept} among them")
 
 
 def _shapes(tree: Any) -> str:
@@ -297,7 +315,12 @@ def product(
     """Compute x @ kernel + bias: multiplied in `compute_dtype`, accumulated and returned in the carry type."""
     wide = carry_dtype(compute_dtype)
     y = matmul(x.astype(compute_dtype), kernel.astype(compute_dtype))
-    return y if bias is None else y + bias.astype(wide)
+    return y if bias is None else y + per_unit(bias.astype(wide), y)
+
+
+def per_unit(vector: Float[Array, " H"], like: Float[Array, "... H"]) -> Float[Array, "... H"]:
+    """A vector over the units with as many axes as `like`, since JAX may be set to refuse adding others."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
 
 
 def matmul(a: Float[Array, "... D"], b: Float[Array, "D H"]) -> Float[Array, "... H"]:

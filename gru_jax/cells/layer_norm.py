@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gru_jax.cells.base import Dense, Params, product
+from gru_jax.cells.base import Dense, Params, per_unit, product
 from gru_jax.cells.gru import GRU
 from gru_jax.dtypes import carry_dtype
 from gru_jax.initializers import Scheme
@@ -58,15 +58,20 @@ class LayerNormGRU(GRU):
 
     def input_products(self, params: Params, x: Float[Array, "... D"]) -> dict[str, Array]:
         wide = carry_dtype(x.dtype)
-        normalised = {g: normalise_units(product(x, params["W"][g], None, x.dtype)) for g in self.input_gates}
-        return {g: normalised[g] * params["p"][g].astype(wide) + params["b"][g].astype(wide) for g in self.input_gates}
+        products = {}
+        for gate in self.input_gates:
+            v = normalise_units(product(x, params["W"][gate], None, x.dtype))
+            gain, bias = (per_unit(params[group][gate].astype(wide), v) for group in ("p", "b"))
+            products[gate] = v * gain + bias
+        return products
 
     def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         wide = carry_dtype(compute_dtype)
 
         def multiply(gate: str, q: Array) -> Array:
-            v = normalise_units(product(q, params["U"][gate], None, compute_dtype)) * params["s"][gate].astype(wide)
-            return v + params["c"][gate].astype(wide) if gate in self.recurrent_biases else v
+            v = normalise_units(product(q, params["U"][gate], None, compute_dtype))
+            v = v * per_unit(params["s"][gate].astype(wide), v)
+            return v + per_unit(params["c"][gate].astype(wide), v) if gate in self.recurrent_biases else v
 
         return multiply
 

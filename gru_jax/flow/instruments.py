@@ -142,7 +142,7 @@ def lyapunov(batch_pass: Pass, options: Options) -> Readings:
     mean = _mean(spectrum.exponents, counted)
     return {
         ("lyapunov",): mean,
-        ("lyapunov_deviation",): jnp.sqrt(_mean(jnp.square(spectrum.exponents - mean), counted)),
+        ("lyapunov_deviation",): jnp.sqrt(_mean(jnp.square(spectrum.exponents - mean[None]), counted)),
     }
 
 

@@ -99,7 +99,11 @@ class Jacobians:
 
         def result(name: ValueName) -> Array:
             by_argument = self.partials[name]
-            terms = [partial * tangents[argument] for argument, partial in by_argument.items() if argument in tangents]
+            terms = [
+                jnp.broadcast_to(partial, tangents[argument].shape) * tangents[argument]
+                for argument, partial in by_argument.items()
+                if argument in tangents
+            ]
             return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(tangents["carry", 0])
 
         for call, gate in enumerate(structure.calls):
@@ -339,7 +343,7 @@ def pull(
 def _accumulated(unit: Float[Array, "K B S"], log: Array, grown: Float[Array, "T K B"], reverse: bool) -> Stretched:
     """The result of a scan that scaled vectors to norm 1 at each step, from the logarithms of those norms."""
     # Summed as a tree: one by one, many equal terms would drift by their rounding errors.
-    logs = log + jax.lax.cumsum(grown, axis=0, reverse=reverse)
+    logs = log[None] + jax.lax.cumsum(grown, axis=0, reverse=reverse)
     last = log if not len(logs) else logs[0 if reverse else -1]
     return Stretched(unit.swapaxes(0, 1), last.T, logs.transpose(2, 1, 0))
 

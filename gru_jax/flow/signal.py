@@ -71,7 +71,7 @@ def signal_to_noise(gradients: Any) -> Any:
     def ratio(g: Array) -> Array:
         size = g.shape[0]
         g = g / magnitude(jnp.abs(g).max(initial=0.0))
-        mean = g.mean(axis=0)
+        mean = g.mean(axis=0, keepdims=True)
         noise = jnp.square(g - mean).sum() / max(size - 1, 1)
         signal = jnp.maximum(jnp.square(mean).sum() - noise / size, 0.0)
         return jnp.sqrt(signal / jnp.where((noise > 0) & (size > 1), noise, jnp.nan))

@@ -62,7 +62,9 @@ def from_torch(weights: Mapping[str, Any] | str | os.PathLike[str], cell: Cell |
     last = max(layer for layer, _ in cells)
     bidirectional = (0, True) in cells
     order = [(layer, reverse) for layer in range(last + 1) for reverse in (False, True)[: 1 + bidirectional]]
-    missing = [f"{name}_{_suffix(key)}" for key in order for name in ARRAYS[:2] if name not in cells.get(key, {})]
+    has_biases = any({"bias_ih", "bias_hh"} & set(arrays_of_cell) for arrays_of_cell in cells.values())
+    needed = ARRAYS if has_biases else ARRAYS[:2]
+    missing = [f"{name}_{_suffix(key)}" for key in order for name in needed if name not in cells.get(key, {})]
     if missing or set(cells) - set(order):
         raise UsageError(f"weights of PyTorch: missing {', '.join(missing or ['weight_ih_l0'])}")
     fused = [_fused(cells[key]) for key in order]

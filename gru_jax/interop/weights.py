@@ -167,7 +167,7 @@ class Weights(NamedTuple):
         Raises:
             UsageError: the weights are of double precision and JAX is not.
         """
-        stack = Stack(self.cell, self.input_size, self.hidden_sizes, **self._options(), **kwargs)
+        stack = Stack(self.cell, self.input_size, self.hidden_sizes, **{**self._options(), **kwargs})
         self._fill(stack)
         return stack
 
@@ -186,6 +186,11 @@ class Weights(NamedTuple):
         return model
 
     def _options(self) -> dict[str, Any]:
+        dtypes = sorted({str(a.dtype) for a in jax.tree.leaves((self.layers, self.head))})
+        if len(dtypes) > 1:
+            raise UsageError(f"weights: of several types, {listing(dtypes)}; .astype makes them one")
+        if self.dtype not in (np.float32, np.float64):
+            raise UsageError(f"weights: {self.dtype}; allowed are float32, float64; .astype('float32') makes them so")
         if self.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             raise UsageError(
                 "weights: float64, which JAX has with jax_enable_x64 alone; .astype('float32') rounds them"

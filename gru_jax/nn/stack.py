@@ -100,8 +100,10 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
-        if not hidden_sizes:
-            raise UsageError("hidden_sizes=(): at least one layer is needed")
+        if not isinstance(hidden_sizes, Sequence) or not hidden_sizes:
+            raise UsageError(f"hidden_sizes={hidden_sizes!r}: the units of each layer are needed, as (128, 64)")
+        if not 0 <= dropout < 1:
+            raise UsageError(f"dropout={dropout:g}: allowed are numbers from 0 to below 1")
         layer = Bidirectional if bidirectional else Recurrent
         self.names: tuple[str, ...] = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
         for name, size in zip(self.names, hidden_sizes, strict=True):

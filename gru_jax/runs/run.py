@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,20 @@ class Run:
         """The network that was best in validation, as a Flax NNX module."""
         return build_model(self.config).module(self.params)
 
-    def predict(self, xs: Float[Any, "B T D"], lengths: Int[Any, " B"] | None = None) -> Float[Array, "B ..."]:
-        """Outputs of the network that was best in validation, `[B, O]`, or `[B, T, O]` where each step has one."""
+    def predict(
+        self, xs: Float[Any, "B T D"], lengths: Int[Any, " B"] | Sequence[int] | None = None
+    ) -> Float[Array, "B ..."]:
+        """Outputs of the network that was best in validation, `[B, O]`, or `[B, T, O]` where each step has one.
+
+        They are what the task's loss reads, logits of classes for instance; at steps beyond a length they mean nothing.
+
+        Raises:
+            UsageError: a length is not between 0 and T.
+        """
+        lengths = None if lengths is None else np.asarray(lengths)
+        time = np.shape(xs)[1]
+        if lengths is not None and not ((lengths >= 0) & (lengths <= time)).all():
+            raise UsageError(f"lengths range from {lengths.min()} to {lengths.max()}: allowed are 0 to T={time}")
         with precision(self.config.dtype, self.config.matmul_precision):
             model, inputs = build_model(self.config), jnp.asarray(xs, self.config.dtype)
             return jax.jit(model.apply)(self.params, inputs, lengths=lengths).outputs

@@ -50,7 +50,7 @@ def train_run(
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
     if state == "new":
-        starting_weights(config)  # what does not fit is said before anything is written
+        starting_weights(config, tells=False)  # what does not fit is said before anything is written
     devices = choose_devices(config.platform, config.devices, config.train.batch_size)
     device = devices_here(devices)[0]
     check_memory(config, device)

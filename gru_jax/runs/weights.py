@@ -20,7 +20,10 @@ from gru_jax.training.step import Trainer
 logger = logging.getLogger(__name__)
 
 
-def starting_weights(config: Config) -> dict[str, Any] | None:
+SHOWN = 4  # problems that are listed
+
+
+def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | None:
     """The parameters in the file that `model.weights` names, which take the place of those drawn; None without one.
 
     Raises:
@@ -35,13 +38,14 @@ def starting_weights(config: Config) -> dict[str, Any] | None:
         raise UsageError(f"model.weights={path}: {error}") from None
     if isinstance(cell, GRU):
         weights = weights.with_update(cell.update)
-    if weights.head is None:
+    if weights.head is None and tells:
         log_once(logger, f"{path} has no head; it is drawn")
     params = jax.eval_shape(Trainer(config).init, config.seed, traced_hyperparameters(config)).params
     needed = {name: params[name] for name in weights.params}
     problems = _problems(_by_name(weights.params), _by_name(needed))
     if problems:
-        raise UsageError(f"model.weights={path}: does not fit this network: {'; '.join(problems)}")
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise UsageError(f"model.weights={path}: does not fit this network: {'; '.join(problems[:SHOWN])}{more}")
     return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), weights.params, needed)
 
 

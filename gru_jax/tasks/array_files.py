@@ -143,10 +143,15 @@ def write_arrays(folder: Path, splits: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as part:
         files = ArrayFiles(Path(part))
-        for split, arrays in splits.items():
-            for name, array in _by_name(split, arrays).items():
+        columns = {split: _by_name(split, arrays) for split, arrays in splits.items()}
+        longest = max((len(xs) for named in columns.values() for xs in named.get(XS, ())), default=0)
+        noted = [named[LENGTHS] for named in columns.values() if _is_list_of_arrays(named.get(LENGTHS))]
+        if len(noted) == len(SPLITS) and all(int(length) == longest for lengths in noted for length in lengths):
+            columns = {split: {k: v for k, v in named.items() if k != LENGTHS} for split, named in columns.items()}
+        for split, named in columns.items():
+            for name, column in named.items():
                 check_choice(f"{split}: array", name, NAMES)
-                np.save(files.path(split, name), np.asarray(array), allow_pickle=False)
+                np.save(files.path(split, name), _stacked(name, column, longest), allow_pickle=False)
         try:
             for split in SPLITS:
                 files.open(split)
@@ -159,32 +164,43 @@ def write_arrays(folder: Path, splits: Mapping[str, Any]) -> None:
             file.rename(folder / file.name)
 
 
-def _by_name(split: str, arrays: Any) -> Mapping[str, Any]:
-    """A split's arrays by name, of a mapping or a tuple of them or of an iterable of examples."""
+def _by_name(split: str, arrays: Any) -> dict[str, Any]:
+    """A split's arrays by name, or, of examples, lists with one of each; their lengths are noted."""
     if isinstance(arrays, Mapping):
-        return arrays
-    if isinstance(arrays, tuple | list) and arrays and not isinstance(arrays[0], tuple | Mapping):
-        return dict(zip(NAMES, arrays, strict=False))
-    if not isinstance(arrays, Iterable):
+        columns = dict(arrays)
+    elif isinstance(arrays, tuple | list) and arrays and not isinstance(arrays[0], tuple | Mapping):
+        columns = _named(split, arrays)
+    elif isinstance(arrays, Iterable):
+        examples = [dict(e) if isinstance(e, Mapping) else _named(split, e) for e in arrays]
+        if not examples or any(example.keys() != examples[0].keys() for example in examples):
+            raise UsageError(f"{split}: examples are needed that all have the same of {listing(NAMES)}")
+        columns = {name: [np.asarray(example[name]) for example in examples] for name in examples[0]}
+    else:
         raise UsageError(f"{split}={type(arrays).__name__}: allowed are arrays, by name or in a tuple, and examples")
-    examples = [
-        dict(example) if isinstance(example, Mapping) else dict(zip(NAMES, example, strict=False)) for example in arrays
-    ]
-    if not examples or any(example.keys() != examples[0].keys() for example in examples):
-        raise UsageError(f"{split}: examples are needed that all have the same of {listing(NAMES)}")
-    columns = {name: [np.asarray(example[name]) for example in examples] for name in examples[0]}
-    lengths = [len(xs) for xs in columns.get(XS, ())]
-    if len(set(lengths)) > 1:
-        columns.setdefault(LENGTHS, [np.asarray(length) for length in lengths])
-    return {name: np.stack(_padded(column, lengths)) for name, column in columns.items()}
+    if _is_list_of_arrays(columns.get(XS)):
+        columns.setdefault(LENGTHS, [np.asarray(len(xs)) for xs in columns[XS]])
+    return columns
 
 
-def _padded(column: list[np.ndarray], lengths: list[int]) -> list[np.ndarray]:
-    """Arrays of one length: those with an axis of steps are filled up with zeros."""
-    if len({array.shape for array in column}) == 1:
-        return column
-    longest = max(lengths)
-    return [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in column]
+def _named(split: str, arrays: Any) -> dict[str, Any]:
+    if not isinstance(arrays, tuple | list) or len(arrays) > len(NAMES):
+        raise UsageError(f"{split}: a tuple of up to {len(NAMES)} arrays is needed, {listing(NAMES)}")
+    return dict(zip(NAMES, arrays, strict=False))
+
+
+def _is_list_of_arrays(column: Any) -> bool:
+    return isinstance(column, list) and bool(column) and all(isinstance(part, np.ndarray) for part in column)
+
+
+def _stacked(name: str, column: Any, longest: int) -> np.ndarray:
+    """An array as it is; of a list of one for each example those with an axis of steps filled up with zeros."""
+    if not _is_list_of_arrays(column):
+        return np.ascontiguousarray(column)
+    first = column[0]
+    has_steps = name in (XS, MASK) or (name == TARGETS and first.ndim == (2 if first.dtype.kind == "f" else 1))
+    if has_steps:
+        column = [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in column]
+    return np.stack(column)
 
 
 def _check(rows: Rows, fits: bool, needed: str) -> None:
@@ -195,4 +211,7 @@ def _check(rows: Rows, fits: bool, needed: str) -> None:
 def _check_range(rows: Rows, values: np.ndarray, least: int, most: int) -> None:
     low, high = int(values.min(initial=least)), int(values.max(initial=least))
     if low < least or high > most:
-        raise UsageError(f"{rows.path}: holds {low if low < least else high}; allowed are {least} to {most}")
+        hint = (
+            "; steps that do not count go by a mask" if values.ndim == 1 and low < 0 and most == MAX_CLASSES - 1 else ""
+        )
+        raise UsageError(f"{rows.path}: holds {low if low < least else high}; allowed are {least} to {most}{hint}")

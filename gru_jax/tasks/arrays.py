@@ -86,6 +86,8 @@ class Arrays(FromFiles):
     def __post_init__(self) -> None:
         if self.folder.startswith(("/", "~")) or ".." in self.folder.split("/"):
             raise UsageError(f"folder={self.folder!r}: allowed is a folder below the data directory")
+        if self.class_weights is not None and min(self.class_weights) < 0:
+            raise UsageError(f"class_weights={self.class_weights}: allowed are numbers from 0 up")
         if self.class_weights is not None and len(self.class_weights) != self._files.classes:
             raise UsageError(
                 f"class_weights={self.class_weights}: needed is one for each of {self._files.classes} classes"
@@ -144,7 +146,7 @@ class Arrays(FromFiles):
             return Batch(xs, targets, lengths)
         mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
         if lengths is not None:
-            mask = jnp.where(jnp.arange(xs.shape[1]) < lengths[:, None], mask, 0.0)
+            mask = jnp.where(jnp.arange(xs.shape[1])[None] < lengths[:, None], mask, 0.0)
         counts = mask > 0 if self._files.classes else mask[..., None] > 0
         return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
 

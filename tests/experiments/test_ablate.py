@@ -37,8 +37,8 @@ def study_of(folder, axes=None, extra=None, **changes):
     return load_study(str(folder / "study.py"), changes, axes or {}, extra or {})
 
 
-def write_the_table(paths):
-    return table.write_table(table.read_table(paths[0])[0], paths[0])[0]
+def write_the_table(path):
+    return table.write_table(table.read_table(path)[0], path)[0]
 
 
 @pytest.fixture

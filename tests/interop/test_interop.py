@@ -238,6 +238,8 @@ def changed(state, **changes):
     ("changes", "message"),
     [
         ({"weight_hh_l1": None}, "missing weight_hh_l1"),
+        ({"bias_hh_l0": None}, "missing bias_hh_l0"),
+        ({"bias_ih_l1": None, "bias_hh_l1": None}, "missing bias_ih_l1, bias_hh_l1"),
         ({"weight_ih_l1": np.ones((12, 9))}, r"fit nowhere: W_r of layer 1, direction 0: \[9, 4\] for \[4, 4\]"),
         ({"weight_hh_l0": np.ones((8, 4))}, r"a recurrent kernel of 2 gates, \[4, 8\]; PyTorch has RNN \(1\)"),
         ({"bias_ih_l0": np.ones(5)}, r"not so bias \[5\]"),
@@ -280,6 +282,11 @@ def test_refusals():
         gru.model()
     with pytest.raises(UsageError, match=r"weights: float64, which .* jax_enable_x64"):
         random_weights(GRU(), dtype="float64").stack()
+    mixed = gru._replace(layers=(gru.layers[0], random_weights(GRU(), False, "float64").layers[1]))
+    with pytest.raises(UsageError, match=r"weights: of several types, float32, float64; .astype makes them one"):
+        mixed.stack()
+    with pytest.raises(UsageError, match=r"weights: float16; allowed are float32, float64"):
+        gru.astype("float16").stack()
     with pytest.raises(UsageError, match="no such file"):
         interop.from_torch("nowhere.safetensors")
 

@@ -121,6 +121,11 @@ def test_pure_functions_of_a_plain_dict():
 def test_wrong_use_names_the_argument(unchecked_types):
     with pytest.raises(UsageError, match="hidden_sizes"):
         Stack(GRU(), 2, (), rngs=rngs())
+    with pytest.raises(UsageError, match="hidden_sizes=8: the units of each layer are needed"):
+        Stack(GRU(), 2, 8, rngs=rngs())
+    for dropout in (1.0, 1.5, -0.5, float("nan")):
+        with pytest.raises(UsageError, match=r"dropout=.*: allowed are numbers from 0 to below 1"):
+            Stack(GRU(), 2, (4, 4), dropout=dropout, rngs=rngs())
     with pytest.raises(UsageError, match="readout='first'"):
         SequenceModel(GRU(), 2, (4,), 3, readout="first", rngs=rngs())
 

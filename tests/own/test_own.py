@@ -18,7 +18,7 @@ import pytest
 
 import gru_jax
 from experiments import ablate, evaluate, flow, report, train
-from gru_jax.cells import Cell
+from gru_jax.cells import Cell, Memory
 from gru_jax.config import Config, FlowConfig, OptimizerConfig, TrainConfig, load, load_config, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
@@ -242,6 +242,51 @@ class Wrong(Cell):
         return {"none": (n, {}), "state": n, "pair": ((n, n), {})}.get(self.fault, (n, {}))
 
 
+def test_a_cell_has_no_init_of_its_own():
+    with pytest.raises(UsageError, match=r"Shifted: defines __init__; a cell is a class under @dataclasses.dataclass"):
+
+        class Shifted(mine.MinimalGatedUnit):
+            def __init__(self, shift):
+                self.shift = shift
+
+
+class Gateless(mine.MinimalGatedUnit):
+    """Its memory's gate is not returned."""
+
+    memory = Memory("f", -1)
+
+    def equations(self, dense, carry, u):
+        """No gates."""
+        return super().equations(dense, carry, u)[0], {}
+
+
+class Scalar(mine.MinimalGatedUnit):
+    """A gate for all units together."""
+
+    def equations(self, dense, carry, u):
+        """Its mean."""
+        return carry, {"f": carry.mean()}
+
+
+class Spelled(mine.MinimalGatedUnit):
+    """A text instead of a tuple."""
+
+    input_gates = "fn"
+
+
+@pytest.mark.parametrize(
+    ("cell", "error"),
+    [
+        (Gateless, "Gateless.equations: returns the gates none; memory needs f among them"),
+        (Scalar, r"Scalar.equations: gate 'f' is float32\[\]; needed is \[..., H\], a value for each unit"),
+        (Spelled, "Spelled.input_gates='fn': a tuple of names is needed"),
+    ],
+)
+def test_gates_that_do_not_fit_are_told(cell, error):
+    with pytest.raises(UsageError, match=error):
+        cell().init(jax.random.key(0), 1, 2)
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -347,7 +392,7 @@ class Summed(mine.Parity):
 
     def metrics(self, outputs, batch):
         """[B, B]."""
-        return {"loss": (outputs - batch.targets.astype(jnp.float32)) ** 2, "accuracy": outputs[:, 0]}
+        return {"loss": (outputs - batch.targets.astype(jnp.float32)[None]) ** 2, "accuracy": outputs[:, 0]}
 
 
 class Lossless(mine.Parity):

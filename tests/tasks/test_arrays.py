@@ -164,3 +164,17 @@ def test_examples_that_differ_in_what_they_have(tmp_path, unchecked_types):
         Arrays.write(tmp_path / "mine", **dict.fromkeys(SPLITS, examples))
     with pytest.raises(UsageError, match="train=int: allowed are arrays, by name or in a tuple, and examples"):
         Arrays.write(tmp_path / "mine", **dict.fromkeys(SPLITS, 3))
+
+
+def test_splits_whose_longest_sequences_differ(tmp_path):
+    rng = np.random.default_rng(0)
+    splits = {
+        split: [(rng.normal(size=(n, SIZE)).astype(np.float32), rng.integers(0, 2, n)) for n in lengths]
+        for split, lengths in {"train": (5, 9), "valid": (8, 4), "test": (3, 10)}.items()
+    }
+    task = Arrays.write(tmp_path / "mine", **splits)
+    assert task.time == 10
+    assert task.read("valid")["lengths"].tolist() == [8, 4]
+    np.testing.assert_array_equal(task.read("valid")["xs"][1, :4], splits["valid"][1][0])
+    by_name = {s: {"xs": [x for x, _ in pairs], "targets": [t for _, t in pairs]} for s, pairs in splits.items()}
+    assert Arrays.write(tmp_path / "lists", **by_name).read("test")["lengths"].tolist() == [3, 10]

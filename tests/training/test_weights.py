@@ -57,6 +57,15 @@ def test_a_run_starts_from_a_file(path, model, tmp_path):
     assert_params(start, model)
 
 
+def test_lengths_that_no_sequence_has_are_refused(path, tmp_path):
+    run = train.run(with_model(weights=path), tmp_path / "run")
+    xs = jax.random.normal(jax.random.key(0), (2, 10, 2))
+    np.testing.assert_array_equal(run.predict(xs, [3, 4]), run.predict(xs, np.array([3, 4])))
+    for lengths in ([-3, 4], [3, 99]):
+        with pytest.raises(UsageError, match=r"lengths range from .* to .*: allowed are 0 to T=10"):
+            run.predict(xs, np.array(lengths))
+
+
 def test_the_sign_of_the_update_gate_follows_the_cell(path, model, tmp_path):
     run = train.run(with_model(weights=path, cell={"name": "gru", "update": "write"}), tmp_path / "run")
     xs = jax.random.normal(jax.random.key(0), (3, 10, 2))

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell, Params
-from gru_jax.cells.base import matmul, product
+from gru_jax.cells.base import matmul, per_unit, product
 from gru_jax.unroll.blocked.structure import trace_structure
 
 Key = TypeVar("Key", bound=Hashable)
@@ -94,7 +94,7 @@ def add_input_biases(layout: ProductLayout, weights: Kernels, products: Sequence
     for bundle, affine in zip(layout.inputs, weights.inputs, strict=True):
         assert affine.bias is not None  # every input gate has one
         biases += jnp.split(affine.bias, len(bundle))
-    return {g: a + b.astype(a.dtype) for g, a, b in zip(gates, products, biases, strict=True)}
+    return {g: a + per_unit(b.astype(a.dtype), a) for g, a, b in zip(gates, products, biases, strict=True)}
 
 
 def recurrent_multiplier(
