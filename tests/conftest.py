@@ -28,6 +28,8 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import lenient  # noqa: E402
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -54,7 +56,7 @@ def undrawn(monkeypatch):
 @pytest.fixture
 def jax_as_users_have_it():
     """Without strict promotion, for other libraries that count on the default."""
-    with jax.numpy_dtype_promotion("standard"):
+    with lenient.jax_as_users_have_it():
         yield
 
 

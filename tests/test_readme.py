@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import jax
 import pytest
 
+from tests import lenient
 from tests.test_examples import MODULES
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ def test_python_blocks_run(capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_in_the_docs_runs(page):
     namespace: dict = {}
-    with jax.numpy_dtype_promotion("standard"):  # as it is for users, and as optax needs it
+    with lenient.jax_as_users_have_it():  # as it is for users, and as optax needs it
         for block in blocks("python", page):
             exec(compile(block, str(page), "exec"), namespace)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gru_jax import interop
 from gru_jax.cells import GRU, LSTM, Elman
+from tests import lenient
 
 SHARE = 0.3  # of a bias that goes to a peer's input side where it has two
 
@@ -97,7 +98,7 @@ def _keras_gru(cell):
         import keras
 
         size = weight.shape[-1]
-        with warnings.catch_warnings(), jax.numpy_dtype_promotion("standard"):
+        with warnings.catch_warnings(), lenient.jax_as_users_have_it():
             warnings.simplefilter("ignore")
             # Keras' own tanh (3.15 on JAX) rounds to float32 in between.
             layer = keras.layers.GRU(size, activation=jnp.tanh, return_sequences=True, reset_after=reset_after,

@@ -17,6 +17,7 @@ from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU
 from gru_jax.errors import UsageError
 from gru_jax.interop import Weights
 from gru_jax.nn import Recurrent, SequenceModel, Stack
+from tests import lenient
 
 SIZE, HIDDEN, OUTPUTS = 3, 4, 2
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -72,7 +73,7 @@ def exact_tanh(x):
 
 def keras_outputs(weights, xs):
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    with warnings.catch_warnings(), jax.numpy_dtype_promotion("standard"):
+    with warnings.catch_warnings(), lenient.jax_as_users_have_it():
         warnings.simplefilter("ignore")
         import keras
 
@@ -141,7 +142,7 @@ def haiku_outputs(weights, xs):
             xs = jnp.concatenate(directions, axis=-1)
         return xs.swapaxes(0, 1)
 
-    with warnings.catch_warnings(), jax.numpy_dtype_promotion("standard"):
+    with warnings.catch_warnings(), lenient.jax_as_users_have_it():
         warnings.simplefilter("ignore")
         return haiku.without_apply_rng(haiku.transform(network)).apply(interop.to_haiku(weights), xs)
 

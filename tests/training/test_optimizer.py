@@ -10,6 +10,7 @@ import pytest
 
 from gru_jax.config import OPTIMIZERS, OptimizerConfig, real_settings
 from gru_jax.training.optimizer import build_optimizer, schedule_shape
+from tests import lenient
 
 pytestmark = pytest.mark.usefixtures("x64")  # float32 would show the rounding of 1 - b2, not mistakes
 PARAMS = {"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.5, -0.5, 2.0])}
@@ -39,7 +40,7 @@ def by_optax(optimizer, steps=5, add=lambda p: jax.tree.map(jnp.zeros_like, p)):
     state = optimizer.init(params)
     for _ in range(steps):
         grads = jax.tree.map(lambda p, a: 2 * p + 0.1 + a, params, add(params))
-        with jax.numpy_dtype_promotion("standard"):
+        with lenient.jax_as_users_have_it():
             updates, state = optimizer.update(grads, state, params)
         params = optax.apply_updates(params, updates)
     return params
