@@ -20,7 +20,7 @@ from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.initializers import Scheme
 from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
-from gru_jax.runtime.files import sha256_of
+from gru_jax.runtime.files import FileStamp, sha256_of, stamp_of
 from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll.options import Keep, Method
@@ -370,9 +370,12 @@ class Config:
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
         if self.model.weights is not None:
-            sources[self.model.weights] = _digest(Path(self.model.weights))
+            path = Path(self.model.weights)
+            sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
         return {**plain, SOURCES: sources} if sources else plain
 
 
-def _digest(path: Path) -> str:
-    return sha256_of(path) if path.is_file() else "no such file"
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, stamp: FileStamp) -> str:  # configs become dicts many times in a run
+    del stamp
+    return sha256_of(path)

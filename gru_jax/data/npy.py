@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gru_jax.errors import UsageError
+from gru_jax.runtime.files import FileStamp, stamp_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,15 +74,14 @@ def open_rows(path: Path) -> Rows:
         UsageError: there is none, or it is damaged, holds Python objects, or is in Fortran's order.
     """
     try:
-        status = path.stat()
+        stamp = stamp_of(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    return _open(path, status.st_size, status.st_mtime_ns)
+    return _open(path, stamp)
 
 
 @functools.lru_cache(maxsize=64)
-def _open(path: Path, size: int, changed: int) -> Rows:
-    del changed  # a file that was written anew is another one
+def _open(path: Path, stamp: FileStamp) -> Rows:
     try:
         with path.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -97,6 +97,6 @@ def _open(path: Path, size: int, changed: int) -> Rows:
     if not shape or min(shape) < 1:
         raise UsageError(f"{path}: of shape {list(shape)}; needed is [N, ...] with one row or more")
     rows = Rows(path, dtype, shape, offset)
-    if size != offset + rows.nbytes:
-        raise UsageError(f"{path}: damaged, it has {size:,} bytes and should have {offset + rows.nbytes:,}")
+    if stamp.size != offset + rows.nbytes:
+        raise UsageError(f"{path}: damaged, it has {stamp.size:,} bytes and should have {offset + rows.nbytes:,}")
     return rows

@@ -10,10 +10,9 @@ from flax import nnx
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.errors import UsageError
-from gru_jax.interop.weights import Fused, Network, Weights, check_shapes, fuse, refuse, unfuse, weights_of, with_update
+from gru_jax.interop.weights import COMMON, Fused, Network, Weights, check_shapes, fuse, refuse, unfuse, weights_of
 
 Tree = Mapping[str, Any]
-CELLS = (GRU(), LSTM(), Elman("tanh"), Elman("relu"))
 NAMES = "GRU with reset='after', LSTM, Elman with tanh or relu"
 # Flax' names of gates, in the order in which it fuses them: the candidate of an LSTM is g.
 GATES = {GRU: {"r": "r", "z": "z", "n": "n"}, LSTM: {"i": "i", "f": "f", "g": "n", "o": "o"}}
@@ -134,7 +133,7 @@ def _from_flax(library: str, layers: Any, cell: Cell | None, read: Callable[[Tre
         params.append(tuple(arrays for _, arrays in directions))
     if not trees or len(set(cells)) > 1 or len({len(directions) for directions in params}) > 1:
         raise UsageError(f"weights of {library}: needed are layers of one cell and as many directions each")
-    if cell is not None and (cell not in CELLS or type(cell) is not type(cells[0])):
+    if cell is not None and (cell not in COMMON or type(cell) is not type(cells[0])):
         raise UsageError(f"cell={cell}: these weights are of {cells[0]}")
     return check_shapes(Weights(cells[0] if cell is None else cell, tuple(params)), library)
 
@@ -142,13 +141,13 @@ def _from_flax(library: str, layers: Any, cell: Cell | None, read: Callable[[Tre
 def _to_flax(
     library: str, network: Network | Weights, write: Callable[[Cell, Params], dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    weights = weights_of(network)
+    original = weights_of(network)
+    weights = original.with_update("keep")
+    if weights.cell not in COMMON:
+        raise refuse(library, original.cell, NAMES)
     layers = []
     for directions in weights.layers:
-        turned = [with_update(weights.cell, params, "keep") for params in directions]
-        if any(cell not in CELLS for cell, _ in turned):
-            raise refuse(library, weights.cell, NAMES)
-        parts = [{"cell": write(cell, params)} for cell, params in turned]
+        parts = [{"cell": write(weights.cell, params)} for params in directions]
         layers.append(parts[0] if len(parts) == 1 else {"forward_rnn": parts[0], "backward_rnn": parts[1]})
     return layers
 

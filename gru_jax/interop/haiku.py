@@ -10,7 +10,7 @@ import numpy as np
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.interop.weights import Fused, Network, Weights, check_shapes, fuse, refuse, unfuse, weights_of, with_update
+from gru_jax.interop.weights import Fused, Network, Weights, check_shapes, fuse, refuse, unfuse, weights_of
 
 CELL, RNN = GRU("before", "write"), Elman("relu")
 MODULE = re.compile(r"((?:.*/)?(?:gru|lstm|vanilla_rnn)(?:_(\d+))?)(?:/linear(?:_1)?)?")
@@ -74,10 +74,13 @@ def to_haiku(network: Network | Weights, names: Names | None = None) -> dict[str
         >>> {module: arrays["w_h"].shape for module, arrays in params.items()}
         {'gru': (3, 9), 'gru_1': (4, 12)}
     """
-    weights = weights_of(network)
+    original = weights_of(network)
+    weights = original.with_update("write")
+    if weights.cell not in (CELL, LSTM(), RNN):
+        raise refuse("Haiku", original.cell, "GRU with reset='before', LSTM, Elman with relu")
     cells = [params for directions in weights.layers for params in directions]
     if names is None:
-        base = {GRU: "gru", LSTM: "lstm", Elman: "vanilla_rnn"}.get(type(weights.cell), "")
+        base = {GRU: "gru", LSTM: "lstm", Elman: "vanilla_rnn"}[type(weights.cell)]
         names = [f"{base}_{i}" if i else base for i in range(len(cells))]
     flat = [name for layer in names for name in ((layer,) if isinstance(layer, str) else layer)]
     if len(flat) != len(cells):
@@ -116,8 +119,5 @@ def _write(cell: Cell, params: Mapping[str, Any], name: str) -> dict[str, dict[s
     if cell == RNN:
         kernel, recurrent, bias, outer = fuse(params, "n")
         return {f"{name}/linear": {"w": kernel, "b": bias}, f"{name}/linear_1": {"w": recurrent, "b": outer}}
-    turned, params = with_update(cell, params, "write")
-    if turned != CELL:
-        raise refuse("Haiku", cell, "GRU with reset='before', LSTM, Elman with relu")
     kernel, recurrent, bias, _ = fuse(params, "zrn")
     return {name: {"w_i": kernel, "w_h": recurrent, "b": bias}}

@@ -20,11 +20,9 @@ from gru_jax.interop.weights import (
     refuse,
     unfuse,
     weights_of,
-    with_update,
 )
 
 GATES = {GRU: "zrn", LSTM: "ifno", Elman: "n"}
-CELLS: dict[int, Cell] = {1: Elman(), 3: GRU(), 4: LSTM()}
 
 
 def from_keras(weights: Sequence[Any], cell: Cell | None = None, *, bidirectional: bool = False) -> Weights:
@@ -60,10 +58,10 @@ def from_keras(weights: Sequence[Any], cell: Cell | None = None, *, bidirectiona
         zeros = np.zeros_like(recurrent[0])
         inner, outer = (zeros, zeros) if bias is None else bias if bias.ndim == 2 else (bias, zeros)
         fused.append(Fused(kernel, recurrent, inner, outer))
-    first_bias = layers[0][2]
-    is_single = first_bias is not None and first_bias.ndim == 1
-    cell = cell_of(fused[0], cell, {**CELLS, 3: GRU("before")} if is_single else CELLS, "Keras")
-    _check(cell, cell)
+    first_bias, default = layers[0][2], cell_of(fused[0], cell, "Keras")
+    if cell is None and isinstance(default, GRU) and first_bias is not None and first_bias.ndim == 1:
+        default = GRU("before")
+    cell = _checked(default)
     params = [unfuse(cell, one, GATES[type(cell)]) for one in fused]
     return check_shapes(Weights(cell, by_layer(params, bidirectional), head), "Keras")
 
@@ -85,11 +83,10 @@ def to_keras(network: Network | Weights) -> list[np.ndarray]:
         [(2, 9), (3, 9), (9,)]
     """
     weights = weights_of(network)
+    cell = _checked(weights.cell)
     arrays = []
-    for directions in weights.layers:
+    for directions in weights.with_update("keep").layers:
         for params in directions:
-            cell, params = with_update(weights.cell, params, "keep")
-            _check(cell, weights.cell)
             kernel, recurrent, bias, outer = fuse(params, GATES[type(cell)])
             has_two = isinstance(cell, GRU) and cell.reset == "after"
             arrays += [kernel, recurrent, np.stack([bias, outer]) if has_two else bias]
@@ -98,10 +95,11 @@ def to_keras(network: Network | Weights) -> list[np.ndarray]:
     return arrays
 
 
-def _check(cell: Cell, named: Cell) -> None:
-    """Keras takes any activation, so that ours all have their place; an output gate has none."""
+def _checked(cell: Cell) -> Cell:
+    """The cell, if Keras has it: any activation has its place, an output gate has none."""
     if type(cell) not in GATES or getattr(cell, "output_gate", False):
-        raise refuse("Keras", named, "GRU without output gate, LSTM, Elman")
+        raise refuse("Keras", cell, "GRU without output gate, LSTM, Elman")
+    return cell
 
 
 def _split(arrays: list[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], list[np.ndarray]]:

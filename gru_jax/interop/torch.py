@@ -13,6 +13,7 @@ import numpy as np
 from gru_jax.cells import GRU, LSTM, Cell, Elman
 from gru_jax.errors import UsageError
 from gru_jax.interop.weights import (
+    COMMON,
     Fused,
     Network,
     Weights,
@@ -23,11 +24,9 @@ from gru_jax.interop.weights import (
     refuse,
     unfuse,
     weights_of,
-    with_update,
 )
 
 GATES = {GRU: "rzn", LSTM: "ifno", Elman: "n"}
-CELLS: dict[int, Cell] = {1: Elman(), 3: GRU(), 4: LSTM()}
 NAME = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<array>(?:weight|bias)_[ih]h)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 ARRAYS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 Key = tuple[int, bool]  # number of the layer, whether it runs backwards
@@ -68,8 +67,8 @@ def from_torch(weights: Mapping[str, Any] | str | os.PathLike[str], cell: Cell |
     if missing or set(cells) - set(order):
         raise UsageError(f"weights of PyTorch: missing {', '.join(missing or ['weight_ih_l0'])}")
     fused = [_fused(cells[key]) for key in order]
-    cell = cell_of(fused[0], cell, CELLS, "PyTorch")
-    if cell not in (GRU(), LSTM(), Elman("tanh"), Elman("relu")):
+    cell = cell_of(fused[0], cell, "PyTorch")
+    if cell not in COMMON:
         raise refuse("PyTorch", cell, "GRU(), LSTM(), Elman('tanh') and Elman('relu')")
     params = [unfuse(cell, one, GATES[type(cell)]) for one in fused]
     return check_shapes(Weights(cell, by_layer(params, bidirectional), _head(others)), "PyTorch")
@@ -93,16 +92,16 @@ def to_torch(network: Network | Weights, rnn: str = "", head: str = "head.") -> 
         >>> {name: array.shape for name, array in state_dict.items() if name.startswith("weight")}
         {'weight_ih_l0': (9, 2), 'weight_hh_l0': (9, 3), 'weight_ih_l1': (9, 3), 'weight_hh_l1': (9, 3)}
     """
-    weights = weights_of(network)
+    original = weights_of(network)
+    weights = original.with_update("keep")
     if len(set(weights.hidden_sizes)) > 1:
         raise UsageError(f"PyTorch has layers of one size alone; these are of {weights.hidden_sizes}")
+    if weights.cell not in COMMON:
+        raise refuse("PyTorch", original.cell, "GRU with reset='after', LSTM, Elman with tanh or relu")
     state = {}
     for number, directions in enumerate(weights.layers):
         for reverse, params in enumerate(directions):
-            cell, params = with_update(weights.cell, params, "keep")
-            if cell not in (GRU(), LSTM(), Elman("tanh"), Elman("relu")):
-                raise refuse("PyTorch", weights.cell, "GRU with reset='after', LSTM, Elman with tanh or relu")
-            kernel, recurrent, bias, outer = fuse(params, GATES[type(cell)])
+            kernel, recurrent, bias, outer = fuse(params, GATES[type(weights.cell)])
             arrays = zip(ARRAYS, (kernel.T, recurrent.T, bias, outer), strict=True)
             state |= {f"{rnn}{name}_{_suffix((number, bool(reverse)))}": np.ascontiguousarray(a) for name, a in arrays}
     if weights.head is not None:
@@ -122,7 +121,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise UsageError(f"{path}: no such file")
     try:
         return library.load_file(path)
-    except Exception as error:  # the library has a class of its own for each kind of damage
+    except Exception as error:  # whatever a damaged file makes it raise, its own classes among them
         raise UsageError(f"{path}: not a safetensors file: {error}") from None
 
 

@@ -90,16 +90,6 @@ def unfuse(cell: Cell, fused: Fused, gates: Sequence[str]) -> dict[str, dict[str
     return {group: by_gate for group, by_gate in params.items() if by_gate}
 
 
-def with_update(cell: Cell, params: Params, update: Update) -> tuple[Cell, Params]:
-    """A GRU and its parameters with the other convention of the update gate: its sign is turned, exactly."""
-    if not isinstance(cell, GRU) or cell.update == update:
-        return cell, params
-    turned = {
-        group: {gate: -a if gate == "z" else a for gate, a in by_gate.items()} for group, by_gate in params.items()
-    }
-    return dataclasses.replace(cell, update=update), turned
-
-
 class Weights(NamedTuple):
     """The weights of a recurrent network: layers bottom to top, each of one or two directions, and perhaps a head.
 
@@ -156,10 +146,16 @@ class Weights(NamedTuple):
         return {"stack": layers, **({"head": dict(self.head)} if self.head is not None else {})}
 
     def with_update(self, update: Update) -> Weights:
-        """The same network with the other convention of a GRU's update gate, whose sign is turned."""
-        turned = [[with_update(self.cell, params, update) for params in directions] for directions in self.layers]
-        layers = tuple(tuple(params for _, params in directions) for directions in turned)
-        return Weights(turned[0][0][0], layers, self.head)
+        """The same network with the other convention of a GRU's update gate, whose sign is turned, exactly."""
+        if not isinstance(self.cell, GRU) or self.cell.update == update:
+            return self
+
+        def turned(params: Params) -> Params:
+            return {group: {gate: -a if gate == "z" else a for gate, a in by_gate.items()}
+                    for group, by_gate in params.items()}  # fmt: skip
+
+        layers = tuple(tuple(map(turned, directions)) for directions in self.layers)
+        return self._replace(cell=dataclasses.replace(self.cell, update=update), layers=layers)
 
     def stack(self, **kwargs: Any) -> Stack:
         """A `Stack` with these weights; `kwargs` are those of `Stack`.
@@ -241,22 +237,24 @@ def weights_of(network: Network | Weights) -> Weights:
     return Weights(_directions(layers[0])[0].cell, params, head)
 
 
-KINDS: dict[int, tuple[str, tuple[type[Cell], ...]]] = {1: ("RNN", (Elman,)), 3: ("GRU", (GRU,)), 4: ("LSTM", (LSTM,))}
-"""Kinds of cells by how many gates are fused, with our cells of that kind."""
+KINDS: dict[int, tuple[str, Cell]] = {1: ("RNN", Elman()), 3: ("GRU", GRU()), 4: ("LSTM", LSTM())}
+"""Kinds of cells by how many gates are fused, with the cell of ours that libraries have by default."""
+COMMON = (GRU(), LSTM(), Elman("tanh"), Elman("relu"))
+"""The cells that PyTorch and Flax have."""
 
 
-def cell_of(fused: Fused, cell: Cell | None, default: Mapping[int, Cell], library: str) -> Cell:
-    """The cell that fused weights are of: the one that was given, if it fits, or the library's."""
+def cell_of(fused: Fused, cell: Cell | None, library: str) -> Cell:
+    """The cell that fused weights are of: the one that was given, if it is of their kind, or the default."""
     count = fused.recurrent.shape[1] / fused.recurrent.shape[0]
     if count not in KINDS:
         raise UsageError(
             f"weights: a recurrent kernel of {count:g} gates, {list(fused.recurrent.shape)}; {library} has "
             f"{', '.join(f'{name} ({gates})' for gates, (name, _) in KINDS.items())}"
         )
-    name, ours = KINDS[int(count)]
-    if cell is not None and not isinstance(cell, ours):
+    name, default = KINDS[int(count)]
+    if cell is not None and not isinstance(cell, type(default)):
         raise UsageError(f"cell={cell}: these weights are of the kind {name} in {library}")
-    return default[int(count)] if cell is None else cell
+    return default if cell is None else cell
 
 
 def check_shapes(weights: Weights, library: str) -> Weights:

@@ -18,7 +18,7 @@ from gru_jax.runs.early_stopping import CheckpointMetadata, EarlyStopping, Metri
 from gru_jax.runs.pace import Pace
 from gru_jax.runs.profiling import Profile
 from gru_jax.runs.recorder import FlowRecorder
-from gru_jax.runs.weights import starting_weights
+from gru_jax.runs.weights import starting_weights_of_members
 from gru_jax.runtime.preemption import PreemptedError, StopRequested
 from gru_jax.tasks import SPLITS
 from gru_jax.training.population import Population
@@ -271,7 +271,7 @@ class TrainingLoop(abc.ABC):
 
         content = self._on_main(find)
         if content is None:
-            self.state = self.population.initial([starting_weights(config) for config in self.population.configs])
+            self.state = self.population.initial(starting_weights_of_members(self.population.configs))
             self.feed.start(0, None)
             return
         metadata = CheckpointMetadata.from_json(content, len(self.members))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -36,8 +37,7 @@ def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | 
         weights = interop.from_torch(path, dataclasses.replace(cell, update="keep") if isinstance(cell, GRU) else cell)
     except UsageError as error:
         raise UsageError(f"model.weights={path}: {error}") from None
-    if isinstance(cell, GRU):
-        weights = weights.with_update(cell.update)
+    weights = weights.with_update(getattr(cell, "update", "keep"))
     if weights.head is None and tells:
         log_once(logger, f"{path} has no head; it is drawn")
     params = jax.eval_shape(Trainer(config).init, config.seed, traced_hyperparameters(config)).params
@@ -47,6 +47,15 @@ def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | 
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise UsageError(f"model.weights={path}: does not fit this network: {'; '.join(problems[:SHOWN])}{more}")
     return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), weights.params, needed)
+
+
+def starting_weights_of_members(configs: Sequence[Config]) -> list[dict[str, Any] | None]:
+    """The same of each member of a population, which have one network: every file is read and checked once."""
+    by_path: dict[str | None, dict[str, Any] | None] = {}
+    for config in configs:
+        if config.model.weights not in by_path:
+            by_path[config.model.weights] = starting_weights(config)
+    return [by_path[config.model.weights] for config in configs]
 
 
 def _by_name(params: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gru_jax.errors import UsageError
 
@@ -27,6 +27,23 @@ def refuse_links(directory: Path) -> None:
         raise UsageError(f"{directory}: cannot be read ({error.strerror})") from error
     if links:
         raise UsageError(f"{links[0]}: a symbolic link, which could lead anywhere; allowed are files and directories")
+
+
+class FileStamp(NamedTuple):
+    """What tells that a file is another than before, without reading it."""
+
+    size: int
+    changed: int
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """The stamp of a file.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    status = path.stat()
+    return FileStamp(status.st_size, status.st_mtime_ns)
 
 
 def sha256_of(path: Path) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_jax.data.npy import Rows, open_rows
 from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.tasks.base import SPLITS
 
 XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
@@ -36,7 +37,7 @@ class ArrayFiles:
         """How many there are, 0 where targets are numbers."""
         if self.rows("train", TARGETS).dtype.kind == "f":
             return 0
-        return 1 + max(int(self.weighted_targets(split)[0].max()) for split in SPLITS)
+        return 1 + int(max(self._greatest_target(split) for split in SPLITS))
 
     def path(self, split: str, name: str) -> Path:
         """Of a file."""
@@ -46,7 +47,7 @@ class ArrayFiles:
         """The files of a split, each once it is right beside the others."""
         names = [name for name in NAMES if name in (XS, TARGETS) or self.path(split, name).exists()]
         opened = {name: self.rows(split, name) for name in names}
-        self.weighted_targets(split)
+        self._greatest_target(split)  # which checks them
         return opened
 
     def rows(self, split: str, name: str) -> Rows:
@@ -88,7 +89,27 @@ class ArrayFiles:
         Raises:
             UsageError: a class is out of range, or a sequence has no step that counts.
         """
-        return _weighted_targets(self, split, tuple(_stamp(self.path(split, name)) for name in NAMES))
+        targets = self.rows(split, TARGETS)
+        values = targets.all()
+        if self.per_step:
+            weights = self._step_weights(split)
+            counts = weights > 0
+            values, weights = values[counts], (weights / weights.sum(axis=1, keepdims=True))[counts] / len(weights)
+        elif self.path(split, MASK).exists():
+            raise UsageError(
+                f"{self.path(split, MASK)}: a mask needs a target for each step; there is one for a sequence"
+            )
+        else:
+            weights = np.full(len(values), 1 / max(1, len(values)))
+        if targets.dtype.kind == "f":
+            return values.astype(np.float64), weights
+        _check_range(targets, values, 0, MAX_CLASSES - 1)
+        return values, weights
+
+    def _greatest_target(self, split: str) -> float:
+        """The greatest target that counts, of targets that have been checked."""
+        stamps = (stamp_of(path) if (path := self.path(split, name)).exists() else None for name in NAMES)
+        return _greatest_target(self, split, tuple(stamps))
 
     def _step_weights(self, split: str) -> np.ndarray:
         """How much each step of each sequence counts, `[N, T]`."""
@@ -107,29 +128,10 @@ class ArrayFiles:
         return weights
 
 
-@functools.lru_cache(maxsize=16)
-def _weighted_targets(files: ArrayFiles, split: str, stamps: Any) -> tuple[np.ndarray, np.ndarray]:
-    del stamps  # they tell the cache that a file is another
-    targets = files.rows(split, TARGETS)
-    values = targets.all()
-    if files.per_step:
-        weights = files._step_weights(split)
-        counts = weights > 0
-        values, weights = values[counts], (weights / weights.sum(axis=1, keepdims=True))[counts] / len(weights)
-    elif files.path(split, MASK).exists():
-        raise UsageError(f"{files.path(split, MASK)}: a mask needs a target for each step; there is one for a sequence")
-    else:
-        weights = np.full(len(values), 1 / max(1, len(values)))
-    if targets.dtype.kind == "f":
-        return values.astype(np.float64), weights
-    _check_range(targets, values, 0, MAX_CLASSES - 1)
-    return values, weights
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells that a file is another than before."""
-    status = path.stat() if path.exists() else None
-    return status and (status.st_size, status.st_mtime_ns)
+@functools.lru_cache(maxsize=64)
+def _greatest_target(files: ArrayFiles, split: str, stamps: tuple[FileStamp | None, ...]) -> float:
+    del stamps
+    return float(files.weighted_targets(split)[0].max())
 
 
 def write_arrays(folder: Path, splits: Mapping[str, Any]) -> None:
