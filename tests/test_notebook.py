@@ -146,8 +146,11 @@ def test_it_runs_twice_and_moves_nothing(colab, clone, capsys):
     assert all(f"'{name}': '{version}'" in printed for name, version in (line.split("==") for line in PINNED))
     assert "This is a CPU, not a TPU" in printed
     assert pictures == 5
-    cut, chrono = (float(printed.split(f"{name}: test error ")[1].split(" ")[0]) for name in ("cut", "chrono"))
-    assert chrono < 0.01 < cut, "what the notebook asks its reader to predict"
+    errors = {name: float(printed.split(f"{name}: test error ")[1].split(" ")[0]) for name in ("cut", "chrono")}
+    steps = {name: int(printed.split(f"{name}: test error ")[1].split(" ")[2]) for name in errors}
+    # What the notebook asks its reader to predict; over four seeds the cut ends at 0.004 to 0.005.
+    assert errors["chrono"] <= 0.002 < errors["cut"]
+    assert steps["chrono"] < 600 < steps["cut"] == 1000
     assert "Best of 4 combinations" in printed
 
     shutil.rmtree(clone / "runs" / "adding")  # a runtime is lost, with its disk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,21 @@ SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
+class Picture(Figure):
+    """A figure that notebooks show by themselves, whether or not pyplot was imported before."""
+
+    def _repr_png_(self) -> bytes:
+        image = BytesIO()
+        with house_style():
+            self.savefig(image, format="png", facecolor="white")
+        return image.getvalue()
+
+
 def figure(panels: int, width: float = 4.6, columns: int = 3) -> tuple[Figure, list[Axes]]:
     """A figure with so many panels, and their axes."""
     columns = min(panels, columns)
     rows = -(-panels // columns)
-    made = Figure(figsize=(width * columns, 3.4 * rows), layout="constrained")
+    made = Picture(figsize=(width * columns, 3.4 * rows), layout="constrained")
     FigureCanvasAgg(made)
     grid = made.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[panels:]:

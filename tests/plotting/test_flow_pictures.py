@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from gru_jax.config import ModelConfig
 from gru_jax.plotting.comparison import Line, draw_line
 from gru_jax.plotting.flow import EVERY_STEP, FAINTEST, HOW_TO_READ, draw_profiles, plot_records
-from gru_jax.plotting.style import logarithmic_y
+from gru_jax.plotting.style import figure, logarithmic_y
 
 TIME = 20
 DYING = 0.5 ** np.arange(TIME)
@@ -90,3 +90,9 @@ def test_logarithmic_axes_have_labels_and_few(values, fewest):
     labels = [label.get_text() for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
               if low <= tick <= high and label.get_text()]  # fmt: skip
     assert fewest <= len(labels) <= 8
+
+
+def test_notebooks_show_pictures_without_pyplot():
+    """IPython asks an object for its picture where nobody told it how a `Figure` is shown."""
+    made, _ = figure(2)
+    assert made._repr_png_().startswith(b"\x89PNG")
