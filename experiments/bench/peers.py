@@ -15,6 +15,7 @@ import numpy as np
 
 from gru_jax import interop
 from gru_jax.cells import GRU, Cell, Params
+from gru_jax.errors import UsageError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 AFTER, BEFORE = GRU(), GRU("before", "write")
@@ -155,22 +156,37 @@ def peer_versions() -> dict[str, str]:
 
 
 def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[], Any], np.ndarray]:
-    """A training step of `torch.nn.GRU`, and its hidden states."""
+    """A training step of `torch.nn.GRU` on the device that JAX uses (on a GPU it is cuDNN's), and its hidden states.
+
+    Raises:
+        UsageError: JAX uses a GPU, and this PyTorch has none.
+    """
     import torch  # pyright: ignore[reportMissingImports]
 
+    on_gpu = jax.default_backend() == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        raise UsageError("--peers=torch: built without CUDA, and JAX uses a GPU; leave it out or install another")
     module = torch.nn.GRU(xs.shape[-1], weights["b"]["r"].shape[0], batch_first=True)
     state = interop.to_torch(one_layer(AFTER, weights))
     module.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()})
     x = torch.from_numpy(np.array(xs))
+    if on_gpu:
+        module, x = module.cuda(), x.cuda()
 
     def step() -> Any:
         module.zero_grad(set_to_none=True)
         hs = module(x)[0]
         hs = hs[:, -1] if last else hs
         (hs**2).mean().backward()
+        if on_gpu:
+            torch.cuda.synchronize()
 
+    fast_products = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False  # while hidden states are compared
     with torch.no_grad():
-        return step, module(x)[0].numpy()
+        hs = module(x)[0].cpu().numpy()
+    torch.backends.cudnn.allow_tf32 = fast_products
+    return step, hs
 
 
 def quietly(function: Callable[..., Any], *args: Any) -> Any:

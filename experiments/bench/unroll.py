@@ -82,9 +82,11 @@ def peer_step(name: str, weights: Weights, xs: Any, last: bool) -> Compiled:
             return mean_square(apply(params, inputs), last, peer.time_major)
 
         step = compile_step(jax.value_and_grad(loss), params, inputs)
-        hs = jax.jit(apply)(params, inputs)
+        with jax.default_matmul_precision("highest"):
+            hs = jax.jit(apply)(params, inputs)
         hs = np.asarray(hs.swapaxes(0, 1) if peer.time_major else hs)
-    our_hs = jax.jit(functools.partial(gru_jax.unroll, peer.cell))(jax.tree.map(jnp.asarray, weights), xs).hs
+    with jax.default_matmul_precision("highest"):  # products are timed as by default, in TF32 on a GPU
+        our_hs = jax.jit(functools.partial(gru_jax.unroll, peer.cell))(jax.tree.map(jnp.asarray, weights), xs).hs
     difference = float(np.abs(np.asarray(our_hs) - hs).max(initial=0.0))
     if not difference <= AGREEMENT:
         raise UnequalWorkError(f"{name}: its hidden states differ from ours by {difference:.1e}; no equal work")
