@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gru_jax.cells import Cell, Gates, Params
+from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.flow.trajectory import TrajectoryLike, prepare_trajectory
 from gru_jax.unroll.reference import scan_steps
 
@@ -27,8 +27,13 @@ def gate_values(cell: Cell, params: Params, along: TrajectoryLike) -> Gates:
         >>> {name: value.shape for name, value in flow.gate_values(cell, params, xs).items()}
         {'n': (4, 5, 3), 'r': (4, 5, 3), 'z': (4, 5, 3)}
     """
-    steps, carry0, reverse = prepare_trajectory(cell, params, along)
-    _, gates = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: gates, reverse=reverse)
+    steps, carry0, reset_carry, reverse = prepare_trajectory(cell, params, along)
+
+    def observe(carry: Carry, gates: Gates, valid: Bool[Array, " B"] | None) -> Gates:
+        del carry, valid
+        return gates
+
+    _, gates = scan_steps(cell, params, steps, carry0, observe, reset_carry=reset_carry, reverse=reverse)
     return {name: value.swapaxes(0, 1) for name, value in gates.items()}
 
 

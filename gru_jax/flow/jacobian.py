@@ -34,7 +34,7 @@ from gru_jax.flow.trajectory import (
     vectors_per_sequence,
 )
 from gru_jax.unroll.blocked.structure import Partials, ValueName, pointwise_partials, run_equations, trace_structure
-from gru_jax.unroll.masking import StepInputs, entering, masked
+from gru_jax.unroll.masking import StepInputs, entering
 
 SQUARINGS = 20
 
@@ -145,7 +145,7 @@ def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
     trace_structure(cell)  # refuses what is not pointwise
     trajectory = prepare_trajectory(cell, params, along)
     steps = trajectory.steps
-    before = entering(cell, carries_before(cell, params, trajectory), steps.resets)
+    before = entering(cell, carries_before(cell, params, trajectory), steps.resets, trajectory.reset_carry)
     multiply, v = cell.dense(params, steps.xs.dtype), []
 
     def record(call: int, gate: str, q: Array) -> Array:
@@ -153,7 +153,7 @@ def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
         v.append(multiply(gate, q))
         return v[-1]
 
-    u = cell.input_products(params, masked(steps.xs, steps.valid))
+    u = cell.input_products(params, steps.xs)
     run_equations(cell, record, before, u)
     partials = {
         result: {argument: partial for argument, partial in by_argument.items() if argument[0] != "u"}
@@ -193,9 +193,8 @@ def dense_jacobians(
 
     def jacobian_of_step(step: StepInputs, before: Carry) -> Array:
         _, jacobian = linearise_step(cell, params, step, before)
-        batch, size = to_vector(before).shape
-        eye = jnp.eye(size, dtype=to_vector(before).dtype)
-        return jacobian(jnp.broadcast_to(eye[:, None], (size, batch, size))).transpose(1, 2, 0)
+        size = to_vector(before).shape[-1]
+        return jacobian(vectors_per_sequence(jnp.eye(size), before)).transpose(1, 2, 0)
 
     return jax.vmap(jacobian_of_step)(steps, before).swapaxes(0, 1)
 
@@ -298,7 +297,7 @@ def push(
 
     def body(state: tuple[Carry, Array], step: StepInputs) -> tuple[Any, Array]:
         carry, unit = state
-        carry, jacobian = linearise_step(cell, params, step, carry)
+        carry, jacobian = linearise_step(cell, params, step, carry, trajectory.reset_carry)
         unit, grown = to_unit_vectors(jacobian(unit))
         return (carry, unit), grown
 

@@ -25,6 +25,7 @@ from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import TrajectoryLike, linearise_step, prepare_trajectory, to_vector
 from gru_jax.unroll.masking import StepInputs
 from gru_jax.unroll.options import at_least_one
+from gru_jax.unroll.sharding import vary_alike
 
 VectorMap = Callable[[Array], Array]
 StepWithJacobian = Callable[[Any, Any], tuple[Any, VectorMap]]
@@ -93,7 +94,7 @@ def lyapunov_spectrum(
         >>> [round(exponent, 3) for exponent in spectrum.exponents[0].tolist()]  # all ln 0.5
         [-0.693, -0.693, -0.693]
     """
-    steps, carry, reverse = prepare_trajectory(cell, params, along)
+    steps, carry, _, reverse = prepare_trajectory(cell, params, along)
     if steps.resets is not None:
         raise UsageError("resets: a trajectory has no Lyapunov exponents across them; allowed is None")
     (time, batch), size = steps.xs.shape[:2], to_vector(carry).shape[-1]
@@ -103,7 +104,7 @@ def lyapunov_spectrum(
 
     if reverse:
         steps = jax.tree.map(lambda a: jnp.flip(a, axis=0), steps)
-    basis = _basis(key, size if k is None else k, size, batch, to_vector(carry).dtype)
+    basis = vary_alike(_basis(key, size if k is None else k, size, batch, to_vector(carry).dtype), carry)
     valid = jnp.ones((time, batch), bool) if steps.valid is None else steps.valid
     return _spectrum(advance, carry, steps, basis, valid, every, warmup)
 

@@ -22,7 +22,7 @@ from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
 from gru_jax.flow.adjoint import magnitude
 from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_trajectory, to_vector
-from gru_jax.unroll.masking import entering, masked
+from gru_jax.unroll.masking import entering
 
 
 class ParameterProfile(NamedTuple):
@@ -79,8 +79,9 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
     if not cell.affine:
         raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")
     trajectory = prepare_trajectory(cell, params, along)
-    before = entering(cell, carries_before(cell, params, trajectory), trajectory.steps.resets)
-    x = masked(trajectory.steps.xs, trajectory.steps.valid)
+    carries = carries_before(cell, params, trajectory)
+    before = entering(cell, carries, trajectory.steps.resets, trajectory.reset_carry)
+    x = trajectory.steps.xs
     u, multiply = cell.input_products(params, x), cell.dense(params, x.dtype)
 
     def equations(dv: Sequence[Array], du: dict[str, Array]) -> tuple[Carry, list[tuple[str, Array]]]:

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gru_jax.cells import Carry, Cell, Params
+from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError
 from gru_jax.unroll import start_carry, valid_steps
-from gru_jax.unroll.arguments import check_inputs, checked_resets
+from gru_jax.unroll.arguments import check_inputs, checked_mask, reset_state
 from gru_jax.unroll.masking import StepInputs, advance, masked
 from gru_jax.unroll.reference import scan_steps
+from gru_jax.unroll.sharding import vary_alike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Trajectory:
         xs: inputs, `[B, T, D]`.
         carry0: the carry before the first step; zeros if None.
         lengths: true length of each sequence; T if None.
-        resets: True where the carry is zero before a step, `[B, T]`; nowhere if None.
+        mask: True at the steps that count, `[B, T]`; all of them if None.
+        resets: True where the carry is set anew before a step, `[B, T]`; nowhere if None.
+        reset_carry: the carry that a reset sets; zeros if None.
         reverse: whether it begins at the last step.
 
     Examples:
@@ -50,11 +53,17 @@ class Trajectory:
     xs: Float[Array, "B T D"]
     carry0: Carry | None = None
     lengths: Int[Array, " B"] | None = None
+    mask: Bool[Array, "B T"] | None = None
     resets: Bool[Array, "B T"] | None = None
+    reset_carry: Carry | None = None
     reverse: bool = False
 
 
-jax.tree_util.register_dataclass(Trajectory, data_fields=["xs", "carry0", "lengths", "resets"], meta_fields=["reverse"])
+jax.tree_util.register_dataclass(
+    Trajectory,
+    data_fields=["xs", "carry0", "lengths", "mask", "resets", "reset_carry"],
+    meta_fields=["reverse"],
+)
 
 TrajectoryLike = Trajectory | Float[Array, "B T D"]
 """A trajectory, or its inputs alone."""
@@ -66,11 +75,13 @@ class PreparedTrajectory(NamedTuple):
     Attributes:
         steps: what is read at each step, time-major.
         carry0: the carry before the first.
+        reset_carry: the carry that a reset sets; zeros if None.
         reverse: whether it begins at the last step.
     """
 
     steps: StepInputs
     carry0: Carry
+    reset_carry: Carry | None
     reverse: bool
 
 
@@ -85,15 +96,23 @@ def prepare_trajectory(cell: Cell, params: Params, along: TrajectoryLike) -> Pre
     xs = along.xs
     check_inputs(cell, params, xs)
     batch, time = xs.shape[:2]
-    steps = StepInputs(xs, valid_steps(along.lengths, batch, time), checked_resets(along.resets, batch, time))
-    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
-    return PreparedTrajectory(steps, start_carry(cell, params, along.carry0, batch, xs.dtype), along.reverse)
+    valid = valid_steps(along.lengths, batch, time, along.mask)
+    resets = checked_mask("resets", along.resets, batch, time)
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(masked(xs, valid), valid, resets))
+    carry0 = start_carry(cell, params, along.carry0, xs)
+    fresh = reset_state(cell, params, along.reset_carry, resets, xs)
+    return PreparedTrajectory(steps, *vary_alike((carry0, fresh), params, steps), along.reverse)
 
 
 def carries_before(cell: Cell, params: Params, trajectory: PreparedTrajectory) -> Carry:
     """The carry before every step, resets not yet made, each part `[T, B, H]`; in the padding it stands still."""
-    steps, carry0, reverse = trajectory
-    _, after = scan_steps(cell, params, steps, carry0, lambda carry, gates, valid: carry, reverse=reverse)
+    steps, carry0, reset_carry, reverse = trajectory
+
+    def observe(carry: Carry, gates: Gates, valid: Bool[Array, " B"] | None) -> Carry:
+        del gates, valid
+        return carry
+
+    _, after = scan_steps(cell, params, steps, carry0, observe, reset_carry=reset_carry, reverse=reverse)
 
     def shift(after: Array, first: Array) -> Array:
         if reverse:
@@ -103,17 +122,22 @@ def carries_before(cell: Cell, params: Params, trajectory: PreparedTrajectory) -
     return jax.tree.map(shift, after, carry0)
 
 
-def transition(cell: Cell, params: Params, step: StepInputs) -> Callable[[Carry], Carry]:
-    """Make one step a function of the carry before it; the identity in the padding."""
-    x = masked(step.xs, step.valid)
-    return lambda carry: advance(cell, step, carry, lambda before: cell.step_with_gates(params, before, x))[0]
+def transition(
+    cell: Cell, params: Params, step: StepInputs, reset_carry: Carry | None = None
+) -> Callable[[Carry], Carry]:
+    """Make one step a function of the carry before it; the identity where the step does not count."""
+
+    def equations(before: Carry) -> tuple[Carry, Gates]:
+        return cell.step_with_gates(params, before, step.xs)
+
+    return lambda carry: advance(cell, step, carry, equations, reset_carry)[0]
 
 
 def linearise_step(
-    cell: Cell, params: Params, step: StepInputs, carry: Carry
+    cell: Cell, params: Params, step: StepInputs, carry: Carry, reset_carry: Carry | None = None
 ) -> tuple[Carry, Callable[[Array], Array]]:
     """The carry after a step, and its Jacobian as a map of vectors `[K, B, S] -> [K, B, S]`."""
-    after, push = jax.linearize(transition(cell, params, step), carry)
+    after, push = jax.linearize(transition(cell, params, step, reset_carry), carry)
     return after, lambda vectors: to_vector(jax.vmap(push)(to_carry(cell, vectors)))
 
 
@@ -154,7 +178,7 @@ def vectors_per_sequence(vectors: Float[Array, "..."], carry: Carry) -> Float[Ar
     batch, size = state.shape
     vectors = jnp.asarray(vectors, state.dtype)
     if vectors.ndim == 2 and vectors.shape[1] == size:
-        return jnp.broadcast_to(vectors[:, None], (vectors.shape[0], batch, size))
+        return vary_alike(jnp.broadcast_to(vectors[:, None], (vectors.shape[0], batch, size)), state)
     if vectors.ndim == 3 and vectors.shape[::2] == (batch, size):
-        return vectors.swapaxes(0, 1)
+        return vary_alike(vectors.swapaxes(0, 1), state)
     raise UsageError(f"vectors has shape {vectors.shape}: allowed are [K, {size}] and [{batch}, K, {size}]")

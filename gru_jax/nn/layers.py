@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell
 from gru_jax.initializers import Scheme
-from gru_jax.unroll import Intervention, Unrolled, unroll
+from gru_jax.unroll import Intervention, Unrolled, unroll, valid_steps
+from gru_jax.unroll.arguments import checked_mask
 from gru_jax.unroll.interventions import NONE
 from gru_jax.unroll.options import Keep, Method
 
@@ -144,21 +145,26 @@ class Recurrent(nnx.Module):
         carry0: Carry | None = None,
         *,
         lengths: Int[Array, " B"] | None = None,
+        mask: Bool[Array, "B T"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
+        reset_carry: Carry | None = None,
         perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
         intervention: Intervention | None = None,
     ) -> Unrolled:
         """All that `gru_jax.unroll` gives; `resets` mark each packed sequence's first step in both directions."""
-        if self.reverse and resets is not None:
-            # Backwards, a sequence begins with the step before the next one's first.
-            resets = jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+        if self.reverse and resets is not None and jnp.ndim(xs) == 3:  # of another rank they are refused below
+            batch, time = jnp.shape(xs)[:2]
+            valid = valid_steps(lengths, batch, time, mask)
+            resets = _resets_backwards(checked_mask("resets", resets, batch, time), valid)
         return unroll(
             self.cell,
             self.params,
             xs,
             carry0,
             lengths=lengths,
+            mask=mask,
             resets=resets,
+            reset_carry=reset_carry,
             reverse=self.reverse,
             method=self.method,
             chunk=self.chunk,
@@ -166,6 +172,21 @@ class Recurrent(nnx.Module):
             perturbation=perturbation,
             intervention=NONE if intervention is None else intervention,
         )
+
+
+def _resets_backwards(resets: Bool[Array, "B T"], valid: Bool[Array, "B T"] | None) -> Bool[Array, "B T"]:
+    """Marks of first steps as the marks of a pass against time: of each step before a marked one, of those that count.
+
+    Backwards, a sequence begins with the last step that counts before the next one's first.
+    """
+    if valid is None:
+        return jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+    time = resets.shape[1]
+    numbers = jnp.where(valid, jnp.arange(time)[None, :], time)
+    following = jax.lax.cummin(numbers, axis=1, reverse=True)  # at each step the first from it on that counts
+    after = jnp.concatenate([following[:, 1:], jnp.full_like(following[:, :1], time)], axis=1)
+    with_end = jnp.concatenate([resets, jnp.zeros_like(resets[:, :1])], axis=1)
+    return jnp.take_along_axis(with_end, after, axis=1)
 
 
 class BothCarries(NamedTuple):

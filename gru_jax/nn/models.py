@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import check_choice
 from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.stack import LayerTrace, Stack, StackTrace
+from gru_jax.unroll import valid_steps
 
 Readout = Literal["last", "mean", "every"]
 READOUTS = get_args(Readout)
@@ -102,11 +103,12 @@ class SequenceModel(nnx.Module):
         carry0: Sequence[Any] | None = None,
         *,
         lengths: Int[Array, " B"] | None = None,
+        mask: Bool[Array, "B T"] | None = None,
         **kwargs: Any,
     ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`."""
-        layers = self.stack.trace(xs, carry0, lengths=lengths, **kwargs)
-        features = self._read(layers[-1], lengths)
+        layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, **kwargs)
+        features = self._read(layers[-1], valid_steps(lengths, *jnp.shape(xs)[:2], mask))
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
@@ -116,13 +118,13 @@ class SequenceModel(nnx.Module):
             for name, layer in zip(self.stack.names, self.stack.layers, strict=True)
         )
 
-    def _read(self, top: LayerTrace, lengths: Int[Array, " B"] | None) -> Array:
+    def _read(self, top: LayerTrace, valid: Bool[Array, "B T"] | None) -> Array:
         hs = top.unrolled.hs
         if self.readout == "every":
             return hs
         if self.readout == "mean":
             time, wide = hs.shape[1], carry_dtype(hs.dtype)
-            count = jnp.full(hs.shape[0], time) if lengths is None else jnp.clip(lengths, 0, time)
+            count = jnp.full(hs.shape[0], time) if valid is None else valid.sum(axis=1)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
         if self.readout == "last":
             return self.stack.layers[-1].final_state(top.unrolled)

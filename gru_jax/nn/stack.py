@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gru_jax.cells import Cell
@@ -100,17 +103,15 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(hidden_sizes, Sequence) or not hidden_sizes:
+        if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Sequence) or not hidden_sizes:
             raise UsageError(f"hidden_sizes={hidden_sizes!r}: the units of each layer are needed, as (128, 64)")
-        if not 0 <= dropout < 1:
-            raise UsageError(f"dropout={dropout:g}: allowed are numbers from 0 to below 1")
         layer = Bidirectional if bidirectional else Recurrent
         self.names: tuple[str, ...] = tuple(f"layer_{i}" for i in range(len(hidden_sizes)))
         for name, size in zip(self.names, hidden_sizes, strict=True):
             setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
             input_size = size * (2 if bidirectional else 1)
         self.output_size = input_size
-        self.dropout = dropout
+        self.dropout = _checked_dropout(dropout, len(hidden_sizes))
         self.deterministic = False  # the name that `nnx.Module.train` and `eval` set
         has_stream = "dropout" in rngs or "default" in rngs
         self.rngs: nnx.RngStream | None = nnx.data(rngs["dropout"].fork() if dropout and has_stream else None)
@@ -139,7 +140,9 @@ class Stack(nnx.Module):
         carry0: Sequence[Any] | None = None,
         *,
         lengths: Int[Array, " B"] | None = None,
+        mask: Bool[Array, "B T"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
+        reset_carry: Sequence[Any] | None = None,
         perturbations: tuple[Any, ...] | None = None,
         interventions: tuple[Intervention, ...] | None = None,
         dropout_key: PRNGKeyArray | None = None,
@@ -150,46 +153,72 @@ class Stack(nnx.Module):
         Args:
             xs: inputs `[B, T, D]`.
             carry0: for each layer, the carry that it starts from, the `carry` of what came before; zeros if None.
-            lengths, resets: as in `Recurrent`.
+            lengths, mask, resets: as in `gru_jax.unroll`; `resets` mark each packed sequence's first step.
+            reset_carry: for each layer, the carry that a reset sets; zeros if None.
             perturbations: for each layer, added to its states; see `gru_jax.unroll`.
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
             dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`.
-            dropout: its probability in place of the stack's own, a traced value if need be.
+            dropout: its probability in place of the stack's, a traced value if need be.
 
         Returns:
             Each layer's inputs and results, bottom to top.
 
         Raises:
-            UsageError: there are not as many carries as layers, or there is nothing to draw dropout from.
+            UsageError: something that each layer has one of is not of as many as there are layers, a probability is
+                out of range, or there is nothing to draw dropout from.
         """
-        if carry0 is not None and len(carry0) != len(self.names):
-            raise UsageError(f"carry0: has {len(carry0)} carries; needed is one for each of {len(self.names)} layers")
+        carries = self._for_each_layer("carry0", carry0)
+        reset_carries = self._for_each_layer("reset_carry", reset_carry)
+        all_perturbations = self._for_each_layer("perturbations", perturbations)
+        all_interventions = self._for_each_layer("interventions", interventions)
+        dropout = self.dropout if dropout is None else _checked_dropout(dropout, len(self.names))
         if dropout_key is None:
-            dropout_key = self._draw_dropout_key()
+            dropout_key = self._draw_dropout_key(dropout)
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
             if i and dropout_key is not None:
                 # Not nnx.Dropout, whose probability cannot be a traced value.
-                keep = 1.0 - jnp.asarray(self.dropout if dropout is None else dropout)
+                keep = 1.0 - jnp.asarray(dropout)
                 kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
                 xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
-            perturbation = None if perturbations is None else perturbations[i]
-            intervention = None if interventions is None else interventions[i]
-            carry = None if carry0 is None else carry0[i]
-            sequences: dict[str, Any] = {"lengths": lengths, "resets": resets}
             with jax.named_scope(f"layer_{i}"):
-                out = layer.trace(xs, carry, perturbation=perturbation, intervention=intervention, **sequences)
+                out = layer.trace(
+                    xs, carries[i],
+                    lengths=lengths, mask=mask, resets=resets, reset_carry=reset_carries[i],
+                    perturbation=all_perturbations[i], intervention=all_interventions[i],
+                )  # fmt: skip
             traces.append(LayerTrace(xs, out))
             xs = out.hs
         return StackTrace(traces)
 
-    def _draw_dropout_key(self) -> PRNGKeyArray | None:
+    def _for_each_layer(self, name: str, values: Sequence[Any] | None) -> Sequence[Any]:
+        """What there is one of for each layer: Nones where nothing is given."""
+        count = len(self.names)
+        if values is None:
+            return (None,) * count
+        if not isinstance(values, Sequence) or len(values) != count:
+            amount = f"{len(values)} entries" if isinstance(values, Sequence) else f"the type {type(values).__name__}"
+            raise UsageError(f"{name}: has {amount}; needed is a tuple of one for each layer, {count} in all")
+        return values
+
+    def _draw_dropout_key(self, dropout: Any) -> PRNGKeyArray | None:
         """A new key from the stack's own stream, or None where nothing is dropped."""
-        if self.deterministic or not self.dropout or len(self.names) == 1:
+        if self.deterministic or (not isinstance(dropout, Tracer) and not dropout):
             return None
         if self.rngs is None:
             raise UsageError(
-                f"dropout={self.dropout:g}: rngs has no stream dropout to draw from; give it one, "
-                "nnx.Rngs(params=0, dropout=1), or call .eval()"
+                f"dropout={dropout}: there is no stream dropout to draw from; give one with rngs, "
+                "nnx.Rngs(params=0, dropout=1), or dropout_key, or call .eval()"
             )
         return self.rngs()
+
+
+def _checked_dropout(dropout: Any, layers: int) -> Any:
+    """A probability of dropout between so many layers, checked as far as its value is known."""
+    if isinstance(dropout, Tracer):
+        return dropout
+    if not isinstance(dropout, numbers.Real | np.ndarray | jax.Array) or not 0 <= dropout < 1:
+        raise UsageError(f"dropout={dropout!r}: allowed are numbers from 0 to below 1")
+    if dropout > 0 and layers == 1:
+        raise UsageError(f"dropout={dropout}: it acts between layers, and there is one; allowed is 0")
+    return dropout

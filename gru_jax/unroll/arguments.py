@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.cells.base import check_dtypes
@@ -17,6 +16,7 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, listing
 from gru_jax.unroll.interventions import Intervention
 from gru_jax.unroll.options import at_least_one
+from gru_jax.unroll.sharding import split_like
 
 
 def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
@@ -39,11 +39,16 @@ def hidden_size(cell: Cell, params: Params) -> int:
     return params["b"][cell.input_gates[0]].shape[-1]
 
 
-def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool[Array, "B T"] | None:
-    """Mark the steps before each sequence's end in a mask `[B, T]`, or None where all steps are.
+def valid_steps(
+    lengths: Int[Array, " B"] | None, batch: int, time: int, mask: Bool[Array, "B T"] | None = None
+) -> Bool[Array, "B T"] | None:
+    """Mark the steps that count, `[B, T]`: those before each sequence's end that a mask, if there is one, has too.
+
+    None where all steps count.
 
     Raises:
-        UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T.
+        UsageError: lengths of the wrong shape or type or, where their values are known, outside 0..T; a mask of the
+            wrong shape or type.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -51,8 +56,9 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
         >>> valid_steps(jnp.array([3, 1]), batch=2, time=3).tolist()
         [[True, True, True], [True, False, False]]
     """
+    mask = checked_mask("mask", mask, batch, time)
     if lengths is None:
-        return None
+        return mask
     check_shape("lengths", lengths, (batch,))
     values = None if isinstance(lengths, Tracer) else np.asarray(lengths)  # None where they are not known yet
     dtype = jnp.result_type(lengths if values is None else values)
@@ -63,22 +69,23 @@ def valid_steps(lengths: Int[Array, " B"] | None, batch: int, time: int) -> Bool
         if low < 0 or high > time:
             raise UsageError(f"lengths range from {low} to {high}: allowed are 0 to T={time}")
     steps = jnp.arange(time)
-    return steps[None, :] < jnp.asarray(lengths).astype(steps.dtype)[:, None]
+    within = steps[None, :] < jnp.asarray(lengths).astype(steps.dtype)[:, None]
+    return within if mask is None else within & mask
 
 
-def checked_resets(resets: Array | None, batch: int, time: int) -> Array | None:
-    """Check a mask of resets, `[B, T]`, and return it as an array.
+def checked_mask(name: str, mask: Array | None, batch: int, time: int) -> Bool[Array, "B T"] | None:
+    """Check a mask of steps, and return it as an array.
 
     Raises:
-        UsageError: resets of the wrong shape or type.
+        UsageError: a mask of the wrong shape or type.
     """
-    if resets is None:
+    if mask is None:
         return None
-    check_shape("resets", resets, (batch, time))
-    resets = jnp.asarray(resets)
-    if resets.dtype != jnp.bool_:
-        raise UsageError(f"resets has dtype {resets.dtype}: allowed is bool")
-    return resets
+    check_shape(name, mask, (batch, time))
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise UsageError(f"{name} has dtype {mask.dtype}: allowed is bool")
+    return mask
 
 
 def check_perturbation(cell: Cell, perturbation: Any, shape: tuple[int, ...]) -> None:
@@ -108,8 +115,8 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise UsageError(f"{name} has shape {np.shape(array)}: allowed is {shape}")
 
 
-def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dtype: DTypeLike) -> Carry:
-    """The carry before the first step, checked and cast: `carry0`, or zeros if None.
+def start_carry(cell: Cell, params: Params, carry0: Carry | None, xs: Float[Array, "B T D"]) -> Carry:
+    """The carry before the first step, checked, cast and split over devices as the inputs are: `carry0`, or zeros.
 
     Raises:
         UsageError: parts of the wrong number, shape or type.
@@ -121,19 +128,49 @@ def start_carry(cell: Cell, params: Params, carry0: Carry | None, batch: int, dt
         >>> params = cell.init(jax.random.key(0), 2, 3)
         >>> xs = jax.random.normal(jax.random.key(1), (4, 5, 2))
         >>> from gru_jax.unroll import start_carry
-        >>> start_carry(cell, params, None, 4, jnp.float32).shape
+        >>> start_carry(cell, params, None, xs).shape
         (4, 3)
     """
-    zero = cell.initial_carry((batch,), hidden_size(cell, params), dtype)
+    zero = _zero_carry(cell, params, xs)
     if carry0 is None:
-        return zero
-    if jax.tree.structure(carry0) != jax.tree.structure(zero):
-        raise UsageError(
-            f"carry0 is a {jax.tree.structure(carry0)}: {type(cell).__name__} carries a {jax.tree.structure(zero)}"
-        )
-    carry0 = jax.tree.map(jnp.asarray, carry0)
-    for part in jax.tree.leaves(carry0):
-        check_shape("carry0", part, (batch, hidden_size(cell, params)))
-        if not jnp.issubdtype(part.dtype, jnp.floating):
-            raise UsageError(f"carry0 has dtype {part.dtype}: allowed are floating types")
-    return jax.tree.map(lambda part: part.astype(carry_dtype(dtype)), carry0)
+        return jax.tree.map(lambda part: split_like(part, xs), zero)
+    shape = (xs.shape[0], hidden_size(cell, params))
+    return _checked_carry("carry0", carry0, zero, cell, xs, (shape,))
+
+
+def reset_state(
+    cell: Cell, params: Params, reset_carry: Carry | None, resets: Array | None, xs: Float[Array, "B T D"]
+) -> Carry | None:
+    """The carry that a reset sets, checked, cast and of every sequence, `[B, H]` each part; None for zeros.
+
+    Raises:
+        UsageError: parts of the wrong number, shape or type, or no resets to use it at.
+    """
+    if reset_carry is None:
+        return None
+    if resets is None:
+        raise UsageError("reset_carry: it is set where resets say; needed are resets")
+    shape = (xs.shape[0], hidden_size(cell, params))
+    zero = _zero_carry(cell, params, xs)
+    return _checked_carry("reset_carry", reset_carry, zero, cell, xs, (shape, shape[1:]))
+
+
+def _zero_carry(cell: Cell, params: Params, xs: Array) -> Carry:
+    return cell.initial_carry((xs.shape[0],), hidden_size(cell, params), xs.dtype)
+
+
+def _checked_carry(
+    name: str, carry: Carry, like: Carry, cell: Cell, xs: Array, shapes: tuple[tuple[int, ...], ...]
+) -> Carry:
+    """A carry of parts `[B, H]` or `[H]` as each sequence's, in the carry's type, split over devices as the inputs."""
+    structure, needed = jax.tree.structure(carry), jax.tree.structure(like)
+    if structure != needed:
+        raise UsageError(f"{name} is a {structure}: {type(cell).__name__} carries a {needed}")
+    for part in jax.tree.leaves(carry):
+        if np.shape(part) not in shapes:
+            allowed = " and ".join(map(str, shapes))
+            raise UsageError(f"{name} has shape {np.shape(part)}: allowed {'are' if shapes[1:] else 'is'} {allowed}")
+        if not jnp.issubdtype(jnp.result_type(part), jnp.floating):
+            raise UsageError(f"{name} has dtype {jnp.result_type(part)}: allowed are floating types")
+    dtype = carry_dtype(xs.dtype)
+    return jax.tree.map(lambda part: split_like(jnp.broadcast_to(part, shapes[0]).astype(dtype), xs), carry)

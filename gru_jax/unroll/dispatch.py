@@ -15,24 +15,35 @@ from gru_jax.unroll.arguments import (
     check_inputs,
     check_intervention,
     check_perturbation,
-    checked_resets,
+    checked_mask,
     hidden_size,
+    reset_state,
     start_carry,
     valid_steps,
 )
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
-from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands
+from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands
 from gru_jax.unroll.interventions import NONE, Intervention
 from gru_jax.unroll.masking import Perturbation, StepInputs, is_finite, masked
-from gru_jax.unroll.options import KEEPS, Keep, Layout, Method, at_least_one, choose_chunk, choose_layout, choose_method
+from gru_jax.unroll.options import (
+    KEEPS,
+    Keep,
+    Layout,
+    Method,
+    choose_chunk,
+    choose_layout,
+    choose_method,
+    choose_unroll,
+)
 from gru_jax.unroll.reference import scan_steps
+from gru_jax.unroll.sharding import batch_split, over_split, vary_alike, zeros_beside
 
 
 class Unrolled(NamedTuple):
     """The result of `unroll`.
 
     Attributes:
-        hs: hidden states after each step, `[B, T, H]`, in the type of `xs`; zero in the padding.
+        hs: hidden states after each step, `[B, T, H]`, in the type of `xs`; zero at steps that do not count.
         carry: the carry after the last valid step of each sequence (the first one with `reverse`).
         finite: whether the carry was finite after each step, `[B, T]`.
 
@@ -59,13 +70,15 @@ def unroll(
     carry0: Carry | None = None,
     *,
     lengths: Int[Array, " B"] | None = None,
+    mask: Bool[Array, "B T"] | None = None,
     resets: Bool[Array, "B T"] | None = None,
+    reset_carry: Carry | None = None,
     reverse: bool = False,
     method: Method = "auto",
     chunk: int | None = None,
     keep: Keep = "states",
     layout: Layout = "auto",
-    unroll: int = 1,
+    unroll: int | None = None,
     perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
     intervention: Intervention = NONE,
 ) -> Unrolled:
@@ -79,8 +92,12 @@ def unroll(
         lengths: true length of each sequence, between 0 and T. Outputs past the end are zero, the last carry is the
             one at the true length, and what stands in the padding has no influence, even if it is NaN. Inside `jit`
             the values cannot be checked: lengths beyond T act as T, negative ones as 0.
-        resets: where True, the carry is zero before that step, in the order of processing: with `reverse`, mark the
-            last step of each packed sequence rather than the first.
+        mask: the steps that count, where they are not only the first of each sequence: left padding, or gaps. A step
+            that does not count changes no state and no gradient, and its output is zero; what stands there has no
+            influence, even if it is NaN. With `lengths`, steps count that both allow.
+        resets: where True, the carry is set anew before that step, in the order of processing: with `reverse`, mark the
+            last step of each packed sequence rather than the first. At a step that does not count nothing is reset.
+        reset_carry: the carry that a reset sets, each part `[H]` or `[B, H]`, such as a learned one; zeros if None.
         reverse: process from the last step to the first; outputs stay at their own time step.
         method: one of `METHODS`.
         chunk: steps that the fast method handles as one block, any number from 1; by a measured rule if None.
@@ -88,7 +105,7 @@ def unroll(
             second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
             carry alone, as every state that the loss reads is kept anyway.
         layout: one of `LAYOUTS`, for the fast method.
-        unroll: steps per iteration of the compiled loop, at least 1.
+        unroll: steps per iteration of the compiled loops, at least 1; by a measured rule if None.
         perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
             a zero perturbation is the adjoint dL/dh_t of every step.
         intervention: what is done to the gradient on its way back, by the reference method.
@@ -102,37 +119,48 @@ def unroll(
         >>> gru_jax.unroll(gru_jax.cells.GRU(), params, jax.numpy.ones((4, 5, 2))).hs.shape
         (4, 5, 3)
     """
-    unroll = at_least_one("unroll", unroll)
-    chosen = choose_method(cell, method, intervenes=not intervention.idle)
+    xs = jnp.asarray(xs)
+    check_inputs(cell, params, xs)
+    batch, time, _ = xs.shape
+    chosen = choose_method(cell, method, time=time, intervenes=not intervention.idle)
+    unrolled_steps = choose_unroll(unroll, chosen)
     check_choice("keep", keep, KEEPS)
     if chosen == "reference":
         check_intervention(intervention, xs)
         _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
-    operands, masks = _checked_arrays(cell, params, xs, carry0, lengths, resets, perturbation)
-    if chosen == "reference" or operands.xs.shape[1] == 0:  # of no steps there is nothing to make fast
-        return _step_by_step(cell, operands, masks, reverse, unroll, intervention)
-    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, unroll)
+    masks = Masks(valid_steps(lengths, batch, time, mask), checked_mask("resets", resets, batch, time))
+    operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
+    if time == 0:
+        return _no_steps(cell, operands)
+    if chosen == "reference":
+        return _step_by_step(cell, operands, masks, reverse, unrolled_steps, intervention)
+    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, unrolled_steps)
 
 
-def _checked_arrays(
+def _checked_operands(
     cell: Cell,
     params: Params,
     xs: Array,
     carry0: Carry | None,
-    lengths: Array | None,
-    resets: Array | None,
+    reset_carry: Carry | None,
+    masks: Masks,
     perturbation: Perturbation,
-) -> tuple[Operands, Masks]:
-    """What an unroll reads, checked and in the types that it computes in."""
-    xs = jnp.asarray(xs)
-    check_inputs(cell, params, xs)
+) -> Operands:
+    """What an unroll can be differentiated in, checked and in the types that it computes in."""
     batch, time, _ = xs.shape
-    carry = start_carry(cell, params, carry0, batch, xs.dtype)
+    carry = start_carry(cell, params, carry0, xs)
     if perturbation is not None:
         check_perturbation(cell, perturbation, (batch, time, hidden_size(cell, params)))
         perturbation = jax.tree.map(lambda a: jnp.asarray(a).astype(carry_dtype(xs.dtype)), perturbation)
-    masks = Masks(valid_steps(lengths, batch, time), checked_resets(resets, batch, time))
-    return Operands(params, xs, carry, perturbation), masks
+    fresh = reset_state(cell, params, reset_carry, masks.resets, xs)
+    return vary_alike(Operands(params, xs, carry, perturbation, fresh), masks)
+
+
+def _no_steps(cell: Cell, operands: Operands) -> Unrolled:
+    """The result of no steps."""
+    batch, _, _ = operands.xs.shape
+    hs = zeros_beside(operands.xs, (batch, 0, hidden_size(cell, operands.params)), operands.xs.dtype)
+    return Unrolled(hs, operands.carry0, zeros_beside(operands.xs, (batch, 0), jnp.bool_))
 
 
 def _in_blocks(
@@ -147,10 +175,16 @@ def _in_blocks(
 ) -> Unrolled:
     """Unroll by the fast method."""
     batch, time, _ = operands.xs.shape
-    units = hidden_size(cell, operands.params)
-    block_length, fused = choose_chunk(chunk, time, batch, units), choose_layout(layout, batch, units)
+    units, split = hidden_size(cell, operands.params), batch_split(operands.xs)
+    rows = batch if split is None else batch // split.parts  # of each device
+    block_length, fused = choose_chunk(chunk, time, rows, units), choose_layout(layout, rows, units)
     settings = BlockedSettings(cell, reverse, block_length, fused, unroll, keep, current_precision())
-    hs, carry, finite = fast_unroll(settings, operands, masks)
+
+    def run(params: Params, parts: tuple[Operands, Masks]) -> BlockedResult:
+        operands, masks = parts
+        return fast_unroll(settings, operands._replace(params=params), masks)
+
+    hs, carry, finite = over_split(run, split, operands.params, (operands._replace(params={}), masks))
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 
@@ -163,11 +197,14 @@ def _step_by_step(
         del gates
         return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
 
-    params, xs, carry, perturbation = operands
-    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(xs, *masks, perturbation))
+    params, xs, carry, perturbation, reset_carry = operands
+    # Masked before anything else: with `jax_debug_nans` even a copy of NaN in the padding would be an error.
+    steps = StepInputs(masked(xs, masks.valid), *masks, perturbation)
+    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
     carry, (hs, finite) = scan_steps(
-        cell, params, steps, carry, observe, reverse=reverse, unroll=unroll, intervention=intervention
-    )
+        cell, params, steps, carry, observe,
+        reset_carry=reset_carry, reverse=reverse, unroll=unroll, intervention=intervention,
+    )  # fmt: skip
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
 
 

@@ -21,8 +21,8 @@ class StepInputs(NamedTuple):
 
     Attributes:
         xs: inputs, `[T, B, D]`, or None where their products are at hand.
-        valid: False in the padding.
-        resets: True where the carry is set to zeros before the step.
+        valid: False at steps that do not count: padding, and holes in a mask.
+        resets: True where the carry is set anew before the step.
         perturbation: added to the hidden state or, as a tuple of `[T, B, H]`, to every part of the carry.
     """
 
@@ -33,10 +33,14 @@ class StepInputs(NamedTuple):
 
 
 def advance(
-    cell: Cell, step: StepInputs, before: Carry, equations: Callable[[Carry], tuple[Carry, Any]]
+    cell: Cell,
+    step: StepInputs,
+    before: Carry,
+    equations: Callable[[Carry], tuple[Carry, Any]],
+    reset_carry: Carry | None = None,
 ) -> tuple[Carry, Any]:
-    """Take one step by `equations`, with its reset, its perturbation, and no change where it is padding."""
-    carry, gates = equations(entering(cell, before, step.resets))
+    """Take one step by `equations`, with its reset, its perturbation, and no change where it does not count."""
+    carry, gates = equations(entering(cell, before, step.resets, reset_carry))
     if step.perturbation is not None:
         deltas = carry_leaves(step.perturbation)
         perturbed = [leaf + delta for leaf, delta in zip(carry_leaves(carry), deltas, strict=False)]
@@ -44,12 +48,16 @@ def advance(
     return (carry if step.valid is None else select(step.valid, carry, before)), gates
 
 
-def entering(cell: Cell, before: Carry, resets: Bool[Array, "*T B"] | None) -> Carry:
-    """The carry that a step starts from: `before`, or the initial one where it is reset."""
+def entering(cell: Cell, before: Carry, resets: Bool[Array, "*T B"] | None, reset_carry: Carry | None = None) -> Carry:
+    """The carry that a step starts from: `before` or, where it is reset, `reset_carry` `[B, H]`, zeros if None."""
     if resets is None:
         return before
     h = cell.hidden(before)
-    return select(resets, cell.initial_carry(h.shape[:-1], h.shape[-1], h.dtype), before)
+    if reset_carry is None:
+        fresh = cell.initial_carry(h.shape[:-1], h.shape[-1], h.dtype)
+    else:
+        fresh = jax.tree.map(lambda part: jnp.broadcast_to(part, h.shape), reset_carry)
+    return select(resets, fresh, before)
 
 
 def masked(x: Float[Array, "*T B D"], valid: Bool[Array, "*T B"] | None) -> Float[Array, "*T B D"]:

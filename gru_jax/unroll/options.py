@@ -30,35 +30,51 @@ BLOCK = {"cpu": 2**18}
 """Numbers in one array of a block, C * B * H, by platform: on a CPU a block's arrays should stay in cache."""
 BLOCK_ELSEWHERE = 2**22
 SHORTEST, LONGEST = 16, 256
+UNROLL = {"gpu": 8}
+"""Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
+more than a small step does."""
+USUAL_BATCH = 32
+"""What the rules take a batch of unknown size for: exported programs may leave it open."""
 
 
-def choose_method(cell: Cell, method: Method, *, intervenes: bool = False) -> Literal["fast", "reference"]:
+def choose_method(
+    cell: Cell, method: Method, *, time: int | None = None, intervenes: bool = False
+) -> Literal["fast", "reference"]:
     """Choose the method that a cell is unrolled by, `"fast"` or `"reference"`.
 
-    An intervention in the gradient takes the reference.
+    An intervention in the gradient takes the reference, and so does a `time` T that is left open for export.
 
     Raises:
-        UsageError: not one of `METHODS`, or fast where there are interventions.
+        UsageError: not one of `METHODS`, or fast where there are interventions or the number of steps is open.
     """
     check_choice("method", method, METHODS)
-    if intervenes and method == "fast":
+    if method == "fast" and intervenes:
         raise UsageError("method='fast': it knows no interventions in the gradient; allowed are auto, reference")
+    is_open = time is not None and not _is_known(time)
+    if method == "fast" and is_open:
+        raise UsageError(f"method='fast': blocks need a known number of steps, not {time}; allowed are auto, reference")
     if method != "auto":
         return method
-    return "fast" if is_pointwise(cell) and not intervenes else "reference"
+    return "fast" if is_pointwise(cell) and not intervenes and not is_open else "reference"
+
+
+def _is_known(size: int) -> bool:
+    """Whether a size is a number rather than a symbol of `jax.export.symbolic_shape`."""
+    return isinstance(size, int)
 
 
 def choose_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> int:
     """Choose how many steps make a block: `chunk`, or by the rule if None.
 
     The rule fills a block up to `BLOCK` and then looks nearby for a divisor of T, as a shorter last block has to be
-    compiled for itself.
+    compiled for itself. A batch of unknown size counts as `USUAL_BATCH`.
 
     Raises:
         UsageError: not a whole number from 1.
     """
     if chunk is not None:
         return min(at_least_one("chunk", chunk), max(time, 1))
+    batch = batch if _is_known(batch) else USUAL_BATCH
     room = BLOCK.get(jax.default_backend(), BLOCK_ELSEWHERE) // max(batch * hidden_size, 1)
     size = min(max(room, SHORTEST), LONGEST, max(time, 1))
     divisors = [c for c in range(max(size * 2 // 3, 1), min(size * 3 // 2, time) + 1) if time % c == 0]
@@ -80,7 +96,19 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
         return layout == "fused"
     if jax.default_backend() != "cpu":
         return True
+    batch = batch if _is_known(batch) else USUAL_BATCH
     return (batch * hidden_size < 512 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
+
+
+def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:
+    """Choose how many steps one iteration of a compiled loop takes: `unroll`, or by method and platform if None.
+
+    Raises:
+        UsageError: not a whole number from 1.
+    """
+    if unroll is not None:
+        return at_least_one("unroll", unroll)
+    return UNROLL.get(jax.default_backend(), 1) if method == "fast" else 1
 
 
 def at_least_one(name: str, value: Any) -> int:

@@ -20,14 +20,15 @@ def scan_steps(
     carry: Carry,
     observe: Callable[[Carry, Gates, Bool[Array, " B"] | None], Any],
     *,
+    reset_carry: Carry | None = None,
     reverse: bool = False,
     unroll: int = 1,
     intervention: Intervention = NONE,
 ) -> tuple[Carry, Any]:
     """Scan the cell over time; what `observe(carry, gates, valid)` returns at each step comes back stacked.
 
-    At a padded step the input is replaced by zeros and the carry stays, so that nothing in the padding, not even NaN,
-    reaches a value or a gradient.
+    At a step that does not count the input is replaced by zeros and the carry stays, so that nothing that stands there,
+    not even NaN, reaches a value or a gradient.
     """
 
     def body(before: Carry, item: tuple[StepInputs, Stops]) -> tuple[Carry, Any]:
@@ -37,7 +38,7 @@ def scan_steps(
         def equations(carry: Carry) -> tuple[Carry, Gates]:
             return cell.step_with_gates(params, intervene(cell, carry, stops, intervention.clip), x)
 
-        carry, gates = advance(cell, step, before, equations)
+        carry, gates = advance(cell, step, before, equations, reset_carry)
         return carry, observe(carry, gates, step.valid)
 
     items = (steps, find_stops(intervention, steps.xs.shape[0], steps.valid, reverse))

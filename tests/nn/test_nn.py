@@ -68,17 +68,37 @@ def test_stack_of_different_widths(bidirectional):
 
 
 def test_dropout_acts_between_layers_only():
-    two, one = (Stack(GRU(), 2, sizes, dropout=0.5, rngs=rngs()) for sizes in ((64, 4), (64,)))
-    key = jax.random.key(3)
+    two, key = Stack(GRU(), 2, (64, 4), dropout=0.5, rngs=rngs()), jax.random.key(3)
     two.eval()
-    one.eval()
     dropped, plain = two.trace(XS, dropout_key=key)[1].inputs, two.trace(XS)[1].inputs
     kept = np.asarray(dropped) != 0
     assert 0.4 < kept.mean() < 0.6
     np.testing.assert_allclose(dropped[kept], 2 * np.asarray(plain)[kept], rtol=1e-6)
     np.testing.assert_array_equal(two.trace(XS, dropout_key=key)[1].inputs, dropped)
     assert not np.array_equal(two.trace(XS, dropout_key=jax.random.key(4))[1].inputs, dropped)
-    np.testing.assert_array_equal(one(XS, dropout_key=key), one(XS))
+    with pytest.raises(UsageError, match=r"dropout=0\.5: it acts between layers, and there is one; allowed is 0"):
+        Stack(GRU(), 2, (64,), dropout=0.5, rngs=rngs())
+
+
+def test_a_call_may_say_how_much_is_dropped():
+    """Also where the stack drops nothing by itself: then from a key, or it says that there is no stream."""
+    stack, key = Stack(GRU(), 2, (64, 4), rngs=rngs()), jax.random.key(3)
+    dropped = stack.trace(XS, dropout=0.9, dropout_key=key)[1].inputs
+    assert 0.05 < (np.asarray(dropped) != 0).mean() < 0.2
+    with pytest.raises(UsageError, match=r"dropout=0\.9: there is no stream"):
+        stack(XS, dropout=0.9)
+    for wrong in (1, 1.5, -0.5, float("nan"), "a half"):
+        with pytest.raises(UsageError, match="allowed are numbers from 0 to below 1"):
+            stack(XS, dropout=wrong, dropout_key=key)
+
+
+def test_each_layer_has_its_own_of_what_there_is_one_of_for_each(unchecked_types):
+    stack = Stack(GRU(), 2, (3, 4), rngs=rngs())
+    for name in ("perturbations", "interventions", "reset_carry"):
+        with pytest.raises(UsageError, match=f"{name}: has 1 entries; needed is a tuple of one for each layer, 2"):
+            stack.trace(XS, **{name: (None,)})
+    with pytest.raises(UsageError, match="hidden_sizes='34': the units of each layer are needed"):
+        Stack(GRU(), 2, "34", rngs=rngs())
 
 
 @pytest.mark.parametrize(
@@ -141,5 +161,5 @@ def test_carried_state_goes_on_in_both_directions(bidirectional):
 def test_carries_are_one_for_each_layer():
     stack = Stack(GRU(), 2, (5, 4), rngs=rngs())
     _, carry = stack(XS, return_state=True)
-    with pytest.raises(UsageError, match="carry0: has 1 carries; needed is one for each of 2 layers"):
+    with pytest.raises(UsageError, match="carry0: has 1 entries; needed is a tuple of one for each layer, 2"):
         stack(XS, carry[:1])

@@ -157,7 +157,7 @@ def test_dropout_draws_from_its_stream():
 
 def test_dropout_without_a_stream_says_so():
     model = build(GRU(), False, nnx.Rngs(params=0), dropout=0.5)
-    with pytest.raises(UsageError, match=r"dropout=0.5: rngs has no stream dropout"):
+    with pytest.raises(UsageError, match=r"dropout=0.5: there is no stream dropout"):
         model(XS, lengths=LENGTHS)
     model.eval()
     assert np.isfinite(model(XS, lengths=LENGTHS)).all()

@@ -168,7 +168,13 @@ def test_linear_map_says_what_came_out():
         linear_map(lambda residual, t: [t, t], lambda residual, ct: ct, jnp.ones(2), jnp.ones(2), jnp.ones(2))
 
 
-def test_block_length_by_rule():
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """The rules as for a CPU, on whatever the tests run."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+
+def test_block_length_by_rule(on_cpu):
     assert choice.choose_chunk(None, 1024, 32, 128) == 64
     assert choice.choose_chunk(None, 784, 100, 128) == 16  # divides 784, and is near 2**18 / 12800
     assert choice.choose_chunk(None, 4096, 1, 64) == choice.LONGEST
@@ -179,9 +185,17 @@ def test_block_length_by_rule():
     assert choice.choose_chunk(None, 0, 0, 4) == 1
 
 
-def test_layout_by_rule():
+def test_layout_by_rule(on_cpu):
     assert not choice.choose_layout("auto", 32, 128)
     assert choice.choose_layout("auto", 1, 64)
     assert choice.choose_layout("auto", 100, 10)
     assert choice.choose_layout("fused", 32, 128)
     assert not choice.choose_layout("separate", 1, 8)
+
+
+@pytest.mark.parametrize(("platform", "fast"), [("cpu", 1), ("gpu", 8), ("tpu", 1)])
+def test_steps_of_an_iteration_by_rule(platform, fast, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert choice.choose_unroll(None, "fast") == fast
+    assert choice.choose_unroll(None, "reference") == 1
+    assert choice.choose_unroll(3, "fast") == choice.choose_unroll(3, "reference") == 3

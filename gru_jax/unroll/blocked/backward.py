@@ -59,8 +59,8 @@ class BackwardStep(NamedTuple):
     Attributes:
         partials: the derivatives of F at this step.
         earlier: the number of the step processed before this one.
-        valid: False in the padding.
-        resets: True where the carry was set to zeros before the step.
+        valid: False at steps that do not count.
+        resets: True where the carry was set anew before the step.
     """
 
     partials: Partials
@@ -84,19 +84,20 @@ def backward_pass(
     recurrent_back = transpose_kernels(weights.recurrent, operands.xs.dtype)
     inputs_back = transpose_kernels(weights.inputs, operands.xs.dtype)
 
-    def block(carry: tuple[Carry, Any], start: StepNumber, length: int, before: Carry) -> tuple[Any, Any, None]:
-        ct, total = carry
+    def block(carry: tuple[Carry, Any, Any], start: StepNumber, length: int, before: Carry) -> tuple[Any, Any, None]:
+        ct, of_resets, total = carry
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
         if residuals.states is None:
-            states = block_states(settings, weights, steps, before)[1]
+            states = block_states(settings, weights, steps, before, operands.reset_carry)[1]
         else:
             states = cut(residuals.states, start, length)
-        carries = entering(settings.cell, _shifted(states, before, settings.reverse), steps.resets)
+        shifted = _shifted(states, before, settings.reverse)
+        carries = entering(settings.cell, shifted, steps.resets, operands.reset_carry)
         queries, partials = _linearise(settings, weights, steps, carries)
         earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
         backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
         loss_ct = None if cts.hs is None else loss_cotangent
-        ct, results = _against_time(settings, recurrent_back, backward_steps, loss_ct, ct)
+        (ct, of_resets), results = _against_time(settings, recurrent_back, backward_steps, loss_ct, (ct, of_resets))
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
             per_step["perturbation"] = _perturbation_cotangent(operands.perturbation, results, steps.valid)
@@ -107,7 +108,7 @@ def backward_pass(
         if "params" in wanted:
             of_block = _weight_cotangent(settings, masked(steps.xs, steps.valid), queries, dv, du, weights)
             total = jax.tree.map(jnp.add, total, of_block)
-        return (ct, total), per_step, None
+        return (ct, of_resets, total), per_step, None
 
     def loss_cotangent(step: StepNumber) -> Array:
         """What the loss sends to the state after a step; to the one before the first, nothing."""
@@ -119,13 +120,17 @@ def backward_pass(
     if cts.hs is not None:
         last = loss_cotangent(0 if settings.reverse else time - 1)
         ct = settings.cell.with_hidden(ct, settings.cell.hidden(ct) + last)
+    of_resets = jax.tree.map(jnp.zeros_like, operands.reset_carry) if "reset_carry" in wanted else None
     total = zero_kernels(weights, dtype) if "params" in wanted else None
-    (ct, total), result, _ = settings.chunks(time).scan(block, (ct, total), residuals.starts, back=True)
+    state, result, _ = settings.chunks(time).scan(block, (ct, of_resets, total), residuals.starts, back=True)
+    ct, of_resets, total = state
     if "params" in wanted:
         total = jax.tree.map(lambda a, like: a.astype(like.dtype), total, weights)
         result["params"] = split(total)[0]
     if "carry0" in wanted:
         result["carry0"] = ct
+    if "reset_carry" in wanted:
+        result["reset_carry"] = of_resets
     return result
 
 
@@ -185,8 +190,8 @@ def _against_time(
     kernels: list[Array],
     steps: BackwardStep,
     loss_cotangent: Callable[[StepNumber], Array] | None,
-    ct: Carry,
-) -> tuple[Carry, dict[ValueName, Array]]:
+    cts: tuple[Carry, Carry | None],
+) -> tuple[tuple[Carry, Carry | None], dict[ValueName, Array]]:
     """Scan a block against the order of processing.
 
     Args:
@@ -194,24 +199,30 @@ def _against_time(
         kernels: those of the backward products.
         steps: the block.
         loss_cotangent: what the loss sends to the state after a step; None for nothing.
-        ct: dL/dcarry after the block's last step, what the loss sends to it included.
+        cts: dL/dcarry after the block's last step, what the loss sends to it included; and what has come to the
+            carry that resets set, None if that is not wanted.
 
     Returns:
-        The same for the carry before the block; and the cotangents of every result of F at each step, `[C, B, H]`.
+        The same before the block; and the cotangents of every result of F at each step, `[C, B, H]`.
     """
     cell = settings.cell
 
-    def body(after: Carry, step: BackwardStep) -> tuple[Carry, Any]:
+    def body(state: tuple[Carry, Carry | None], step: BackwardStep) -> tuple[Any, Any]:
+        after, of_resets = state
         before, results = _pull(settings, kernels, step.partials, after)
         if step.resets is not None:
+            if of_resets is not None:
+                acts = step.resets if step.valid is None else step.resets & step.valid
+                arriving = jax.tree.map(lambda a: masked(a, acts), before)
+                of_resets = jax.tree.map(jnp.add, of_resets, arriving)
             before = jax.tree.map(lambda a, reset=step.resets: where(reset, jnp.zeros_like(a), a), before)
         if step.valid is not None:
             before = select(step.valid, before, after)
         if loss_cotangent is not None:
             before = cell.with_hidden(before, cell.hidden(before) + loss_cotangent(step.earlier))
-        return before, results
+        return (before, of_resets), results
 
-    return jax.lax.scan(body, ct, steps, reverse=not settings.reverse, unroll=settings.unroll)
+    return jax.lax.scan(body, cts, steps, reverse=not settings.reverse, unroll=settings.unroll)
 
 
 def _pull(

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from gru_jax.unroll.sharding import zeros_beside
+
 StepNumber = int | Int[Array, ""]
 Block = Callable[[Any, Any, int, Any], tuple[Any, Any, Any]]
 """`block(carry, start, length, saved) -> carry, per step [length, B, ...], per block`, for steps from `start` on."""
@@ -59,7 +61,9 @@ class Chunks(NamedTuple):
 
         saved_block = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), saved_blocks)
         like = jax.eval_shape(lambda carry, saved: block(carry, 0, self.size, saved)[1], carry, saved_block)
-        state = (carry, jax.tree.map(lambda a: jnp.zeros((a.shape[1], self.time, *a.shape[2:]), a.dtype), like))
+        beside = jax.tree.leaves(carry)[0]
+        buffers = jax.tree.map(lambda a: zeros_beside(beside, (a.shape[1], self.time, *a.shape[2:]), a.dtype), like)
+        state = (carry, buffers)
         if back:
             state, of_remainder = remainder(state)
             state, of_blocks = full_blocks(state)

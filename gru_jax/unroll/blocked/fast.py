@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from gru_jax.unroll.blocked.backward import Cotangents, backward_pass
@@ -40,6 +39,7 @@ def _jvp(
     result, residuals = forward_pass(settings, operands, masks)
     moving = {name: tangent for name, tangent in tangents[0]._asdict().items() if not _is_zero(tangent)}
     moving = {name: _instantiated(tangent, getattr(operands, name)) for name, tangent in moving.items()}
+    wanted = frozenset(moving)  # not the tangents themselves: a transpose that held them would leak them
 
     def apply(primal_values: Any, tangents: dict[str, Any]) -> Cotangents:
         operands, masks, _ = primal_values
@@ -55,11 +55,11 @@ def _jvp(
     def transpose(primal_values: Any, cts: Cotangents) -> dict[str, Any]:
         with jax.default_matmul_precision(settings.precision):
             operands, masks, residuals = primal_values
-            return backward_pass(settings, operands, masks, residuals, cts, frozenset(moving))
+            return backward_pass(settings, operands, masks, residuals, cts, wanted)
 
     like = Cotangents(result.hs, result.carry)
     tangent = linear_map(apply, transpose, (operands, masks, residuals), moving, like)
-    tangent_of_mask: Any = np.zeros(result.finite.shape, jax.dtypes.float0)
+    tangent_of_mask = jax.custom_derivatives.zero_from_primal(result.finite, symbolic_zeros=True)
     return result, BlockedResult(tangent.hs, tangent.carry, tangent_of_mask)
 
 

@@ -66,6 +66,7 @@ class Operands(NamedTuple):
     xs: Float[Array, "B T D"]
     carry0: Carry
     perturbation: Perturbation
+    reset_carry: Carry | None
 
 
 class Masks(NamedTuple):
@@ -76,7 +77,7 @@ class Masks(NamedTuple):
 
 
 class BlockedResult(NamedTuple):
-    """States after each step (in the padding they stand still), the last carry, and which states were finite."""
+    """States after each step (they stand still where steps do not count), last carry, and which states were finite."""
 
     hs: Float[Array, "B T H"]
     carry: Carry
@@ -104,7 +105,7 @@ def forward_pass(settings: BlockedSettings, operands: Operands, masks: Masks) ->
     def block(carry: Carry, start: StepNumber, length: int, saved: None) -> tuple[Carry, Any, Carry]:
         del saved
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
-        after, states = block_states(settings, weights, steps, carry)
+        after, states = block_states(settings, weights, steps, carry, operands.reset_carry)
         kept = states if settings.keep == "states" else cell.hidden(states)
         return after, (kept, is_finite(states)), carry
 
@@ -114,7 +115,9 @@ def forward_pass(settings: BlockedSettings, operands: Operands, masks: Masks) ->
     return BlockedResult(states, carry, finite), Residuals(None, starts)
 
 
-def block_states(settings: BlockedSettings, weights: Kernels, steps: StepInputs, carry: Carry) -> tuple[Carry, Carry]:
+def block_states(
+    settings: BlockedSettings, weights: Kernels, steps: StepInputs, carry: Carry, reset_carry: Carry | None
+) -> tuple[Carry, Carry]:
     """Run a block of steps: the carry after it, and after each of its steps."""
     cell, layout, compute_dtype = settings.cell, settings.layout, steps.xs.dtype
     products = input_products(layout, weights, masked(steps.xs, steps.valid))
@@ -123,7 +126,7 @@ def block_states(settings: BlockedSettings, weights: Kernels, steps: StepInputs,
         step, products = item
         u = add_input_biases(layout, weights, products)
         multiply = recurrent_multiplier(layout, weights, compute_dtype)
-        after, _ = advance(cell, step, before, lambda carry: run_equations(cell, multiply, carry, u))
+        after, _ = advance(cell, step, before, lambda carry: run_equations(cell, multiply, carry, u), reset_carry)
         return after, after
 
     items = (steps._replace(xs=None), products)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from gru_jax.cells import Cell, Params
 from gru_jax.cells.base import matmul, per_unit, product
 from gru_jax.unroll.blocked.structure import trace_structure
+from gru_jax.unroll.sharding import zeros_beside
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -136,4 +137,4 @@ def join_bundle(bundle: Sequence[Key], values: Mapping[Key, Array]) -> Array:
 
 def zero_kernels(weights: Kernels, dtype: DTypeLike) -> Kernels:
     """Zeros in the shapes of the kernels: a gradient to add to."""
-    return jax.tree.map(lambda a: jnp.zeros(a.shape, dtype), weights)
+    return jax.tree.map(lambda a: zeros_beside(a, a.shape, dtype), weights)

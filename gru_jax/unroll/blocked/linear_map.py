@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from gru_jax.unroll.sharding import zeros_of
 
 Flat = Sequence[Any]
 
@@ -61,7 +62,7 @@ def linear_map(
     def flat_transpose(res: Flat, cts: Flat) -> Flat:
         return _leaves(transpose(jax.tree.unflatten(res_tree, res), jax.tree.unflatten(out_tree, cts)), lin_tree)
 
-    avals = tuple(ShapedArray(a.shape, a.dtype) for a in out)
+    avals = tuple(jax.typeof(a) for a in out)
     outputs = _linear_p.bind(*res, *lin, pair=_Pair(flat_apply, flat_transpose), split=len(res), avals=avals)
     return jax.tree.unflatten(out_tree, outputs)
 
@@ -110,7 +111,7 @@ def _transpose(cts: Flat, *args: Any, pair: _Pair, split: int, avals: Flat) -> F
         return pair.transpose(res, all_cts)
 
     def transpose(res: Flat, cts: Flat) -> Flat:
-        full = [jnp.zeros(a.shape, a.dtype) if ct is None else ct for ct, a in zip(cts, lin_avals, strict=True)]
+        full = [zeros_of(a) if ct is None else ct for ct, a in zip(cts, lin_avals, strict=True)]
         outputs = pair.apply(res, full)
         return [outputs[i] for i in nonzero]
 
@@ -135,7 +136,7 @@ def _batch(args: Flat, dims: Flat, *, pair: _Pair, split: int, avals: Flat) -> t
     def transpose(res: Flat, cts: Flat) -> Flat:
         return jax.vmap(pair.transpose, in_axes=(axes, 0), axis_size=size)(list(res), list(cts))
 
-    batched = tuple(ShapedArray((size, *a.shape), a.dtype) for a in avals)
+    batched = tuple(a.update(shape=(size, *a.shape)) for a in avals)
     outputs = _linear_p.bind(*res, *lin, pair=_Pair(apply, transpose), split=split, avals=batched)
     return outputs, [0] * len(outputs)
 
@@ -143,8 +144,7 @@ def _batch(args: Flat, dims: Flat, *, pair: _Pair, split: int, avals: Flat) -> t
 def _array(tangent: Any) -> Any:
     if type(tangent) is not ad.Zero:
         return tangent
-    aval: Any = tangent.aval
-    return jnp.zeros(aval.shape, aval.dtype)
+    return zeros_of(tangent.aval)
 
 
 _linear_p.def_impl(_impl)

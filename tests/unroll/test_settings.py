@@ -1,0 +1,102 @@
+"""The core under settings of JAX that users turn on: nothing fails, and nothing is another number."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gru_jax
+from gru_jax import flow
+from gru_jax.cells import GRU, LSTM, LayerNormGRU
+
+CELLS = (GRU(), LSTM(), LayerNormGRU())
+BATCH, TIME, SIZE, HIDDEN = 4, 5, 3, 4
+LENGTHS = jnp.array([5, 3, 0, 1])
+cells = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+methods = pytest.mark.parametrize("method", ["auto", "reference"])
+
+
+def problem(cell, time=TIME):
+    params = cell.init(jax.random.key(0), SIZE, HIDDEN)
+    return params, jax.random.normal(jax.random.key(1), (BATCH, time, SIZE))
+
+
+@contextlib.contextmanager
+def setting(name, value=True):
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+@cells
+@methods
+def test_no_tracer_leaks(cell, method):
+    params, xs = problem(cell)
+
+    def loss(params, xs):
+        return (gru_jax.unroll(cell, params, xs, method=method).hs ** 2).mean()
+
+    wanted = jax.grad(loss)(params, xs)
+    with jax.checking_leaks():
+        gradient = jax.jit(jax.grad(loss))(params, xs)
+        jax.jit(lambda p: jax.jvp(lambda p: loss(p, xs), (p,), (p,)))(params)
+        jax.jit(jax.hessian(lambda xs: loss(params, xs)))(xs)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@cells
+@methods
+@pytest.mark.parametrize("name", ["jax_debug_nans", "jax_debug_infs"])
+def test_what_stands_in_the_padding_is_no_alarm(cell, method, name):
+    params, xs = problem(cell)
+    bad = jnp.nan if name == "jax_debug_nans" else jnp.inf
+    padded = np.where(np.arange(TIME)[None, :, None] >= np.asarray(LENGTHS)[:, None, None], bad, xs)
+
+    def loss(params, xs):
+        return (gru_jax.unroll(cell, params, xs, lengths=LENGTHS, method=method).hs ** 2).mean()
+
+    wanted = jax.value_and_grad(loss)(params, xs)
+    padded = jnp.asarray(padded)
+    with setting(name):
+        found = jax.value_and_grad(loss)(params, padded)
+        gates = flow.gate_values(cell, params, flow.Trajectory(padded, lengths=LENGTHS))
+    assert all(np.isfinite(value).all() for value in gates.values())
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@cells
+@methods
+@pytest.mark.parametrize("time", [0, 1, TIME])
+def test_without_jit(cell, method, time):
+    params, xs = problem(cell, time)
+
+    def loss(params, xs):
+        unrolled = gru_jax.unroll(cell, params, xs, method=method)
+        return (unrolled.hs**2).sum() + (cell.hidden(unrolled.carry) ** 2).sum()
+
+    wanted = jax.value_and_grad(loss)(params, xs)
+    with jax.disable_jit():
+        found = jax.value_and_grad(loss)(params, xs)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@methods
+def test_of_no_steps_the_carry_is_the_one_before(method):
+    params, xs = problem(LSTM(), 0)
+    carry0 = (jnp.ones((BATCH, HIDDEN)), 2 * jnp.ones((BATCH, HIDDEN)))
+    unrolled = gru_jax.unroll(LSTM(), params, xs, carry0, method=method)
+    assert unrolled.hs.shape == (BATCH, 0, HIDDEN)
+    assert unrolled.finite.shape == (BATCH, 0)
+    np.testing.assert_array_equal(unrolled.carry, carry0)
+    gradient = jax.grad(lambda c: gru_jax.unroll(LSTM(), params, xs, c, method=method).carry[1].sum())(carry0)
+    np.testing.assert_array_equal(gradient, (np.zeros_like(carry0[0]), np.ones_like(carry0[0])))

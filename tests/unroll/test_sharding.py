@@ -1,0 +1,107 @@
+"""Batches that are split over devices: explicit meshes, and `jax.shard_map` with its check."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+DEVICES = 4
+
+
+def script(cell):
+    """Every check for one cell, in a process that has several devices."""
+    return f"""
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+import gru_jax
+from gru_jax import cells, flow
+from gru_jax.errors import UsageError
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+cell, mesh = cells.{cell}(), jax.make_mesh(({DEVICES},), ("data",), axis_types=(AxisType.Explicit,))
+params = cell.init(jax.random.key(0), 3, 4, gru_jax.Scheme(bias="normal"))
+xs, lengths = jax.random.normal(jax.random.key(1), (8, 5, 3)), jnp.arange(8, dtype=jnp.int32) % 6
+resets = (jnp.arange(5) == 3)[None] & (jnp.arange(8) % 2 == 0)[:, None]
+state = jax.tree.map(lambda part: part[0], cell.initial_carry((1,), 4, jnp.float32))
+state = jax.tree.map(lambda part: part + 0.5, state)
+
+
+def loss(params, xs, lengths, resets, state, method="auto"):
+    out = gru_jax.unroll(cell, params, xs, lengths=lengths, resets=resets, reset_carry=state, method=method)
+    return (jnp.square(out.hs).sum((1, 2)) + jnp.sin(cell.hidden(out.carry)).sum(1)).sum()
+
+
+def close(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(jax.device_get(a), jax.device_get(b), rtol=2e-5, atol=2e-5)
+
+
+wanted = jax.value_and_grad(loss, (0, 1, 4))(params, xs, lengths, resets, state)
+norms = flow.adjoint_norms(flow.gate_values(cell, params, flow.Trajectory(xs, lengths=lengths))[
+    cell.input_gates[0]])
+exponents = flow.lyapunov_spectrum(cell, params, flow.Trajectory(xs, lengths=lengths), k=2).exponents
+with jax.set_mesh(mesh):
+    split, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    whole = jax.device_put((params, state), everywhere)
+    parts = jax.device_put((xs, lengths, resets), split)
+    args = (whole[0], *parts, whole[1])
+    for method in ("auto", "reference"):
+        step = jax.value_and_grad(lambda *args: loss(*args, method=method), (0, 1, 4))
+        found = jax.jit(step)(*args)
+        close(found, wanted)
+        close(step(*args), wanted)
+        assert found[1][1].sharding.spec[0] == "data", "the gradient of what is split is split alike"
+        close(jax.jvp(lambda p: loss(p, *args[1:], method=method), args[:1], args[:1])[1],
+              jax.jvp(lambda p: loss(p, xs, lengths, resets, state, method=method), (params,), (params,))[1])
+
+        specs = (P(), P("data"), P("data"), P("data"), P())
+
+        def of_device(*args):
+            # A gradient within the map, of what all devices share: JAX sums it over them.
+            return jax.grad(lambda *args: loss(*args, method=method), (0, 4))(*args)
+
+        close(jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=(P(), P())))(*args),
+              (wanted[1][0], wanted[1][2]))
+        total = jax.shard_map(
+            lambda *args: jax.lax.psum(loss(*args, method=method), "data"),
+            mesh=mesh, in_specs=specs, out_specs=P())
+        close(jax.jit(jax.value_and_grad(total, (0, 1, 4)))(*args), wanted)
+
+        def varying_carry(params, xs, carry0):
+            return gru_jax.unroll(cell, params, xs, carry0, method=method).hs
+
+        carry0 = jax.tree.map(lambda part: jnp.broadcast_to(part, (8, 4)), state)
+        mapped = jax.shard_map(varying_carry, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data"))
+        close(jax.jit(mapped)(whole[0], parts[0], jax.device_put(carry0, split)), varying_carry(params, xs, carry0))
+
+    along = flow.Trajectory(parts[0], lengths=parts[1])
+    gates = jax.jit(lambda params, along: flow.gate_values(cell, params, along))(whole[0], along)
+    close(flow.adjoint_norms(gates[cell.input_gates[0]]), norms)
+
+    def spectrum(params, xs, lengths):
+        return flow.lyapunov_spectrum(cell, params, flow.Trajectory(xs, lengths=lengths), k=2).exponents
+
+    mapped = jax.shard_map(spectrum, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data"))
+    close(jax.jit(mapped)(whole[0], *parts[:2]), exponents)
+    try:
+        jax.jit(lambda xs: gru_jax.unroll(cell, whole[0], xs).hs)(jax.device_put(jnp.ones((8, 4, 3)), NamedSharding(
+            mesh, P(None, "data"))))
+    except UsageError as error:
+        assert "allowed is a split of its first dimension, the batch" in str(error), error
+    else:
+        raise AssertionError("time was split")
+print("all held")
+"""
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM", "LayerNormGRU"])
+def test_split_batches(cell):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(DEVICES)}
+    done = subprocess.run([sys.executable, "-c", script(cell)], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("all held\n")
