@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -157,7 +157,7 @@ def _read(arrays: list[np.ndarray], bidirectional: bool, use_bias: bool | None) 
     """
     if len(arrays) > 1 and arrays[1].ndim == 2:
         cell_of(arrays[1], None, "Keras")  # no kernel of so many gates
-    readings = list(itertools.islice(_readings(arrays, 1 + bidirectional, use_bias), 2))
+    readings = _readings(arrays, 1 + bidirectional, use_bias)
     if len(readings) > 1:
         raise UsageError(
             "weights of Keras: they fit with biases of the recurrent layers and without, "
@@ -167,7 +167,7 @@ def _read(arrays: list[np.ndarray], bidirectional: bool, use_bias: bool | None) 
         others = {f"bidirectional={not bidirectional}": (2 - bidirectional, use_bias)}
         if use_bias is not None:
             others["use_bias left out"] = (1 + bidirectional, None)
-        fitting = [name for name, how in others.items() if next(_readings(arrays, *how), None)]
+        fitting = [name for name, how in others.items() if _readings(arrays, *how)]
         raise UsageError(
             f"weights of Keras fit nowhere: {_shapes(arrays)}; needed are kernel, recurrent kernel and bias of "
             "each layer and direction, all of one kind, then at most the kernel and bias of one Dense layer"
@@ -176,21 +176,24 @@ def _read(arrays: list[np.ndarray], bidirectional: bool, use_bias: bool | None) 
     return readings[0]
 
 
-def _readings(
-    arrays: list[np.ndarray], directions: int, use_bias: bool | None, inputs: int | None = None, gates: int = 0
-) -> Iterator[Reading]:
-    """Every way to read arrays as layers that fit onto one another, `[inputs, gates H]` first, and then a Dense one."""
-    if inputs is not None and _is_head(arrays, inputs):
-        yield [], arrays
-    for with_bias in (True, False) if use_bias is None else (use_bias,):
-        count = 2 + with_bias
-        parts = [tuple(arrays[i : i + count]) for i in range(0, directions * count, count)]
-        shapes = [[a.shape for a in part] for part in parts]
-        size = _size(shapes[0], inputs, gates, with_bias)
-        if size and all(other == shapes[0] for other in shapes):
-            rest, width = arrays[directions * count :], arrays[0].shape[1]
-            for layers, head in _readings(rest, directions, use_bias, directions * size, width // size):
-                yield [*parts, *layers], head
+def _readings(arrays: list[np.ndarray], directions: int, use_bias: bool | None) -> list[Reading]:
+    """Two ways, if there are, to read arrays as layers that fit onto one another and then perhaps a Dense one."""
+
+    @functools.cache  # many ways lead to the same rest, as where every array is of one shape
+    def rest_from(start: int, inputs: int | None, gates: int) -> list[Reading]:
+        rest = arrays[start:]
+        readings: list[Reading] = [([], rest)] if inputs is not None and _is_head(rest, inputs) else []
+        for with_bias in (True, False) if use_bias is None else (use_bias,):
+            count = 2 + with_bias
+            parts = [tuple(rest[i : i + count]) for i in range(0, directions * count, count)]
+            shapes = [[a.shape for a in part] for part in parts]
+            size = _size(shapes[0], inputs, gates, with_bias)
+            if size and all(other == shapes[0] for other in shapes):
+                behind = rest_from(start + directions * count, directions * size, rest[0].shape[1] // size)
+                readings += [([*parts, *layers], head) for layers, head in behind]
+        return readings[:2]
+
+    return rest_from(0, None, 0)
 
 
 def _size(shapes: list[tuple[int, ...]], inputs: int | None, gates: int, with_bias: bool) -> int:

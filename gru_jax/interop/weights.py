@@ -326,8 +326,10 @@ def as_array(value: Any, name: str, library: str) -> np.ndarray:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"weights of {library}: {name} is not an array: {in_one_line(error)}") from None
-    if not jnp.issubdtype(array.dtype, np.number):
-        raise UsageError(f"weights of {library}: {name} is a {type(value).__name__}; needed is an array of numbers")
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (np.floating, np.integer)):
+        raise UsageError(
+            f"weights of {library}: {name} is a {type(value).__name__}; needed is an array of real numbers"
+        )
     return array
 
 

@@ -165,7 +165,7 @@ def gates(**changes):
         (gates(ir=None), "missing ir; there are iz, in, hr, hz, hn"),
         (gates(ir={"kernel": np.ones((3, 3)), "scale": np.ones(3)}), "fit nowhere: scale; allowed are kernel"),
         (gates(ir={"bias": np.ones(3)}), "missing kernel; there are bias"),
-        (gates(ir={"kernel": "a"}), "kernel is a str; needed is an array of numbers"),
+        (gates(ir={"kernel": "a"}), "kernel is a str; needed is an array of real numbers"),
         (gates(ir={"kernel": np.ones((3, 4))}), r"gates of one size; these are \[3, 4\] and \[3, 3\], \[3, 3\] and"),
         (gates(**{name: {"kernel": np.ones(3)} for name in ("ir", "iz", "in_")}), r"not so kernel \[3\]"),
         (gates(**{name: {"kernel": np.ones(())} for name in ("ir", "iz", "in_")}), r"not so kernel \[\]"),

@@ -118,8 +118,9 @@ def test_what_fits_nowhere_is_listed():
     refused([*gru, np.ones((3, 2)), np.float32(1)], r"fit nowhere: .*\[3, 2\], \[\]; needed are")
     refused(network(*layers(kl.GRU, 3), *layers(kl.LSTM, 3))[0], "fit nowhere: .*all of one kind")
     refused([np.ones((2, 9)), np.ones((3, 8))], r"a recurrent kernel of 2\.66667 gates, \[3, 8\]; Keras has RNN \(1\)")
+    refused([np.ones((2, 6))] * 120 + [np.ones(5)], "fit nowhere")  # at once, though there are 10^15 ways to begin
     refused([np.ones(9), np.ones(9)], r"fit nowhere: \[9\], \[9\]")
     refused([], "fit nowhere: nothing")
-    refused(["a"], "array 0 is a str; needed is an array of numbers")
+    refused(["a"], "array 0 is a str; needed is an array of real numbers")
     with lenient.jax_as_users_have_it():
         refused(keras.Sequential([keras.Input(XS.shape[1:]), *layers(kl.GRU, 3)]), r"Sequential; needed is a list")

@@ -113,7 +113,7 @@ def with_head(**arrays):
     [
         (gru(), r"weights of PyTorch: GRU; needed are a state dict, module\.state_dict\(\), or the path"),
         ({0: np.ones(3)}, "weights of PyTorch: dict; needed are a state dict"),
-        ({"state_dict": gru().state_dict()}, "state_dict is a .*Dict; needed is an array of numbers"),
+        ({"state_dict": gru().state_dict()}, "state_dict is a .*Dict; needed is an array of real numbers"),
         (with_head(a_weight=np.ones((1, 4)), b_bias=np.ones(1)), r"fit nowhere: a\.weight \[1, 4\], b\.bias \[1\]"),
         (with_head(a_bias=np.ones(1)), r"fit nowhere: a\.bias \[1\]; beside the recurrent module"),
         (with_head(a_weight=np.ones((1, 4)), a_bias=np.float32(1)), r"bias of the head: \[\] for \[1\]"),
@@ -126,6 +126,10 @@ def with_head(**arrays):
         ({"weight_ih_l0": np.ones(9), "weight_hh_l0": np.ones(9)}, r"weight_ih_l0 \[9\], weight_hh_l0 \[9\]; a weight"),
         ({"weight_ih_l0": np.ones((9, 2)), "weight_hh_l0": np.ones((9, 0))}, r"recurrent kernel of 0 gates, \[0, 9\]"),
         (torch.nn.LSTM(2, 4, proj_size=2).state_dict(), r"weight_hr_l0 \[2, 4\], which an LSTM with proj_size has"),
+        (
+            {name: a.to(torch.complex64) for name, a in gru().state_dict().items()},
+            "weight_ih_l0 is a Tensor; needed is an array of real numbers",
+        ),
         (gru().to("meta").state_dict(), "weight_ih_l0 is not an array: "),
     ],
 )
