@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.cells.gru import Update
-from gru_jax.errors import UsageError, listing
+from gru_jax.errors import UsageError, in_one_line, listing
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack
 from gru_jax.nn.models import Readout
 
@@ -70,10 +70,15 @@ def unfuse(cell: Cell, fused: Fused, gates: Sequence[str]) -> dict[str, dict[str
         True
 
     Raises:
-        UsageError: an array is not as wide as the recurrent kernel's height times the number of gates.
+        UsageError: a kernel has no two axes or a bias not one, or an array is not as wide as the recurrent kernel's
+            height times the number of gates.
     """
+    shapes = {name: np.shape(a) for name, a in fused._asdict().items()}
+    wrong = [f"{name} {list(shape)}" for name, shape in shapes.items() if len(shape) != 2 - name.endswith("bias")]
+    if wrong:
+        raise UsageError(f"weights: needed are kernels of two axes and biases of one; not so {listing(wrong)}")
     width = len(gates) * fused.recurrent.shape[0]
-    wrong = [f"{name} {list(a.shape)}" for name, a in fused._asdict().items() if a.shape[-1] != width]
+    wrong = [f"{name} {list(shape)}" for name, shape in shapes.items() if shape[-1] != width]
     if wrong:
         raise UsageError(
             f"weights: needed are {width} columns, {len(gates)} gates of one size; not so {listing(wrong)}"
@@ -161,9 +166,9 @@ class Weights(NamedTuple):
         """A `Stack` with these weights; `kwargs` are those of `Stack`.
 
         Raises:
-            UsageError: the weights are of double precision and JAX is not.
+            UsageError: the weights are of several types or of one that no layer has, or an argument contradicts them.
         """
-        stack = Stack(self.cell, self.input_size, self.hidden_sizes, **{**self._options(), **kwargs})
+        stack = Stack(self.cell, self.input_size, self.hidden_sizes, **self._options(kwargs))
         self._fill(stack)
         return stack
 
@@ -171,17 +176,24 @@ class Weights(NamedTuple):
         """A `SequenceModel` with these weights and their head; `kwargs` are those of `Stack`.
 
         Raises:
-            UsageError: there is no head, or the weights are of double precision and JAX is not.
+            UsageError: there is no head; or as `stack`.
         """
         if self.head is None:
             raise UsageError("weights: have no head, a linear layer of a kernel and a bias; use .stack()")
-        output_size, options = self.head["bias"].shape[0], {**self._options(), **kwargs}
+        output_size, options = self.head["bias"].shape[0], self._options(kwargs)
         model = SequenceModel(self.cell, self.input_size, self.hidden_sizes, output_size, readout=readout, **options)
         self._fill(model.stack)
         _set_arrays(model.head, self.head)
         return model
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a `Stack` with these weights, beside its sizes."""
+        if "param_dtype" in kwargs:
+            raise UsageError(f"param_dtype: the weights are {self.dtype}; .astype changes that")
+        if kwargs.get("bidirectional", self.bidirectional) != self.bidirectional:
+            raise UsageError(
+                f"bidirectional: the weights are of {'two directions' if self.bidirectional else 'one direction'}"
+            )
         dtypes = sorted({str(a.dtype) for a in jax.tree.leaves((self.layers, self.head))})
         if len(dtypes) > 1:
             raise UsageError(f"weights: of several types, {listing(dtypes)}; .astype makes them one")
@@ -191,7 +203,7 @@ class Weights(NamedTuple):
             raise UsageError(
                 "weights: float64, which JAX has with jax_enable_x64 alone; .astype('float32') rounds them"
             )
-        return {"bidirectional": self.bidirectional, "param_dtype": self.dtype, "rngs": nnx.Rngs(0)}
+        return {"bidirectional": self.bidirectional, "param_dtype": self.dtype, "rngs": nnx.Rngs(0), **kwargs}
 
     def _fill(self, stack: Stack) -> None:
         for layer, directions in zip(stack.layers, self.layers, strict=True):
@@ -213,7 +225,7 @@ def weights_of(network: Network | Weights) -> Weights:
     """The weights of a layer, a stack or a model.
 
     Raises:
-        UsageError: it is a layer that runs backwards alone.
+        UsageError: it is no network of ours, or a layer that runs backwards alone.
 
     Examples:
         >>> from flax import nnx
@@ -226,6 +238,11 @@ def weights_of(network: Network | Weights) -> Weights:
         return network
     stack = network.stack if isinstance(network, SequenceModel) else network
     layers = stack.layers if isinstance(stack, Stack) else (stack,)
+    if not all(isinstance(layer, Recurrent | Bidirectional) for layer in layers):
+        raise UsageError(
+            f"network: {type(network).__name__}; allowed are Recurrent, Bidirectional, Stack and SequenceModel of "
+            "gru_jax.nn, and Weights"
+        )
     if any(isinstance(layer, Recurrent) and layer.reverse for layer in layers):
         raise UsageError("reverse=True: other libraries have a backward layer beside a forward one alone")
     head = None
@@ -243,12 +260,17 @@ COMMON = (GRU(), LSTM(), Elman("tanh"), Elman("relu"))
 """The cells that PyTorch and Flax have."""
 
 
-def cell_of(fused: Fused, cell: Cell | None, library: str) -> Cell:
-    """The cell that fused weights are of: the one that was given, if it is of their kind, or the default."""
-    count = fused.recurrent.shape[1] / fused.recurrent.shape[0]
+def cell_of(recurrent: np.ndarray, cell: Cell | None, library: str) -> Cell:
+    """The cell that a fused recurrent kernel `[H, k H]` is of: the one that was given, if of its kind, or the default.
+
+    Raises:
+        UsageError: the library has no cell of so many gates, or the given one has another number.
+    """
+    rows, columns = recurrent.shape
+    count = columns / rows if rows else 0
     if count not in KINDS:
         raise UsageError(
-            f"weights: a recurrent kernel of {count:g} gates, {list(fused.recurrent.shape)}; {library} has "
+            f"weights: a recurrent kernel of {count:g} gates, {list(recurrent.shape)}; {library} has "
             f"{', '.join(f'{name} ({gates})' for gates, (name, _) in KINDS.items())}"
         )
     name, default = KINDS[int(count)]
@@ -277,15 +299,48 @@ def check_shapes(weights: Weights, library: str) -> Weights:
                 if a.shape != shapes[group]
             ]
     if weights.head is not None:
-        width = {"kernel": inputs[-1], "bias": weights.head["kernel"].shape[1]}
+        kernel, bias = weights.head["kernel"], weights.head["bias"]
+        outputs = np.shape(kernel)[1] if np.ndim(kernel) == 2 else np.size(bias)
+        head_shapes = {"kernel": (inputs[-1], outputs), "bias": (outputs,)}
         wrong += [
-            f"{name} of the head: {list(weights.head[name].shape)} for {size} rows"
-            for name, size in width.items()
-            if weights.head[name].shape[0] != size
+            f"{name} of the head: {list(np.shape(weights.head[name]))} for {list(shape)}"
+            for name, shape in head_shapes.items()
+            if np.shape(weights.head[name]) != shape
         ]
     if wrong:
         raise UsageError(f"weights of {library} fit nowhere: {'; '.join(wrong)}")
     return weights
+
+
+def as_array(value: Any, name: str, library: str) -> np.ndarray:
+    """A tensor or an array of any library as one of NumPy's, of the same type.
+
+    Raises:
+        UsageError: it is none, or not of numbers.
+    """
+    try:
+        if hasattr(value, "detach"):  # a tensor of PyTorch, which may be a parameter and on a device
+            value = value.detach().cpu()
+            if str(value.dtype) == "torch.bfloat16":  # not known to NumPy alone; float32 holds each exactly
+                value = np.asarray(value.float()).astype(jnp.bfloat16)
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"weights of {library}: {name} is not an array: {in_one_line(error)}") from None
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (np.floating, np.integer)):
+        raise UsageError(
+            f"weights of {library}: {name} is a {type(value).__name__}; needed is an array of real numbers"
+        )
+    return array
+
+
+def check_mapping(weights: Any, library: str, instead: str) -> None:
+    """Refuse what is not a dict of arrays by name, a module above all.
+
+    Raises:
+        UsageError: one line that says what to pass instead.
+    """
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise UsageError(f"weights of {library}: {type(weights).__name__}; needed {instead}")
 
 
 def refuse(library: str, cell: Cell, allowed: str) -> UsageError:

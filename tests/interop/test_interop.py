@@ -245,8 +245,8 @@ def changed(state, **changes):
         ({"weight_hh_l0": np.ones((8, 4))}, r"a recurrent kernel of 2 gates, \[4, 8\]; PyTorch has RNN \(1\)"),
         ({"bias_ih_l0": np.ones(5)}, r"not so bias \[5\]"),
         ({"fc1.weight": np.ones((2, 3)), "fc2.weight": np.ones((2, 3))}, r"fc1.weight \[2, 3\], fc2.weight \[2, 3\]"),
-        ({"fc.weight": np.ones((2, 9)), "fc.bias": np.ones(2)}, r"kernel of the head: \[9, 2\] for 4 rows"),
-        ({"weight_hr_l0": np.ones((2, 4))}, r"fit nowhere: weight_hr_l0 \[2, 4\]"),
+        ({"fc.weight": np.ones((2, 9)), "fc.bias": np.ones(2)}, r"kernel of the head: \[9, 2\] for \[4, 2\]"),
+        ({"weight_hr_l0": np.ones((2, 4))}, r"fit nowhere: weight_hr_l0 \[2, 4\], which an LSTM with proj_size has"),
         ({"other.weight_ih_l0": np.ones((12, 3))}, "of several recurrent modules"),
     ],
 )
