@@ -13,6 +13,8 @@ import numpy as np
 from gru_jax.errors import UsageError
 from gru_jax.runtime.files import FileStamp, stamp_of
 
+NUMBERS = "numbers, real ones of up to 64 bits"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
@@ -20,10 +22,11 @@ class Rows:
 
     Attributes:
         path: the file.
-        dtype: of its numbers.
+        dtype: of its numbers, in its order of bytes.
         shape: `[N, ...]`.
         offset: of its first byte in the file.
         order: which rows of the file these are, if not all in their order.
+        as_type: the type in which they are read, if not the file's in the machine's order of bytes.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class Rows:
     shape: tuple[int, ...]
     offset: int
     order: np.ndarray | None = None
+    as_type: np.dtype[Any] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -64,14 +68,15 @@ class Rows:
             raise UsageError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         if len(numbers) != count * size:
             raise UsageError(f"{self.path}: cut short while it is read")
-        return numbers.reshape(count, *self.shape[1:])
+        as_type = self.dtype.newbyteorder("=") if self.as_type is None else self.as_type
+        return numbers.reshape(count, *self.shape[1:]).astype(as_type, copy=False)
 
 
 def open_rows(path: Path) -> Rows:
     """The rows of a `.npy` file; its header alone is read.
 
     Raises:
-        UsageError: there is none, or it is damaged, holds Python objects, or is in Fortran's order.
+        UsageError: there is none, or it is damaged, holds what are no numbers of JAX, or is in Fortran's order.
     """
     try:
         stamp = stamp_of(path)
@@ -88,10 +93,10 @@ def _open(path: Path, stamp: FileStamp) -> Rows:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(stream)
             offset = stream.tell()
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # NumPy evaluates the header as Python, where damage can raise anything
         raise UsageError(f"{path}: not a .npy file ({' '.join(str(error).split())[:100]})") from error
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise UsageError(f"{path}: holds {dtype}; allowed are numbers")
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise UsageError(f"{path}: holds {dtype}; allowed are {NUMBERS}")
     if fortran and len(shape) > 1:
         raise UsageError(f"{path}: its rows are not together (Fortran's order); numpy.ascontiguousarray puts them so")
     if not shape or min(shape) < 1:

@@ -30,10 +30,15 @@ def refuse_links(directory: Path) -> None:
 
 
 class FileStamp(NamedTuple):
-    """What tells that a file is another than before, without reading it."""
+    """What tells that a file is another than before, without reading it, for as long as a process runs.
+
+    Size and time of change stay when a tool sets the time; the place of the file and its own record of changes do not.
+    """
 
     size: int
     changed: int
+    place: tuple[int, int]
+    recorded: int
 
 
 def stamp_of(path: Path) -> FileStamp:
@@ -43,7 +48,7 @@ def stamp_of(path: Path) -> FileStamp:
         OSError: it cannot be looked at.
     """
     status = path.stat()
-    return FileStamp(status.st_size, status.st_mtime_ns)
+    return FileStamp(status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino), status.st_ctime_ns)
 
 
 def sha256_of(path: Path) -> str:

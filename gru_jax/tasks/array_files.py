@@ -5,26 +5,34 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.npy import Rows, open_rows
-from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.data.npy import NUMBERS, Rows, open_rows
+from gru_jax.errors import UsageError, check_choice, in_one_line, listing
 from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.tasks.base import SPLITS
 
 XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
+FOLDED_SPLITS = ("train", "test")  # that are read where the training examples are divided into folds
 MAX_CLASSES = 10**6
+USED = np.finfo(np.float32)  # in which losses are weighed and numbers are learnt, whatever a file has
+LEAST_WEIGHT = float(USED.smallest_normal)  # of a step that counts; devices may take smaller numbers for 0
+
+Column = np.ndarray | list[np.ndarray]
+"""An array of all examples, or one for each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayFiles:
-    """`<SPLIT>_<NAME>.npy` in a folder; see `gru_jax.tasks.Arrays`."""
+    """`<SPLIT>_<NAME>.npy` in a folder, of these splits; see `gru_jax.tasks.Arrays`."""
 
     folder: Path
+    splits: tuple[str, ...] = SPLITS
 
     @property
     def per_step(self) -> bool:
@@ -37,7 +45,7 @@ class ArrayFiles:
         """How many there are, 0 where targets are numbers."""
         if self.rows("train", TARGETS).dtype.kind == "f":
             return 0
-        return 1 + int(max(self._greatest_target(split) for split in SPLITS))
+        return 1 + int(max(self._greatest_target(split) for split in self.splits))
 
     def path(self, split: str, name: str) -> Path:
         """Of a file."""
@@ -61,13 +69,14 @@ class ArrayFiles:
         if name == XS:
             _check(rows, len(rows.shape) == 3, "[N, T, D]")
             _check(rows, rows.shape[1:] == first.shape[1:], f"[N, {listing(first.shape[1:])}]")
-            return rows
+            return _without_long_integers(rows)
         count, time = self.rows(split, XS).shape[:2]
         if name == LENGTHS:
             _check(rows, rows.shape == (count,) and rows.dtype.kind in "iu", f"[{count}] of whole numbers")
             _check_range(rows, rows.all(), 1, time)
         elif name == MASK:
             _check(rows, rows.shape == (count, time) and rows.dtype.kind in "biuf", f"[{count}, {time}] of numbers")
+            return _without_long_integers(rows)
         else:
             self._check_targets(rows, first, count, time)
         return rows
@@ -92,8 +101,8 @@ class ArrayFiles:
         targets = self.rows(split, TARGETS)
         values = targets.all()
         if self.per_step:
-            weights = self._step_weights(split)
-            counts = weights > 0
+            steps = self._step_weights(split)
+            counts, weights = steps > 0, steps.astype(np.float64)
             values, weights = values[counts], (weights / weights.sum(axis=1, keepdims=True))[counts] / len(weights)
         elif self.path(split, MASK).exists():
             raise UsageError(
@@ -102,6 +111,11 @@ class ArrayFiles:
         else:
             weights = np.full(len(values), 1 / max(1, len(values)))
         if targets.dtype.kind == "f":
+            wrong = ~np.isfinite(_as_used(values))
+            if wrong.any():
+                raise UsageError(
+                    f"{targets.path}: holds {values[wrong][0]}; allowed are finite numbers of 32 bits, where they count"
+                )
             return values.astype(np.float64), weights
         _check_range(targets, values, 0, MAX_CLASSES - 1)
         return values, weights
@@ -112,20 +126,37 @@ class ArrayFiles:
         return _greatest_target(self, split, tuple(stamps))
 
     def _step_weights(self, split: str) -> np.ndarray:
-        """How much each step of each sequence counts, `[N, T]`."""
+        """How much each step of each sequence counts, `[N, T]`, in the type that the loss uses."""
         count, time = self.rows(split, XS).shape[:2]
-        weights = np.ones((count, time))
-        if self.path(split, MASK).exists():
-            mask = self.rows(split, MASK)
-            weights = mask.all().astype(np.float64)
-            if not (np.isfinite(weights).all() and (weights >= 0).all()):
-                raise UsageError(f"{mask.path}: allowed are finite numbers from 0 up")
+        path, weights = self.path(split, MASK), np.ones((count, time), USED.dtype)
+        if path.exists():
+            mask = self.rows(split, MASK).all()
+            weights = _as_used(mask)
+            wrong = ~(np.isfinite(weights) & (weights >= 0))
+            if wrong.any():
+                raise UsageError(f"{path}: holds {mask[wrong][0]}; allowed are finite numbers from 0 up, of 32 bits")
         if self.path(split, LENGTHS).exists():
             weights = weights * (np.arange(time) < self.rows(split, LENGTHS).all()[:, None])
-        empty = np.flatnonzero(weights.sum(axis=1) == 0)
+        weights[weights < LEAST_WEIGHT] = 0
+        with np.errstate(over="ignore"):
+            sums = weights.sum(axis=1)
+        empty, full = np.flatnonzero(sums == 0), np.flatnonzero(np.isinf(sums))
         if empty.size:
-            raise UsageError(f"{self.path(split, MASK)}: in row {empty[0]} no step counts")
+            raise UsageError(f"{path}: in row {empty[0]} no step counts; numbers below {LEAST_WEIGHT:.2g} are 0")
+        if full.size:
+            raise UsageError(f"{path}: row {full[0]} adds up to more than {USED.max:.2g}, the most that 32 bits hold")
         return weights
+
+
+def _as_used(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        return values.astype(USED.dtype)
+
+
+def _without_long_integers(rows: Rows) -> Rows:
+    """Rows whose integers of 64 bits, which JAX would cut to their lower half, are read as the floats they become."""
+    is_long = rows.dtype.kind in "iu" and rows.dtype.itemsize == 8
+    return dataclasses.replace(rows, as_type=USED.dtype) if is_long else rows
 
 
 @functools.lru_cache(maxsize=64)
@@ -134,73 +165,183 @@ def _greatest_target(files: ArrayFiles, split: str, stamps: tuple[FileStamp | No
     return float(files.weighted_targets(split)[0].max())
 
 
-def write_arrays(folder: Path, splits: Mapping[str, Any]) -> None:
+def write_arrays(
+    folder: Path, splits: Mapping[str, Any], needed: Sequence[str], check: Callable[[Path], object]
+) -> None:
     """Write the arrays of all splits into a folder; what is there stays until the new are known to be sound.
 
+    Args:
+        folder: where they go; it need not exist.
+        splits: the arrays of each, as `gru_jax.tasks.Arrays.write` takes them.
+        needed: splits that there must be.
+        check: called with the folder where the files are first; raises `UsageError` where they are not sound.
+
     Raises:
-        UsageError: a split is missing, or arrays do not fit each other.
+        UsageError: a split is missing, arrays do not fit each other, or the folder cannot be written.
     """
-    if set(splits) != set(SPLITS):
-        raise UsageError(f"splits={listing(splits)}: needed are {listing(SPLITS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as part:
-        files = ArrayFiles(Path(part))
-        columns = {split: _by_name(split, arrays) for split, arrays in splits.items()}
-        longest = max((len(xs) for named in columns.values() for xs in named.get(XS, ())), default=0)
-        noted = [named[LENGTHS] for named in columns.values() if _is_list_of_arrays(named.get(LENGTHS))]
-        if len(noted) == len(SPLITS) and all(int(length) == longest for lengths in noted for length in lengths):
-            columns = {split: {k: v for k, v in named.items() if k != LENGTHS} for split, named in columns.items()}
-        for split, named in columns.items():
-            for name, column in named.items():
-                check_choice(f"{split}: array", name, NAMES)
-                np.save(files.path(split, name), _stacked(name, column, longest), allow_pickle=False)
-        try:
-            for split in SPLITS:
-                files.open(split)
-        except UsageError as error:
-            raise UsageError(str(error).replace(part, str(folder))) from error
-        for split in SPLITS:
-            for name in NAMES:
-                ArrayFiles(folder).path(split, name).unlink(missing_ok=True)
-        for file in Path(part).iterdir():
-            file.rename(folder / file.name)
+    if not set(needed) <= set(splits) <= set(SPLITS):
+        hint = "; folds do without valid" if set(splits) == set(FOLDED_SPLITS) else ""
+        raise UsageError(f"splits={listing(splits)}: needed are {listing(needed)}{hint}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: a file; needed is a folder, which need not exist")
+    columns = {split: _columns(split, arrays) for split, arrays in splits.items()}
+    longest = max(count for named in columns.values() for count in _steps(named[XS]))
+    noted = [named[LENGTHS] for named in columns.values() if isinstance(named.get(LENGTHS), list)]
+    if len(noted) == len(columns) and all(int(length) == longest for lengths in noted for length in lengths):
+        columns = {split: {k: v for k, v in named.items() if k != LENGTHS} for split, named in columns.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as part:
+            files = ArrayFiles(Path(part), tuple(columns))
+            for split, named in columns.items():
+                for name, column in named.items():
+                    np.save(files.path(split, name), _stacked(name, column, longest), allow_pickle=False)
+            try:
+                for split in columns:
+                    files.open(split)
+                check(files.folder)
+            except UsageError as error:
+                raise UsageError(str(error).replace(part, str(folder))) from error
+            _replace_files(files.folder, ArrayFiles(folder))
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+
+def _replace_files(part: Path, files: ArrayFiles) -> None:
+    """Put the files of a folder in place of all that another has, none of which may stay beside the new."""
+    old = [path for split in SPLITS for name in NAMES if (path := files.path(split, name)).exists()]
+    for path in old:
+        if path.is_dir():
+            raise UsageError(f"{path}: a directory; needed is a file, or nothing")
+    for path in old:
+        path.unlink()
+    for file in part.iterdir():
+        file.rename(files.folder / file.name)
+
+
+def _columns(split: str, arrays: Any) -> dict[str, Column]:
+    """A split's arrays by name, each whole or one for each example; the lengths of examples are noted."""
+    named = _by_name(split, arrays)
+    for name in named:
+        check_choice(f"{split}: array", name, NAMES)
+    for name in (XS, TARGETS):
+        if name not in named:
+            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {XS} and {TARGETS}")
+    columns = {name: _column(f"{split}: {name}", value) for name, value in named.items()}
+    if any(isinstance(column, list) for column in columns.values()):
+        _check_examples(split, columns)
+    if isinstance(columns[XS], list):
+        columns.setdefault(LENGTHS, [np.asarray(count) for count in _steps(columns[XS])])
+    return columns
 
 
 def _by_name(split: str, arrays: Any) -> dict[str, Any]:
-    """A split's arrays by name, or, of examples, lists with one of each; their lengths are noted."""
+    """A split's arrays by name, or, of examples, lists with one of each."""
     if isinstance(arrays, Mapping):
-        columns = dict(arrays)
-    elif isinstance(arrays, tuple | list) and arrays and not isinstance(arrays[0], tuple | Mapping):
-        columns = _named(split, arrays)
-    elif isinstance(arrays, Iterable):
-        examples = [dict(e) if isinstance(e, Mapping) else _named(split, e) for e in arrays]
-        if not examples or any(example.keys() != examples[0].keys() for example in examples):
-            raise UsageError(f"{split}: examples are needed that all have the same of {listing(NAMES)}")
-        columns = {name: [np.asarray(example[name]) for example in examples] for name in examples[0]}
-    else:
+        return _without_none(arrays)
+    if isinstance(arrays, tuple | list) and arrays and not isinstance(arrays[0], tuple | Mapping):
+        return _named(split, arrays)
+    if not isinstance(arrays, Iterable):
         raise UsageError(f"{split}={type(arrays).__name__}: allowed are arrays, by name or in a tuple, and examples")
-    if _is_list_of_arrays(columns.get(XS)):
-        columns.setdefault(LENGTHS, [np.asarray(len(xs)) for xs in columns[XS]])
-    return columns
+    examples = [_without_none(e) if isinstance(e, Mapping) else _named(split, e) for e in arrays]
+    if not examples or any(example.keys() != examples[0].keys() for example in examples):
+        raise UsageError(f"{split}: examples are needed that all have the same of {listing(NAMES)}")
+    return {name: [example[name] for example in examples] for name in examples[0]}
 
 
 def _named(split: str, arrays: Any) -> dict[str, Any]:
     if not isinstance(arrays, tuple | list) or len(arrays) > len(NAMES):
         raise UsageError(f"{split}: a tuple of up to {len(NAMES)} arrays is needed, {listing(NAMES)}")
-    return dict(zip(NAMES, arrays, strict=False))
+    return _without_none(dict(zip(NAMES, arrays, strict=False)))
 
 
-def _is_list_of_arrays(column: Any) -> bool:
-    return isinstance(column, list) and bool(column) and all(isinstance(part, np.ndarray) for part in column)
+def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the lengths or the mask where they are None, as one before another in a tuple may be."""
+    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK)}
 
 
-def _stacked(name: str, column: Any, longest: int) -> np.ndarray:
+def _column(what: str, value: Any) -> Column:
+    if isinstance(value, np.ndarray) and value.dtype == object and value.ndim:
+        value = list(value)
+    if not isinstance(value, list | tuple):
+        return _numbers(what, value)
+    parts = [_numbers(f"{what} of example {i}", part) for i, part in enumerate(value)]
+    if not parts:
+        raise UsageError(f"{what}: of no example; needed is one or more")
+    return parts
+
+
+def _numbers(what: str, value: Any) -> np.ndarray:
+    """An array of numbers that a file can hold."""
+    try:
+        array = np.asarray(value, order="C")
+    except Exception as error:  # of arrays of other libraries, and of lists of lists of unequal length
+        raise UsageError(f"{what}: not an array ({in_one_line(error)[:100]})") from error
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(np.float32)  # bfloat16 and narrower ones, which .npy files do not know
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        came = type(value).__name__ if array.dtype == object else array.dtype
+        raise UsageError(f"{what}: holds {came}; allowed are {NUMBERS}")
+    return array
+
+
+def _steps(xs: Column) -> list[int]:
+    """Of each example."""
+    if isinstance(xs, list):
+        return [len(part) for part in xs]
+    return [xs.shape[1]] * len(xs) if xs.ndim > 1 else [0]
+
+
+def _has_steps(name: str, parts: list[np.ndarray]) -> bool:
+    """Whether the first axis of each is that of steps."""
+    is_float = parts[0].dtype.kind == "f"
+    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (2 if is_float else 1))
+
+
+def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
+    """Refuse examples that do not fit each other, or whose arrays do not, which padding would hide."""
+    counts = {name: len(column) if isinstance(column, list) or column.ndim else 0 for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        numbers = listing(f"{count} {name}" for name, count in counts.items())
+        raise UsageError(f"{split}: {numbers}; needed are as many of each")
+    _check_alike(split, XS, list(columns[XS]))
+    steps = _steps(columns[XS])
+    for name, column in columns.items():
+        if not isinstance(column, list):
+            continue
+        _check_alike(split, name, column)
+        for i, part in enumerate(column):
+            if _has_steps(name, column) and len(part) != steps[i]:
+                raise UsageError(
+                    f"{split}: example {i} has {XS} of {steps[i]} steps and {name} of {len(part)}; needed are as many"
+                )
+    for i, length in enumerate(columns.get(LENGTHS, ())):
+        if np.ndim(length) or not 1 <= length <= steps[i]:
+            raise UsageError(f"{split}: {LENGTHS} of example {i} is {length}; allowed are 1 to {steps[i]}, its steps")
+
+
+def _check_alike(split: str, name: str, parts: list[np.ndarray]) -> None:
+    """Refuse parts that cannot stand beside each other: of other axes or width, or floats beside whole numbers."""
+    first, common = parts[0], parts[0].dtype
+    has_steps, is_float = int(_has_steps(name, parts)), first.dtype.kind == "f"
+    shape = {XS: ["T", "D"], MASK: ["T"], LENGTHS: []}.get(name, ["T"] * has_steps + [*first.shape[has_steps:]])
+    if name == XS and first.ndim == len(shape):
+        shape[1] = first.shape[1]
+    kind = "" if name in (XS, MASK) else " of floats" if is_float else " of whole numbers"
+    needed = f"[{listing(shape)}]{kind}" if shape else "one float" if is_float else "one whole number"
+    for i, part in enumerate(parts):
+        common = np.promote_types(common, part.dtype)
+        fits = part.ndim == len(shape) and part.shape[has_steps:] == first.shape[has_steps:] and part.size
+        if not fits or (name == TARGETS and {part.dtype.kind == "f", common.kind == "f"} != {is_float}):
+            came = f"{split}: {name} of example {i} is of shape {list(part.shape)} and type {part.dtype}"
+            raise UsageError(f"{came}; needed is {needed}" + (", as of example 0" if i else ""))
+
+
+def _stacked(name: str, column: Column, longest: int) -> np.ndarray:
     """An array as it is; of a list of one for each example those with an axis of steps filled up with zeros."""
-    if not _is_list_of_arrays(column):
-        return np.ascontiguousarray(column)
-    first = column[0]
-    has_steps = name in (XS, MASK) or (name == TARGETS and first.ndim == (2 if first.dtype.kind == "f" else 1))
-    if has_steps:
+    if not isinstance(column, list):
+        return column
+    if _has_steps(name, column):
         column = [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in column]
     return np.stack(column)
 

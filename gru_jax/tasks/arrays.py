@@ -15,17 +15,27 @@ from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import Rows
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, in_one_line
 from gru_jax.settings import setting
-from gru_jax.tasks.array_files import LENGTHS, MASK, TARGETS, XS, ArrayFiles, write_arrays
-from gru_jax.tasks.base import Batch, FromFiles
+from gru_jax.tasks.array_files import (
+    FOLDED_SPLITS,
+    LEAST_WEIGHT,
+    LENGTHS,
+    MASK,
+    TARGETS,
+    XS,
+    ArrayFiles,
+    write_arrays,
+)
+from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(FromFiles):
     """Classify or label sequences, or predict numbers from them, that stand in `.npy` files, of any size.
 
-    Below the data directory are, for each SPLIT of train, valid and test, in `folder`:
+    Below the data directory are, for each SPLIT of train, valid and test, or with folds of train and test alone, in
+    `folder`:
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
@@ -64,6 +74,7 @@ class Arrays(FromFiles):
         folder: str | os.PathLike[str],
         *,
         class_weights: Sequence[float] | None = None,
+        folds: int | None = None,
         **splits: Sequence[Any] | Mapping[str, Any] | Iterable[Any],
     ) -> Arrays:
         """Write arrays into a folder, and give the task that reads them, now and when a run goes on.
@@ -71,32 +82,43 @@ class Arrays(FromFiles):
         Args:
             folder: the folder, which need not exist; files of these names there are replaced.
             class_weights: of the task.
+            folds: of the task; with them valid may be left out.
             splits: train, valid and test: arrays `(xs, targets)` or `(xs, targets, lengths)`, or a dict of arrays by
                 name (`xs`, `targets`, `lengths`, `mask`); or a Grain data set, or any other iterable of examples, each
                 such a tuple or dict of one sequence: those of unequal length are padded, and their lengths noted.
+                Targets and mask at each step are as many as the steps. Lengths or a mask that are None are none.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.
         """
-        path = Path(folder).absolute()
-        weights = None if class_weights is None else tuple(float(weight) for weight in class_weights)
-        write_arrays(path, splits)
-        return cls(data_dir=str(path.parent), folder=path.name, class_weights=weights)
+        path = Path(os.path.abspath(folder))  # without .., which would name another folder below its parent
+        weights = None if class_weights is None else _checked_weights(class_weights)
+
+        def task(at: Path) -> Arrays:
+            return cls(data_dir=str(at.parent), folder=at.name, class_weights=weights, folds=folds)
+
+        write_arrays(path, splits, SPLITS if folds is None else FOLDED_SPLITS, check=task)
+        return task(path)
 
     def __post_init__(self) -> None:
         if self.folder.startswith(("/", "~")) or ".." in self.folder.split("/"):
             raise UsageError(f"folder={self.folder!r}: allowed is a folder below the data directory")
-        if self.class_weights is not None and min(self.class_weights) < 0:
-            raise UsageError(f"class_weights={self.class_weights}: allowed are numbers from 0 up")
-        if self.class_weights is not None and len(self.class_weights) != self._files.classes:
-            raise UsageError(
-                f"class_weights={self.class_weights}: needed is one for each of {self._files.classes} classes"
-            )
+        if self.class_weights is not None:
+            object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+            classes = self._files.classes
+            if len(self.class_weights) != classes:
+                needed = (
+                    f"needed is one for each of {classes} classes"
+                    if classes
+                    else "targets that are numbers have no classes"
+                )
+                raise UsageError(f"class_weights={self.class_weights}: {needed}")
         super().__post_init__()
 
     @property
     def _files(self) -> ArrayFiles:
-        return ArrayFiles(data_root(self.data_dir) / self.folder)
+        splits = SPLITS if self.folds is None else FOLDED_SPLITS
+        return ArrayFiles(data_root(self.data_dir) / self.folder, splits)
 
     @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]
@@ -147,7 +169,7 @@ class Arrays(FromFiles):
         mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
         if lengths is not None:
             mask = jnp.where(jnp.arange(xs.shape[1])[None] < lengths[:, None], mask, 0.0)
-        counts = mask > 0 if self._files.classes else mask[..., None] > 0
+        counts = (mask if self._files.classes else mask[..., None]) >= LEAST_WEIGHT
         return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -165,3 +187,17 @@ class Arrays(FromFiles):
         if self.class_weights is not None:
             loss = loss * jnp.asarray(self.class_weights, loss.dtype)[targets]
         return {"loss": loss, "accuracy": (outputs.argmax(axis=-1) == targets).astype(jnp.float32)}
+
+
+def _checked_weights(weights: Any) -> tuple[float, ...]:
+    """Weights of classes as the loss can use them."""
+    try:
+        factors = np.asarray(weights, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        factors = np.array(np.nan)
+    with np.errstate(over="ignore"):
+        used = factors.astype(np.float32)
+    if factors.ndim != 1 or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
+        shown = in_one_line(repr(weights))[:100]
+        raise UsageError(f"class_weights={shown}: allowed is a finite number from 0 up for each class, not all 0")
+    return tuple(factors.tolist())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import os
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,9 @@ import pytest
 
 from gru_jax.data.files import DataFile, data_root, locate
 from gru_jax.data.idx import read_idx
+from gru_jax.data.npy import open_rows
 from gru_jax.errors import UsageError
+from gru_jax.runtime.files import stamp_of
 from gru_jax.tasks import MNIST
 from gru_jax.tasks.base import split_key
 from gru_jax.tasks.mnist import permutation
@@ -108,6 +112,42 @@ def test_idx(tmp_path):
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"\0\0\x08\2\0\0\0\2\0\0\0\3abcdef"))
     np.testing.assert_array_equal(read_idx(path), np.frombuffer(b"abcdef", np.uint8).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 'fortran_order': False, (", b"{'descr':'<f4',b'fortran_order':False,'shape':(1,)}"]
+)
+def test_a_damaged_header_of_an_array_is_one_line(header, tmp_path):
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(UsageError, match=r"x\.npy: not a \.npy file \(") as error:
+        open_rows(path)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_that_no_device_has_are_refused(tmp_path):
+    for dtype in (np.longdouble, np.complex64, "S4", "M8[s]"):
+        np.save(tmp_path / "x.npy", np.zeros(3, dtype))
+        with pytest.raises(UsageError, match=r"x\.npy: holds .*; allowed are numbers, real ones of up to 64 bits"):
+            open_rows(tmp_path / "x.npy")
+
+
+def test_a_stamp_is_that_of_one_file_as_it_is(tmp_path):
+    path, new = tmp_path / "a", tmp_path / "b"
+    path.write_text("one")
+    stamps = {stamp_of(path)}
+    assert stamps == {stamp_of(path)}
+    changed = path.stat().st_mtime_ns
+    time.sleep(0.05)  # the clock of files ticks more slowly than that of processes
+    path.write_text("two")
+    os.utime(path, ns=(changed, changed))
+    stamps.add(stamp_of(path))
+    new.write_text("six")
+    os.utime(new, ns=(changed, changed))
+    new.replace(path)
+    stamps.add(stamp_of(path))
+    assert len(stamps) == 3
+    assert {stamp.changed for stamp in stamps} == {changed}
 
 
 def test_the_permutation_is_fixed():
