@@ -35,10 +35,11 @@ def schedule_shape(config: OptimizerBase, steps: int, warmup: int, final: Any) -
         "cosine": lambda rest: optax.cosine_decay_schedule(1.0, rest, alpha=final),
         "exponential": lambda rest: lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest),
     }
-    main = look_up(registered, config.schedule)(rest)
-    if not warmup:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
+    shape = look_up(registered, config.schedule)(rest)
+    if warmup:
+        shape = optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), shape], [warmup])
+    # The fraction of an int32 count is a float32 even in double precision, that of an int64 count is not.
+    return lambda count: shape(jnp.asarray(count, jnp.result_type(int)))
 
 
 def build_optimizer(
