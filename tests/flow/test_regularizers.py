@@ -116,7 +116,7 @@ def test_slopes_that_cannot_be_constant_are_refused():
         assert np.isfinite(flow.vanishing_penalty(cell, params, xs, adjoint, slopes="differentiated"))
         with pytest.raises(UsageError, match=r"gradient\.omega_slopes='constant'"):
             small(model={"cell": cell}, gradient={"omega": 0.1})
-    with pytest.raises(UsageError, match="omega_slopes='frozen'.*allowed are constant, differentiated"):
+    with pytest.raises(UsageError, match=r"omega_slopes='frozen'.*allowed are constant, differentiated"):
         small(gradient={"omega": 0.1, "omega_slopes": "frozen"})
 
 
