@@ -32,6 +32,10 @@ OPTIMIZERS = get_args(OptimizerName)
 Schedule = Literal["constant", "cosine", "exponential"]
 SCHEDULES = get_args(Schedule)
 Dtype = Literal["float32", "bfloat16", "float64"]
+NO_FLOAT16 = dict.fromkeys(
+    ("float16", "fp16", "f16", "half"),
+    "without a loss scale, which training has not, gradients below 6e-8 vanish; bfloat16 has the range of float32",
+)
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
@@ -323,7 +327,8 @@ class Config:
     Attributes:
         seed: of the initial parameters, the batches and the dropout.
         platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
-        dtype: type that products run in; parameters are float32, or float64 for float64.
+        dtype: type that products run in; parameters are float32, or float64 for float64. float16 is refused: its range
+            ends where gradients are small, and there is no loss scale.
         matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
         devices: of each process, over which each batch is split; 0 for all there are.
         resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
@@ -339,7 +344,7 @@ class Config:
 
     seed: int = setting(0, low=0, high=2**31 - 1)
     platform: Platform = "auto"
-    dtype: Dtype = "float32"
+    dtype: Dtype = setting("float32", refused=NO_FLOAT16)
     matmul_precision: Precision = "float32"
     devices: int = setting(1, low=0, high=10**6)
     resident_mb: int = setting(2048, low=0, high=10**9)
