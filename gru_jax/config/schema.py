@@ -32,7 +32,7 @@ OPTIMIZERS = get_args(OptimizerName)
 Schedule = Literal["constant", "cosine", "exponential"]
 SCHEDULES = get_args(Schedule)
 Dtype = Literal["float32", "bfloat16", "float64"]
-NO_FLOAT16 = dict.fromkeys(
+NO_FLOAT16: dict[str, str] = dict.fromkeys(
     ("float16", "fp16", "f16", "half"),
     "without a loss scale, which training has not, gradients below 6e-8 vanish; bfloat16 has the range of float32",
 )
