@@ -30,14 +30,16 @@ def setting(
     high: float | int | None = None,
     choices: Sequence[Any] | None = None,
     is_open: bool = False,
+    refused: Mapping[str, str] | None = None,
     kw_only: bool = False,
 ) -> Any:
     """A dataclass field with the inclusive range or the choices that a config may give it.
 
     Choices are for the names of a registry; a fixed list of values is better said by a `Literal` annotation. Where they
-    are open, a function of a user's own is allowed too, by itself or by its `gru_jax.user_code.reference`.
+    are open, a function of a user's own is allowed too, by itself or by its `gru_jax.user_code.reference`. `refused`
+    has the reason, for values that one may well expect among the choices.
     """
-    metadata = {"low": low, "high": high, "choices": choices, "is_open": is_open}
+    metadata = {"low": low, "high": high, "choices": choices, "is_open": is_open, "refused": refused}
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
@@ -57,6 +59,9 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mappi
         if is_reference(value) and find(value) is None:
             raise missing_code(name, value, choices)
         return
+    refused = metadata.get("refused")
+    if refused and isinstance(value, str) and value in refused:
+        raise UsageError(f"{name}={value!r}: {refused[value]}; allowed are {listing(choices)}")
     check_choice(name, value, choices)
 
 

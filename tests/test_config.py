@@ -105,3 +105,11 @@ def test_contradictions():
 @pytest.mark.parametrize("cell", ["lstm", LSTM, LSTM(), {"name": "lstm"}, Text("lstm"), Text("{'name': 'lstm'}")])
 def test_a_section_may_be_its_name_alone(cell):
     assert load({"task": "adding", "model": {"cell": cell}, "train": {"steps": 1}}).model.cell == LSTM()
+
+
+@pytest.mark.parametrize("name", ["float16", "fp16", "half"])
+def test_float16_is_refused_with_its_reason(name):
+    """As typed, and in the exported config of a run."""
+    for plain in ({**STEPS, "dtype": Text(name)}, {**load(STEPS).to_dict(), "dtype": name}):
+        with pytest.raises(UsageError, match=rf"dtype='{name}': without a loss scale.*vanish.*bfloat16.*allowed are"):
+            load(plain)

@@ -19,6 +19,7 @@ from gru_jax.config.schema import (
     OptimizerConfig,
 )  # fmt: skip
 from gru_jax.errors import UsageError
+from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve
 from gru_jax.unroll.options import choose_method
@@ -128,7 +129,23 @@ def _check_gradient(config: Config) -> None:
         raise UsageError(
             f"gradient.floss={gradient.floss}: without effect; gradient.floss_before or gradient.floss_every says when"
         )
+    _check_floss_transient(config)
+    if gradient.omega and gradient.omega_slopes == "constant":
+        try:
+            check_constant_slopes(model.cell)
+        except UsageError as error:
+            raise UsageError(f"gradient.omega_{error}") from error
     try:
         choose_method(model.cell, model.method, intervenes=gradient.intervenes)
     except UsageError as error:
         raise UsageError(f"model.{error}") from error
+
+
+def _check_floss_transient(config: Config) -> None:
+    gradient = config.gradient
+    time = min(gradient.floss_time, config.task.time)
+    if gradient.floss and gradient.floss_transient >= time:
+        raise UsageError(
+            f"gradient.floss_transient={gradient.floss_transient}: allowed are 0 to {time - 1}, below the {time} steps "
+            "that flossing follows"
+        )

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, get_args
 from gru_jax.cells import CELLS, GRU, Cell
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
+from gru_jax.flow.regularizers import Slopes
 from gru_jax.initializers import Scheme
 from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
@@ -31,6 +32,10 @@ OPTIMIZERS = get_args(OptimizerName)
 Schedule = Literal["constant", "cosine", "exponential"]
 SCHEDULES = get_args(Schedule)
 Dtype = Literal["float32", "bfloat16", "float64"]
+NO_FLOAT16: dict[str, str] = dict.fromkeys(
+    ("float16", "fp16", "f16", "half"),
+    "without a loss scale, which training has not, gradients below 6e-8 vanish; bfloat16 has the range of float32",
+)
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
@@ -277,13 +282,16 @@ class GradientConfig:
             every layer; see `gru_jax.Intervention`.
         truncate: steps after which gradients stop there.
         detach: probability with which each step's gradient to the hidden state before it is stopped.
-        omega: factor of Pascanu's regulariser, see `gru_jax.flow.vanishing_penalty`.
-        floss: Lyapunov exponents that gradient flossing drives to zero, see `gru_jax.flow.flossing_penalty`.
+        omega, omega_slopes: factor of Pascanu's regulariser, and whether the slopes in the Jacobians are constant to
+            its gradient, as in the paper, or differentiated; see `gru_jax.flow.vanishing_penalty`.
+        floss: Lyapunov exponents that gradient flossing drives to zero, by the sum of their squares; see
+            `gru_jax.flow.flossing_penalty`.
         floss_before: steps of Adam on that penalty before the training, at learning rate `floss_lr`, on Gaussian
             inputs.
         floss_every: steps of the training between those that add `floss_weight` times the penalty's gradient; None
             for no flossing during the training.
         floss_time, floss_sequences: steps and number of the sequences that flossing follows.
+        floss_transient: of these steps, how many at the beginning the exponents leave out.
 
     Examples:
         >>> from gru_jax.config import load
@@ -296,6 +304,7 @@ class GradientConfig:
     truncate: int | None = setting(None, low=1, high=10**9)
     detach: float = setting(0.0, low=0.0, high=1.0)
     omega: float = setting(0.0, low=0.0)
+    omega_slopes: Slopes = "constant"
     floss: int = setting(0, low=0, high=10**5)
     floss_before: int = setting(0, low=0, high=10**6)
     floss_every: int | None = setting(None, low=1, high=10**9)
@@ -303,6 +312,7 @@ class GradientConfig:
     floss_lr: float = setting(1e-3, low=0.0)
     floss_time: int = setting(100, low=2, high=10**6)
     floss_sequences: int = setting(4, low=1, high=10**5)
+    floss_transient: int = setting(0, low=0, high=10**6)
 
     @property
     def intervenes(self) -> bool:
@@ -317,7 +327,8 @@ class Config:
     Attributes:
         seed: of the initial parameters, the batches and the dropout.
         platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
-        dtype: type that products run in; parameters are float32, or float64 for float64.
+        dtype: type that products run in; parameters are float32, or float64 for float64. float16 is refused: its range
+            ends where gradients are small, and there is no loss scale.
         matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
         devices: of each process, over which each batch is split; 0 for all there are.
         resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
@@ -333,7 +344,7 @@ class Config:
 
     seed: int = setting(0, low=0, high=2**31 - 1)
     platform: Platform = "auto"
-    dtype: Dtype = "float32"
+    dtype: Dtype = setting("float32", refused=NO_FLOAT16)
     matmul_precision: Precision = "float32"
     devices: int = setting(1, low=0, high=10**6)
     resident_mb: int = setting(2048, low=0, high=10**9)

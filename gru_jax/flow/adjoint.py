@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from gru_jax.dtypes import carry_dtype
+from gru_jax.norms import euclidean_norm
 from gru_jax.unroll import valid_steps
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -44,7 +46,7 @@ class LagProfile(NamedTuple):
 def adjoint_norms(adjoint: Float[Array, "*B H"]) -> Float[Array, "*B"]:
     """Euclidean norm ||a_t|| of dL/dh_t over the hidden units, `[..., H]` to `[...]`.
 
-    Squares neither overflow nor underflow; inf and NaN stay.
+    Squares neither overflow nor underflow; inf and NaN stay; the derivative at 0 is 0. See `gru_jax.norms`.
 
     Cost: two readings of the adjoints, which a backward pass gives.
 
@@ -54,15 +56,7 @@ def adjoint_norms(adjoint: Float[Array, "*B H"]) -> Float[Array, "*B"]:
         >>> flow.adjoint_norms(jnp.array([[3.0, 4.0]])).tolist()
         [5.0]
     """
-    scale = magnitude(jnp.abs(adjoint).max(axis=-1, initial=0.0))
-    return scale * jnp.sqrt(jnp.square(adjoint / scale[..., None]).sum(axis=-1))
-
-
-def magnitude(largest: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """A power of two about as large as a number: dividing by it is exact, and squares are safe afterwards."""
-    largest = jax.lax.stop_gradient(largest)
-    bound = jnp.finfo(largest.dtype).maxexp - 3  # it and its reciprocal are normal numbers
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(jnp.frexp(largest)[1], -bound, bound))
+    return euclidean_norm(adjoint)
 
 
 def to_unit_vectors(vectors: Float[Array, "*B S"]) -> tuple[Float[Array, "*B S"], Float[Array, "*B"]]:
@@ -108,7 +102,9 @@ def lag_profile(
         [4.0, 2.0]
     """
     # Both directions number lags from 0, so that what is reached is the same, and as many as there are valid steps.
-    valid = valid_steps(lengths, *norms.shape)
+    norms = norms.astype(carry_dtype(norms.dtype))
+    batch, time = norms.shape
+    valid = valid_steps(lengths, batch, time)
     reached = jnp.ones(norms.shape, bool) if valid is None else valid
     values = norms if reverse else by_lag(norms, lengths)
     values = jnp.where(reached, jnp.where(jnp.isnan(values), jnp.inf, values), jnp.nan)
@@ -167,6 +163,7 @@ def log_slope(profile: Float[Array, " T"]) -> Float[Array, ""]:
         >>> round(float(flow.log_slope(jnp.exp(-0.5 * jnp.arange(6.0)))), 4)
         -0.5
     """
+    profile = profile.astype(carry_dtype(profile.dtype))  # half precision cannot count the lags
     used = jnp.isfinite(profile) & (profile > 0)
     count = used.sum().astype(profile.dtype)
     lag = jnp.arange(profile.shape[0], dtype=profile.dtype)

@@ -44,7 +44,8 @@ class Pass(NamedTuple):
     @property
     def valid(self) -> Bool[Array, "B T"] | None:
         """False in the padding."""
-        return valid_steps(self.along.lengths, *self.along.xs.shape[:2])
+        batch, time = self.along.xs.shape[:2]
+        return valid_steps(self.along.lengths, batch, time, self.along.mask)
 
     def first(self, sequences: int) -> Pass:
         """The first few sequences alone."""

@@ -33,6 +33,7 @@ from gru_jax.flow.trajectory import (
     transition,
     vectors_per_sequence,
 )
+from gru_jax.norms import euclidean_norm
 from gru_jax.unroll.blocked.structure import Partials, ValueName, pointwise_partials, run_equations, trace_structure
 from gru_jax.unroll.masking import StepInputs, entering
 
@@ -238,7 +239,8 @@ def spectral_radius(matrices: Float[Array, "*B S S"]) -> Float[Array, "*B"]:
 
     start = (matrices, jnp.zeros(matrices.shape[:-2], matrices.dtype))
     power, log = jax.lax.fori_loop(0, SQUARINGS, square, start)
-    return jnp.exp(log + jnp.log(jnp.linalg.norm(power, axis=(-2, -1))) / 2.0**SQUARINGS)
+    frobenius = euclidean_norm(power.reshape(*power.shape[:-2], -1))
+    return jnp.exp(log + jnp.log(frobenius) / 2.0**SQUARINGS)
 
 
 class Stretched(NamedTuple):

@@ -11,6 +11,7 @@ Werbos 1990, Proceedings of the IEEE 78(10); as a profile over time Pascanu et a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,8 +21,8 @@ from jaxtyping import Array, Float
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
-from gru_jax.flow.adjoint import magnitude
 from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_trajectory, to_vector
+from gru_jax.norms import power_of_two
 from gru_jax.unroll.masking import entering
 
 
@@ -98,7 +99,7 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
     _, pull, queries = jax.vjp(equations, [zero] * calls, dict.fromkeys(u, zero), has_aux=True)
     arriving = jax.tree.map(lambda a: a.swapaxes(0, 1), adjoint)
     # What arrives may be as small as numbers get: its squares would be zero.
-    scale = magnitude(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))
+    scale = power_of_two(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))
     dv, du = pull(jax.tree.map(lambda a: a / scale[..., None], arriving))
     ones = jnp.ones((*zero.shape[:2], 1), zero.dtype)
     norms, shares = {}, {}
@@ -129,16 +130,58 @@ def _profile(
     groups: list[list[tuple[Array, Array]]], scale: Float[Array, "T B"]
 ) -> tuple[Float[Array, "T B"], Float[Array, " T"]]:
     """Norms and shares of sums of outer products scale a b^T, each group one parameter, factors `[T, B, ...]`."""
-    largest = scale.max(initial=0.0)
-    weight = (scale / jnp.where(largest > 0, largest, 1.0))[..., None]
-    squares, shares, total = [], [], []
-    for terms in groups:
-        squares += [(a * c).sum(axis=-1) * (b * d).sum(axis=-1) for a, b in terms for c, d in terms]
-        weighted = [(a, b * weight) for a, b in terms]
-        outer = [jnp.einsum("tbi,tbj->ij", a, b) for a, b in weighted]
-        gradient = sum(outer[1:], outer[0])
-        shares += [jnp.einsum("tbj,tbj->t", a @ gradient, b) for a, b in weighted]
-        total.append(jnp.square(gradient).sum())
-    norm = jnp.sqrt(sum(total[1:], total[0]))
-    share = largest * (sum(shares[1:], shares[0]) / jnp.where(norm > 0, norm, 1.0))
-    return scale * jnp.sqrt(jnp.maximum(sum(squares[1:], squares[0]), 0.0)), share
+    return _norms(groups, scale), _shares(groups, scale)
+
+
+def _norms(groups: list[list[tuple[Array, Array]]], scale: Float[Array, "T B"]) -> Float[Array, "T B"]:
+    """The norms, by ||sum_i a_i b_i^T||^2 = sum_ij <a_i, a_j> <b_i, b_j> of factors near 1 in size."""
+    scaled = [_near_one(terms, axes=(2,)) for terms in groups]
+    largest = _largest([size for _, size in scaled])
+    total = jnp.zeros_like(scale)
+    for terms, size in scaled:
+        weight = jnp.square(size / largest)[..., 0]
+        for a, b in terms:
+            for c, d in terms:
+                total += weight * ((a * c).sum(axis=-1) * (b * d).sum(axis=-1))
+    return scale * (largest[..., 0] * jnp.sqrt(jnp.maximum(total, 0.0)))
+
+
+def _shares(groups: list[list[tuple[Array, Array]]], scale: Float[Array, "T B"]) -> Float[Array, " T"]:
+    """The shares <g_t, g> / ||g||, where g_t and g are summed over the batch."""
+    greatest = scale.max(initial=0.0)
+    weight = (scale / jnp.where(greatest > 0, greatest, 1.0))[..., None]
+    scaled = [_near_one([(a, b * weight) for a, b in terms], axes=(0, 1, 2)) for terms in groups]
+    largest = _largest([size for _, size in scaled])
+    share, total = jnp.zeros_like(scale[:, 0]), jnp.zeros((), scale.dtype)
+    for terms, size in scaled:
+        part = (size / largest)[0]
+        outer = [jnp.einsum("tbi,tbj->ij", a, b) for a, b in terms]
+        gradient = part * sum(outer[1:], outer[0])
+        products = [jnp.einsum("tbj,tbj->t", a @ gradient, b) for a, b in terms]
+        share += part[0] * sum(products[1:], products[0])
+        total += jnp.square(gradient).sum()
+    norm = jnp.sqrt(total)
+    return greatest * (largest[0, 0, 0] * (share / jnp.where(norm > 0, norm, 1.0)))
+
+
+def _near_one(
+    terms: list[tuple[Array, Array]], axes: tuple[int, ...]
+) -> tuple[list[tuple[Array, Array]], Float[Array, "T B 1"]]:
+    """Pairs of factors divided by powers of two, one for all left ones and one for all right ones.
+
+    Also the product of the two, or 0 where the pairs are.
+    """
+    left, right = (
+        functools.reduce(
+            jnp.maximum, [jnp.abs(pair[side]).max(axis=axes, initial=0.0, keepdims=True) for pair in terms]
+        )
+        for side in (0, 1)
+    )
+    size = jnp.where((left == 0) | (right == 0), 0.0, power_of_two(left) * power_of_two(right))
+    return [(a / power_of_two(left), b / power_of_two(right)) for a, b in terms], size
+
+
+def _largest(sizes: list[Float[Array, "T B 1"]]) -> Float[Array, "T B 1"]:
+    """The greatest of the sizes; 1 where all are 0."""
+    largest = functools.reduce(jnp.maximum, sizes)
+    return jnp.where(largest == 0, 1.0, largest)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gru_jax.flow.adjoint import adjoint_norms, magnitude
+from gru_jax.dtypes import carry_dtype
+from gru_jax.norms import euclidean_norm, power_of_two
 from gru_jax.unroll.masking import where
 
 
@@ -42,12 +43,16 @@ def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = 
         [0.0, 0.0, 0.0, 0.0, 0.0]
     """
     valid = jnp.ones(hs.shape[:2], bool) if valid is None else valid
+    hs = hs.astype(carry_dtype(hs.dtype))
     hs = where(valid, hs, jnp.zeros_like(hs))
     count = valid.sum(axis=0).astype(hs.dtype)
     safe = jnp.where(count > 0, count, jnp.nan)
-    mean = hs.sum(axis=(0, 2)) / (safe * hs.shape[-1])
-    spread = where(valid, jnp.square(hs - mean[None, :, None]), jnp.zeros_like(hs))
-    return StateProfile(adjoint_norms(hs).sum(axis=0) / safe, spread.sum(axis=(0, 2)) / (safe * hs.shape[-1]))
+    scale = power_of_two(jnp.abs(hs).max(axis=(0, 2), initial=0.0))
+    scaled = hs / scale[None, :, None]
+    mean = scaled.sum(axis=(0, 2)) / (safe * hs.shape[-1])
+    spread = where(valid, jnp.square(scaled - mean[None, :, None]), jnp.zeros_like(hs))
+    variance = scale * (scale * (spread.sum(axis=(0, 2)) / (safe * hs.shape[-1])))
+    return StateProfile(euclidean_norm(hs).sum(axis=0) / safe, variance)
 
 
 def signal_to_noise(gradients: Any) -> Any:
@@ -69,8 +74,8 @@ def signal_to_noise(gradients: Any) -> Any:
     """
 
     def ratio(g: Array) -> Array:
-        size = g.shape[0]
-        g = g / magnitude(jnp.abs(g).max(initial=0.0))
+        size, g = g.shape[0], g.astype(carry_dtype(g.dtype))
+        g = g / power_of_two(jnp.abs(g).max(initial=0.0))
         mean = g.mean(axis=0, keepdims=True)
         noise = jnp.square(g - mean).sum() / max(size - 1, 1)
         signal = jnp.maximum(jnp.square(mean).sum() - noise / size, 0.0)
@@ -93,4 +98,9 @@ def update_ratios(before: Any, after: Any) -> Any:
         >>> round(float(ratios["w"]), 3)
         0.2
     """
-    return jax.tree.map(lambda old, new: adjoint_norms((new - old).ravel()) / adjoint_norms(old.ravel()), before, after)
+
+    def ratio(old: Array, new: Array) -> Array:
+        old, new = (a.ravel().astype(carry_dtype(a.dtype)) for a in (old, new))
+        return euclidean_norm(new - old) / euclidean_norm(old)
+
+    return jax.tree.map(ratio, before, after)

@@ -101,7 +101,8 @@ def prepare_trajectory(cell: Cell, params: Params, along: TrajectoryLike) -> Pre
     steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(masked(xs, valid), valid, resets))
     carry0 = start_carry(cell, params, along.carry0, xs)
     fresh = reset_state(cell, params, along.reset_carry, resets, xs)
-    return PreparedTrajectory(steps, *vary_alike((carry0, fresh), params, steps), along.reverse)
+    carry0, fresh = vary_alike((carry0, fresh), params, steps)
+    return PreparedTrajectory(steps, carry0, fresh, along.reverse)
 
 
 def carries_before(cell: Cell, params: Params, trajectory: PreparedTrajectory) -> Carry:

@@ -152,10 +152,11 @@ class Recurrent(nnx.Module):
         intervention: Intervention | None = None,
     ) -> Unrolled:
         """All that `gru_jax.unroll` gives; `resets` mark each packed sequence's first step in both directions."""
-        if self.reverse and resets is not None and jnp.ndim(xs) == 3:  # of another rank they are refused below
+        if self.reverse and jnp.ndim(xs) == 3:  # of another rank they are refused below
             batch, time = jnp.shape(xs)[:2]
-            valid = valid_steps(lengths, batch, time, mask)
-            resets = _resets_backwards(checked_mask("resets", resets, batch, time), valid)
+            marks = checked_mask("resets", resets, batch, time)
+            if marks is not None:
+                resets = _marks_backwards(marks, valid_steps(lengths, batch, time, mask))
         return unroll(
             self.cell,
             self.params,
@@ -174,7 +175,7 @@ class Recurrent(nnx.Module):
         )
 
 
-def _resets_backwards(resets: Bool[Array, "B T"], valid: Bool[Array, "B T"] | None) -> Bool[Array, "B T"]:
+def _marks_backwards(resets: Bool[Array, "B T"], valid: Bool[Array, "B T"] | None) -> Bool[Array, "B T"]:
     """Marks of first steps as the marks of a pass against time: of each step before a marked one, of those that count.
 
     Backwards, a sequence begins with the last step that counts before the next one's first.

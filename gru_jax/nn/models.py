@@ -108,7 +108,8 @@ class SequenceModel(nnx.Module):
     ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`."""
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, **kwargs)
-        features = self._read(layers[-1], valid_steps(lengths, *jnp.shape(xs)[:2], mask))
+        batch, time = jnp.shape(xs)[:2]
+        features = self._read(layers[-1], valid_steps(lengths, batch, time, mask))
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:

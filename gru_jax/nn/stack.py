@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -217,8 +216,9 @@ def _checked_dropout(dropout: Any, layers: int) -> Any:
     """A probability of dropout between so many layers, checked as far as its value is known."""
     if isinstance(dropout, Tracer):
         return dropout
-    if not isinstance(dropout, numbers.Real | np.ndarray | jax.Array) or not 0 <= dropout < 1:
+    is_number = isinstance(dropout, int | float | np.number | np.ndarray | jax.Array) and np.ndim(dropout) == 0
+    if not is_number or not 0 <= float(dropout) < 1:
         raise UsageError(f"dropout={dropout!r}: allowed are numbers from 0 to below 1")
-    if dropout > 0 and layers == 1:
+    if float(dropout) > 0 and layers == 1:
         raise UsageError(f"dropout={dropout}: it acts between layers, and there is one; allowed is 0")
     return dropout

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from gru_jax.config import traced_hyperparameters
 from gru_jax.errors import UsageError
@@ -18,7 +19,7 @@ from gru_jax.runtime.devices import Device
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.instruments import loss_adjoints
 from gru_jax.training.network import run_network
-from gru_jax.training.step import Trainer
+from gru_jax.training.step import Trainer, TrainState, is_inexact
 
 FAILED = "failed"  # the kind of checkpoint
 
@@ -129,6 +130,36 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
             if where is not None:
                 return where
     return None
+
+
+def explain_update(trainer: Trainer, state: TrainState, seed: int, batch: Batch) -> str:
+    """What is not finite in the step that follows a state, where the states of the network and their gradients are.
+
+    The first of: the gradient of a parameter, what the optimiser adds to it, the sum of both, the optimiser's state.
+    """
+    values = traced_hyperparameters(trainer.config)
+    update = jax.jit(trainer.update)(state, seed, values, batch)
+    params: Any = optax.apply_updates(state.params, update.updates)
+    largest = max((float(np.abs(leaf).max(initial=0.0)) for leaf in jax.tree.leaves(update.grads)), default=0.0)
+    finite = "all states and their gradients are finite"
+    for tree, what in ((update.grads, "the gradient of"), (update.updates, "the update of"), (params, "the new")):
+        path = _first_bad(tree)
+        if path is not None:
+            return f"{finite}, {what} {path} is not"
+    path = _first_bad(update.opt_state)
+    if path is not None:
+        return (
+            f"{finite}, the optimiser's state at {path} is not, after gradients of up to {largest:.3g}, which "
+            "optimizer.clip_norm or clip_value would bound"
+        )
+    return f"{finite}, and so is the update where it is computed a second time"
+
+
+def _first_bad(tree: Any) -> str | None:
+    """The path of the first leaf of floating numbers that are not all finite."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    bad = (p for p, leaf in leaves if is_inexact(leaf) and not bool(np.isfinite(np.asarray(leaf)).all()))
+    return next((jax.tree_util.keystr(path, simple=True, separator="/") for path in bad), None)
 
 
 def _explain_adjoint(place: CellPlace, adjoints_of_layer: Any) -> str | None:

@@ -14,7 +14,7 @@ from gru_jax.config import Config, fingerprint
 from gru_jax.errors import UsageError
 from gru_jax.runs import pictures
 from gru_jax.runs.checkpoints import Checkpoints
-from gru_jax.runs.diagnosis import Failure, NonFiniteError, explain, find_invalid_batch, keep_failure
+from gru_jax.runs.diagnosis import Failure, NonFiniteError, explain, explain_update, find_invalid_batch, keep_failure
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.loop import TrainingLoop
 from gru_jax.runs.profiling import Profile
@@ -140,7 +140,8 @@ class SingleRun(TrainingLoop):
             NonFiniteError: always.
         """
         compiled, trainer = self.population.compiled, self.population.compiled.trainer
-        step, params = self.members[member].steps, jax.tree.map(lambda a: a[member], self.state.params)
+        step, state = self.members[member].steps, jax.tree.map(lambda a: a[member], self.state)
+        params = state.params
         if split == "train":
             data, indices = self.feed.at(step)
             batch_of = jax.jit(trainer.batch, out_shardings=compiled.replicated)
@@ -149,7 +150,7 @@ class SingleRun(TrainingLoop):
             batch = find_invalid_batch(trainer, params, compiled.data[split])
         where = explain(trainer, params, batch)
         if where is None and split == "train":
-            where = "all states and their gradients are finite, the parameters' gradient or update is not"
+            where = explain_update(trainer, state, self.config.seed, batch)
         saved, kept = self.checkpoints.step(), True
         good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is of step {saved}"
         message = (

@@ -78,7 +78,7 @@ def penalty_gradient(
 
         def vanishing(params: Any) -> Array:
             terms = [
-                vanishing_penalty(place.cell, weights, trajectory, adjoint)
+                vanishing_penalty(place.cell, weights, trajectory, adjoint, slopes=gradient.omega_slopes)
                 for place, weights, trajectory, adjoint in cell_trajectories(
                     model, params, inputs, adjoints, batch.lengths
                 )
@@ -108,8 +108,9 @@ def floss(
     lengths: Int[Array, " B"] | None = None,
 ) -> Float[Array, ""]:
     """The flossing penalty of all layers on these inputs."""
+    k, warmup = config.gradient.floss, config.gradient.floss_transient
     terms = [
-        flossing_penalty(place.cell, weights, jax.lax.stop_gradient(trajectory), k=config.gradient.floss)
+        flossing_penalty(place.cell, weights, jax.lax.stop_gradient(trajectory), k=k, warmup=warmup)
         for place, weights, trajectory, _ in cell_trajectories(model, params, inputs, (None,) * len(inputs), lengths)
     ]
     return sum(terms[1:], terms[0])

@@ -11,6 +11,7 @@ import optax
 
 from gru_jax.config import LEARNING_RATE, TRACED_ERRORS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
+from gru_jax.norms import scaled_global_norm
 from gru_jax.user_code import look_up, reference
 
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
@@ -34,10 +35,11 @@ def schedule_shape(config: OptimizerBase, steps: int, warmup: int, final: Any) -
         "cosine": lambda rest: optax.cosine_decay_schedule(1.0, rest, alpha=final),
         "exponential": lambda rest: lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest),
     }
-    main = look_up(registered, config.schedule)(rest)
-    if not warmup:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
+    shape = look_up(registered, config.schedule)(rest)
+    if warmup:
+        shape = optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), shape], [warmup])
+    # The fraction of an int32 count is a float32 even in double precision, that of an int64 count is not.
+    return lambda count: shape(jnp.asarray(count, jnp.result_type(int)))
 
 
 def build_optimizer(
@@ -56,7 +58,7 @@ def build_optimizer(
     if config.clip_value is not None:
         parts.append(optax.clip(values["clip_value"]))
     if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(values["clip_norm"]))
+        parts.append(_clip_by_global_norm(values["clip_norm"]))
     if config.noise:
         parts.append(_noise(values, jax.random.fold_in(jax.random.key(seed), NOISE_STREAM)))
     if config.l1:
@@ -103,6 +105,23 @@ def _of_function(
 def is_kernel(params: Any) -> Any:
     """Which parameters penalties act on: matrices, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _clip_by_global_norm(greatest_norm: Any) -> optax.GradientTransformation:
+    """optax' clipping by the norm of all gradients together, for gradients of any size.
+
+    g min(1, C / ||g||). Pascanu et al. 2013, arXiv:1211.5063, section 3.2. optax' own squares the entries as they are:
+    those above 1.8e19 make its norm infinite and all gradients zero or undefined.
+    """
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        scale, norm = scaled_global_norm(updates)
+        short, down = scale * norm < greatest_norm, 1.0 / scale
+        # Times the reciprocal: of two divisions the compiler would make one, by a product that may overflow.
+        return jax.tree.map(lambda g: jnp.where(short, g, ((g * down) / norm) * greatest_norm), updates)
+
+    return optax.stateless(update)
 
 
 def _noise(values: Mapping[str, Any], key: Any) -> optax.GradientTransformation:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from gru_jax import flow
 from gru_jax.config import Config, Hyperparameters, plan, with_task_values, with_values
 from gru_jax.nn import Functional, Trace
+from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import floss_before_training, interventions, needs_adjoints, penalty_gradient
 from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
@@ -52,6 +53,26 @@ class StepReport(NamedTuple):
     live: dict[str, Array]
 
 
+class Update(NamedTuple):
+    """What a step makes of a batch, before it is taken.
+
+    Attributes:
+        loss: of the batch.
+        metrics: their means, by name.
+        grads: of the loss and the penalties, in the parameters.
+        adjoints: of the loss, for every layer, where something needs them.
+        updates: what is added to the parameters.
+        opt_state: the optimiser's next state.
+    """
+
+    loss: Array
+    metrics: dict[str, Array]
+    grads: Any
+    adjoints: Any
+    updates: Any
+    opt_state: Any
+
+
 class StepsResult(NamedTuple):
     """The outcome of several steps in one call.
 
@@ -59,7 +80,8 @@ class StepsResult(NamedTuple):
         state: after the last good step.
         metrics: of each step by name, `[K]`; meaningful where a step was done.
         live: what each step measured of itself, `[K, ...]`, see `StepReport`.
-        finite: False if the step after `state.step` gave a loss, a gradient or an update that is not finite.
+        finite: False if the step after `state.step` gave a loss, a gradient, a parameter or a state of the optimiser
+            that is not finite.
     """
 
     state: TrainState
@@ -70,6 +92,27 @@ class StepsResult(NamedTuple):
 
 def _stream(seed: Any, number: int) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), number)
+
+
+def all_finite(tree: Any, before: Any = None) -> Bool[Array, ""]:
+    """Whether all floating numbers of a tree are finite, those apart that were not finite `before`.
+
+    Optimisers may begin with inf, as for the least loss so far. An average of squares that overflows makes all later
+    updates zero, which are finite.
+    """
+
+    def holds(leaf: Array, old: Array | None = None) -> Bool[Array, ""]:
+        finite = jnp.isfinite(leaf)
+        return (finite if old is None else finite | ~jnp.isfinite(old)).all()
+
+    trees = (tree,) if before is None else (tree, before)
+    pairs = [pair for pair in zip(*map(jax.tree.leaves, trees), strict=True) if is_inexact(pair[0])]
+    return jnp.stack([jnp.ones((), bool), *(holds(*pair) for pair in pairs)]).all()
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether an array is of floating numbers, rather than of counts or random bits."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def adjoint_profiles(model: Functional, batch: Batch, adjoints: tuple[Any, ...]) -> dict[str, Array]:
@@ -140,10 +183,20 @@ class Trainer:
     def _step(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
-        config = self.config
         with jax.named_scope("batch"):
             batch = self.batch(seed, data, index)
-        loss, report, trace, grads, adjoints = self._gradient(state, seed, hyperparameters, batch)
+        update = self.update(state, seed, hyperparameters, batch)
+        params: Any = optax.apply_updates(state.params, update.updates)
+        finite = jnp.isfinite(update.loss) & all_finite(update.grads) & all_finite(params)
+        finite &= all_finite(update.opt_state, state.opt_state)
+        report = self._report(state, hyperparameters, batch, update, params)
+        new_state = self._constrained(TrainState(state.step + 1, params, update.opt_state), PartitionSpec())
+        return new_state, report, finite
+
+    def update(self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch) -> Update:
+        """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them."""
+        config = self.config
+        loss, metrics, trace, grads, adjoints = self._gradient(state, seed, hyperparameters, batch)
         inputs = tuple(layer.inputs for layer in trace.layers)
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
@@ -154,24 +207,25 @@ class Trainer:
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        finite &= jnp.stack([jnp.isfinite(update).all() for update in jax.tree.leaves(updates)]).all()
-        params: Any = optax.apply_updates(state.params, updates)
-        report.metrics["grad_norm"] = grad_norm
+        return Update(loss, metrics, grads, adjoints, updates, opt_state)
+
+    def _report(
+        self, state: TrainState, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
+    ) -> StepReport:
+        config, grad_norm = self.config, global_norm(update.grads)
+        metrics, live = {**update.metrics, "grad_norm": grad_norm}, {}
         if config.optimizer.clip_norm is not None:
             clipped = grad_norm > hyperparameters["optimizer"]["clip_norm"]
-            report.metrics["clipped"] = clipped.astype(grad_norm.dtype)
+            metrics["clipped"] = clipped.astype(grad_norm.dtype)
         if config.flow.live:
-            report.live.update(adjoint_profiles(self.model, batch, adjoints))
+            live.update(adjoint_profiles(self.model, batch, update.adjoints))
             ratios = leaves_by_path(flow.update_ratios(state.params, params))
-            report.live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
-        new_state = self._constrained(TrainState(state.step + 1, params, opt_state), PartitionSpec())
-        return new_state, report, finite
+            live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
+        return StepReport(metrics, live)
 
     def _gradient(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch
-    ) -> tuple[Array, StepReport, Trace, Any, Any]:
+    ) -> tuple[Array, dict[str, Array], Trace, Any, Any]:
         """The loss and its metrics, the pass, and the loss's gradients in the parameters and in every state."""
         config = self.config
         dropout_key, detach_key = (
@@ -189,7 +243,7 @@ class Trainer:
             dropout=hyperparameters["model"]["dropout"],
             interventions=interventions(config, detach_key, (size, time), hyperparameters["gradient"], 1 / size),
         )
-        return loss, StepReport(metrics, {}), trace, grads, adjoints
+        return loss, metrics, trace, grads, adjoints
 
     def steps(
         self,

@@ -105,6 +105,104 @@ def test_the_interval_covers_the_median():
     assert 1 <= missed <= 25
 
 
+@pytest.mark.parametrize(("members", "coverage"), [(2, 0.5), (3, 0.75), (5, 0.9375), (6, 0.96875), (25, 0.9567)])
+def test_the_coverage_of_an_interval_is_the_true_one(members, coverage):
+    """Of a skewed distribution, whose median is ln 2, and of as many draws as make the share exact to 2 %."""
+    draw = np.random.default_rng(members).exponential(size=(4000, members))
+    intervals = [findings.median_interval(values) for values in draw]
+    covered = np.mean([low <= np.log(2) <= high for low, high, _ in intervals])
+    assert intervals[0][2] == pytest.approx(coverage, abs=1e-4)
+    assert covered == pytest.approx(coverage, abs=0.02)
+
+
+def test_the_coverage_is_said():
+    found = findings.find_findings(
+        frame_of({"a": [1.0, 3.0, 2.0], "b": [4.0, 5.0, 6.0]}), ["x", "seed"], ("loss", "min")
+    )
+    said = " ".join(findings.describe_findings(found, frame_of({"a": [1.0], "b": [2.0]}), 0))
+    assert "median best_valid_loss 2 (1 to 3 covers the true median with 75%, 3 members)" in said
+    assert "95%" not in said
+    alone = findings.find_findings(frame_of({"a": [1.0], "b": [2.0]}), ["x", "seed"], ("loss", "min"))
+    said = " ".join(findings.describe_findings(alone, frame_of({"a": [1.0], "b": [2.0]}), 0))
+    assert "median best_valid_loss 1 (1 member)" in said
+    assert math.isnan(alone.combinations[0].low)
+
+
+def test_the_interval_of_an_effect_is_over_seeds():
+    """What the learning rate does by design is not luck: the range of the medians of each of three seeds."""
+    rows = [
+        {"member": f"{lr}{seed}", "lr": lr, "x": "a", "seed": seed, "status": "done", "stopped": "",
+         "best_valid_loss": 100.0 * lr + seed, "best_test_loss": 0.0}
+        for lr in range(5) for seed in range(3)
+    ]  # fmt: skip
+    effect = findings.find_findings(pl.DataFrame(rows), ["x", "lr", "seed"], ("loss", "min")).effects["x"][0]
+    assert (effect.median, effect.low, effect.high, effect.coverage) == (201.0, 200.0, 202.0, 0.75)
+    assert (effect.members, effect.seeds) == (15, 3)
+
+
+STUDIES = {  # numbers of initialisations, learning rates, seeds, folds, readings
+    "seeds and rates": (1, 7, 6, 1, 1),
+    "initialisations too": (5, 7, 5, 1, 1),
+    "many initialisations": (8, 3, 2, 1, 1),
+    "folds": (1, 2, 8, 4, 1),
+    "several readings": (1, 7, 8, 1, 6),
+}
+
+
+def study_without_effect(draw, inits, rates, seeds, folds, readings):
+    """Scores and readings that both depend on the initialisation and on the initial network, but not on each other."""
+    size = (inits, seeds)
+    network, x_of = draw.normal(size=size) + draw.normal(size=(inits, 1)), draw.normal(size=(inits, 1, 1))
+    reading = 2 * x_of + draw.normal(size=(*size, readings))
+    return pl.DataFrame([
+        {"member": f"{i}{lr}{seed}{fold}", "x": i, "lr": lr, "seed": seed, "task.fold": fold, "status": "done",
+         "stopped": "", "best_valid_loss": float(10 * lr + network[i, seed] + 0.3 * draw.normal()),
+         "best_test_loss": 0.0,
+         **{f"init_horizon/layer_{r}": float(reading[i, seed, r] + 1e-3 * fold) for r in range(readings)}}
+        for i in range(inits) for lr in range(rates) for seed in range(seeds) for fold in range(folds)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_without_an_effect_p_is_below_a_twentieth_once_in_twenty(study):
+    """Seven learning rates of one initial network are one network, and four folds, and the seeds of one setting."""
+    draw, fewest, count = np.random.default_rng(0), [], 150
+    for _ in range(count):
+        frame = study_without_effect(draw, *STUDIES[study])
+        found = findings.correlations(frame, ["x", "lr", "seed", "task.fold"], "best_valid_loss")
+        assert len(found) == STUDIES[study][-1]
+        fewest.append(min(correlation.p for correlation in found.values()))
+    assert np.mean(np.array(fewest) < 0.05) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / count)
+
+
+def test_an_effect_is_still_seen():
+    draw = np.random.default_rng(0)
+    rows = [
+        {"member": f"{lr}{seed}", "lr": lr, "seed": seed, "status": "done", "stopped": "",
+         "best_valid_loss": float(10 * lr + seed + 0.1 * draw.normal()), "best_test_loss": 0.0,
+         "init_horizon/layer_0": float(seed), "init_slope/layer_0": float(draw.normal())}
+        for lr in range(3) for seed in range(8)
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows).with_columns(pl.col("init_slope/layer_0").first().over("seed"))
+    found = findings.find_findings(frame, ["lr", "seed"], ("loss", "min"))
+    correlation = found.correlations["init_horizon/layer_0"]
+    assert correlation.rho > 0.95
+    assert correlation.p < 0.01
+    assert (correlation.members, correlation.starts, correlation.within) == (24, 8, ("lr",))
+    said = " ".join(findings.describe_findings(found, frame, 0))
+    assert "over 8 starts, corrected for 2 readings)." in said
+
+
+def test_two_equal_combinations_are_seldom_told_apart():
+    """The better of two is put first, which makes differences look larger than those of two named beforehand."""
+    draw, told_apart, count = np.random.default_rng(0), 0, 200
+    for _ in range(count):
+        frame = frame_of({x: draw.normal(size=4).tolist() for x in "ab"})
+        found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+        told_apart += "which seeds do not explain" in " ".join(findings.describe_findings(found, frame, 0))
+    assert told_apart / count <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / count)
+
+
 def browser():
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,12 @@ import pytest
 from jax.test_util import check_grads
 
 from gru_jax import Scheme, flow
-from gru_jax.cells import GRU, LSTM, Elman
+from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU, MinGRU
+from gru_jax.errors import UsageError
+from gru_jax.training.gradient import floss
+from gru_jax.training.network import build_model
 from tests.golden.peers import random_problem
+from tests.training.small import small
 
 
 @pytest.mark.parametrize("cell", [GRU(), GRU("before"), LSTM(), Elman()], ids=str)
@@ -30,6 +36,88 @@ def test_vanishing_penalty_is_its_definition(cell, x64):
             a = np.asarray(vectors[b, t])
             terms.append((np.linalg.norm(a @ np.asarray(dense[b, t])) / np.linalg.norm(a) - 1) ** 2)
     np.testing.assert_allclose(got, np.mean(terms), rtol=1e-12)
+
+
+def test_vanishing_penalty_has_the_gradient_of_the_paper(x64):
+    """Pascanu et al. 2013, eq. 10, derived by hand: with m = (a * D) U^T, rho = ||m|| / ||a|| and D = 1 - h^2 constant,
+
+    dOmega/dU_ij = mean_t 2 (rho - 1) m_i (a * D)_j / (||m|| ||a||), and 0 in W and b.
+    """
+    cell = Elman()
+    params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(cell, 3, 6, 2, 4, "float64", 0))
+    slope = jax.jit(jax.grad(lambda p: flow.vanishing_penalty(cell, p, flow.Trajectory(xs, carry), weight)))(params)
+    h, a = np.asarray(carry), np.asarray(weight)
+    w, b, u = (np.asarray(params[group]["n"]) for group in ("W", "b", "U"))
+    wanted = np.zeros_like(u)
+    for t in range(6):
+        h = np.tanh(np.asarray(xs)[:, t] @ w + b + h @ u)
+        through = a[:, t] * (1 - h**2)
+        m = through @ u.T
+        size, length = np.linalg.norm(a[:, t], axis=-1), np.linalg.norm(m, axis=-1)
+        factor = 2 * (length / size - 1) / (length * size)
+        wanted += np.einsum("b,bi,bj->ij", factor, m, through) / 18
+    np.testing.assert_allclose(slope["U"]["n"], wanted, rtol=1e-12)
+    np.testing.assert_array_equal(slope["W"]["n"], 0)
+    np.testing.assert_array_equal(slope["b"]["n"], 0)
+    other = jax.jit(
+        jax.grad(lambda p: flow.vanishing_penalty(cell, p, flow.Trajectory(xs, carry), weight, slopes="differentiated"))
+    )(params)
+    assert np.abs(other["W"]["n"]).max() > 1e-4
+    assert np.abs(other["U"]["n"] - wanted).max() > 0.1 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("cell", [GRU(), GRU("before"), LSTM(), Elman("relu")], ids=str)
+def test_constant_slopes_by_finite_differences(cell, x64):
+    """Only the recurrent kernels that stand in the Jacobian move, at the states and slopes of the network itself."""
+    params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(cell, 2, 4, 2, 3, "float64", 1))
+    adjoint = (weight, 2 * weight) if cell.carry_parts > 1 else weight
+    along = flow.Trajectory(xs, carry)
+    slope = jax.jit(jax.grad(lambda p: flow.vanishing_penalty(cell, p, along, adjoint)))(params)
+    fixed, a = flow.jacobians(cell, params, along), np.asarray(flow.to_vector(adjoint))
+
+    @jax.jit
+    def matrices(kernels):
+        return dataclasses.replace(fixed, kernels=kernels).dense()
+
+    def penalty(kernels):
+        sent = np.einsum("btij,bti->btj", np.asarray(matrices(kernels)), a)
+        return np.mean((np.linalg.norm(sent, axis=-1) / np.linalg.norm(a, axis=-1) - 1) ** 2)
+
+    for gate in cell.recurrent_gates:
+        for i, j in ((0, 1), (2, 2)):
+            up, down = ({**params["U"], gate: params["U"][gate].at[i, j].add(step)} for step in (1e-6, -1e-6))
+            np.testing.assert_allclose(
+                slope["U"][gate][i, j], (penalty(up) - penalty(down)) / 2e-6, rtol=1e-6, atol=1e-9
+            )
+    for group in slope.keys() - {"U"}:
+        for leaf in slope[group].values():
+            np.testing.assert_array_equal(leaf, 0)
+
+
+def test_differentiated_slopes_by_finite_differences(x64):
+    """Of the penalty as a function of all parameters, at constant states: h_{t-1} and a_t."""
+    cell = Elman()
+    params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(cell, 1, 1, 2, 3, "float64", 0))
+    along = flow.Trajectory(xs, carry)  # one step, whose state before is a constant
+
+    @jax.jit
+    def penalty(params):
+        return flow.vanishing_penalty(cell, params, along, weight, slopes="differentiated")
+
+    check_grads(penalty, (params,), 1, ["rev"], atol=1e-6, rtol=1e-6)
+
+
+def test_slopes_that_cannot_be_constant_are_refused():
+    xs, adjoint = jnp.ones((1, 4, 2)), jnp.ones((1, 4, 3))
+    for cell, what in ((MinGRU(), "no recurrent kernels"), (LayerNormGRU(), "pointwise")):
+        params = cell.init(jax.random.key(0), 2, 3)
+        with pytest.raises(UsageError, match=rf"slopes='constant'.*{what}.*allowed is slopes='differentiated'"):
+            flow.vanishing_penalty(cell, params, xs, adjoint)
+        assert np.isfinite(flow.vanishing_penalty(cell, params, xs, adjoint, slopes="differentiated"))
+        with pytest.raises(UsageError, match=r"gradient\.omega_slopes='constant'"):
+            small(model={"cell": cell}, gradient={"omega": 0.1})
+    with pytest.raises(UsageError, match=r"omega_slopes='frozen'.*allowed are constant, differentiated"):
+        small(gradient={"omega": 0.1, "omega_slopes": "frozen"})
 
 
 def test_vanishing_penalty_moves_the_jacobian_alone(x64):
@@ -89,6 +177,35 @@ def test_resets_are_no_vanishing(x64):
 
     whole, *halves = measure(params)
     np.testing.assert_allclose(whole, (3 * halves[0] + halves[1]) / 4, rtol=1e-12)
+
+
+def test_flossing_is_a_sum_and_leaves_out_a_transient(x64):
+    """diag(a) at every step but the first few, where it is diag(b): exponents ln a, whose squares add up."""
+    cell, (a, b) = Elman("identity"), (0.8, 0.5)
+    params = cell.init(jax.random.key(0), 1, 2, Scheme(recurrent="identity"), jnp.float64)
+    params["U"]["n"] = jnp.diag(jnp.array([a, b]))
+    xs = jnp.zeros((1, 8, 1))
+    got = flow.flossing_penalty(cell, params, xs, k=2, warmup=3)
+    spectrum = flow.lyapunov_spectrum(cell, params, xs, k=2)
+    late = np.asarray(spectrum.local)[0, 3:].mean(axis=0)
+    np.testing.assert_allclose(got, np.square(late).sum(), rtol=1e-12)
+    assert abs(float(got) - np.square([np.log(a), np.log(b)]).sum()) < abs(
+        float(flow.flossing_penalty(cell, params, xs, k=2)) - np.square([np.log(a), np.log(b)]).sum()
+    )
+
+
+def test_the_transient_is_a_key():
+    config = small(gradient={"floss": 2, "floss_every": 1, "floss_transient": 3})
+    model = build_model(config)
+    params = model.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (4, 8, 2))
+    weights = model.layers[0][0].parameters(params)
+    wanted = flow.flossing_penalty(config.model.cell, weights, xs, k=2, warmup=3)
+    np.testing.assert_allclose(floss(config, model, params, (xs,)), wanted, rtol=1e-5)
+    with pytest.raises(UsageError, match=r"gradient\.floss_transient=8: allowed are 0 to 7, below the 8 steps"):
+        small(gradient={"floss": 2, "floss_every": 1, "floss_transient": 8})
+    with pytest.raises(UsageError, match=r"gradient\.floss_transient=5: allowed are 0 to 4"):
+        small(gradient={"floss": 2, "floss_every": 1, "floss_time": 5, "floss_transient": 5})
 
 
 def test_flossing_without_steps_is_left_out(x64):

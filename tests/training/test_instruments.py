@@ -185,3 +185,31 @@ def test_flossing_before_training_drives_exponents_to_zero():
 def test_bad_settings_are_named(sections, message):
     with pytest.raises(UsageError, match=message):
         small(**sections)
+
+
+def test_instruments_of_half_precision_read_in_float32():
+    names = tuple(name for name in FLOW_INSTRUMENTS)
+    readings = {}
+    for dtype in ("bfloat16", "float32"):
+        config = small(dtype=dtype, flow={"instruments": names})
+        model = build_model(config)
+        measure = jax.jit(build_instruments(config, model, split_key("valid", 0)))
+        readings[dtype] = measure(model.init(jax.random.key(0)), {})
+    assert {value.dtype for value in readings["bfloat16"].values()} == {jnp.dtype("float32")}
+    for kind in ("adjoint/layer_0", "state_norm/layer_0", "lyapunov/layer_0", "spectral_radius/layer_0"):
+        np.testing.assert_allclose(readings["bfloat16"][kind], readings["float32"][kind], rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("slopes", ["constant", "differentiated"])
+def test_the_slopes_are_a_key(slopes):
+    """The step adds the penalty's gradient, in W only where the slopes are differentiated."""
+    plain = small(optimizer={"name": "sgd", "clip_norm": None})
+    with_penalty = small(optimizer={"name": "sgd", "clip_norm": None}, gradient={"omega": 0.5, "omega_slopes": slopes})
+    before, after = (one_step(config)[0].params for config in (plain, with_penalty))
+    (place,) = build_model(plain).layers[0]
+    moved = {
+        g: float(jnp.abs(a - place.parameters(before)["W"][g]).max()) for g, a in place.parameters(after)["W"].items()
+    }
+    assert (max(moved.values()) > 1e-7) == (slopes == "differentiated")
+    kernels = [place.parameters(params)["U"]["n"] for params in (before, after)]
+    assert float(jnp.abs(kernels[0] - kernels[1]).max()) > 1e-7

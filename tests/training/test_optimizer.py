@@ -17,6 +17,11 @@ PARAMS = {"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.5, 
 LR = 0.05
 
 
+def optax_linear(steps):
+    """A schedule of a user's own, of an integer count."""
+    return optax.linear_schedule(1.0, 0.1, steps)
+
+
 def trajectory(config, steps=5, total=100, warmup=0):
     """Parameters after a few steps on a quadratic, through the compiled path with traced numbers."""
 
@@ -78,6 +83,39 @@ def test_clipping():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), trajectory(both), wanted)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-19, 1.0, 1e19, 3e37])
+def test_clipping_of_gradients_of_any_size(size):
+    """In float32, where squares of most of these are zero or infinite; compiled, as XLA joins divisions."""
+    g = {"kernel": np.array([[3.0, -1.0], [0.5, 8.0]], np.float32), "bias": np.array([2.0, 0.0], np.float32)}
+    g = {name: leaf * np.float32(size) for name, leaf in g.items()}
+    norm = np.sqrt(sum(np.square(leaf.astype(np.float64)).sum() for leaf in g.values()))
+    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0.0, clip_norm=1.0)
+
+    @jax.jit
+    def update(grads, greatest):
+        optimizer = build_optimizer(config, 10, 0, {**real_settings(config), "clip_norm": greatest})
+        return optimizer.update(grads, optimizer.init(grads), grads)[0]
+
+    for greatest in (0.5 * norm, 2.0 * norm):
+        got = update(jax.tree.map(jnp.asarray, g), jnp.float32(min(greatest, 3e38)))
+        for name, leaf in g.items():
+            np.testing.assert_allclose(got[name], -leaf * min(1.0, greatest / norm), rtol=1e-6)
+
+
+def test_clipping_changes_no_bit_of_optax():
+    rng = np.random.default_rng(0)
+    grads = {name: jnp.asarray(rng.standard_normal(s), jnp.float32) for name, s in (("a", (64, 64)), ("b", (64,)))}
+    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0.0, clip_norm=0.3)
+
+    def of(optimizer):
+        with lenient.jax_as_users_have_it():
+            return optimizer.update(grads, optimizer.init(grads), grads)[0]
+
+    got = jax.jit(lambda: of(build_optimizer(config, 10, 0, real_settings(config))))()
+    wanted = jax.jit(lambda: of(optax.chain(optax.clip_by_global_norm(0.3), optax.scale(-1.0))))()
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
 @pytest.mark.parametrize("kind", ["l1", "l2"])
 def test_penalties_are_gradients_of_kernels(kind):
     config = OptimizerConfig(name="sgd", lr=LR, clip_norm=None, weight_decay=0.0, **{kind: 0.3})
@@ -95,7 +133,8 @@ def test_penalties_are_gradients_of_kernels(kind):
 
 def shape(steps=100, warmup=0, **options):
     schedule = schedule_shape(OptimizerConfig(**options), steps, warmup, 0.1)
-    return [float(schedule(jnp.asarray(i))) for i in range(steps + 1)]
+    with lenient.jax_as_users_have_it():  # as in the optimiser's update
+        return [float(schedule(jnp.asarray(i, jnp.int32))) for i in range(steps + 1)]
 
 
 def test_schedules():
@@ -106,6 +145,38 @@ def test_schedules():
     warm = shape(schedule="cosine", warmup=20)
     np.testing.assert_allclose(warm[:21], np.arange(21) / 20, atol=1e-6)
     assert warm[-1] == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential", optax_linear])
+def test_learning_rates_are_as_exact_as_the_type(schedule):
+    """The learning rate itself, from the update of a gradient of 1, by a count of 32 bits as optax keeps it."""
+    config = OptimizerConfig(name="sgd", lr=LR, clip_norm=None, weight_decay=0.0, schedule=schedule, final=0.1)
+    numbers, warmup, total = real_settings(config), 7, 40
+    optimizer = build_optimizer(config, total, warmup, numbers)
+    params, state, rest, rates = {"w": jnp.zeros(())}, optimizer.init({"w": jnp.zeros(())}), total - warmup, []
+    for _ in range(total):
+        updates, state = jax.jit(optimizer.update)({"w": jnp.ones(())}, state, params)
+        rates.append(-float(updates["w"]))
+    count = np.arange(total - warmup)
+    shapes = {
+        "constant": np.ones(rest), "cosine": 0.1 + 0.9 * (1 + np.cos(np.pi * count / rest)) / 2,
+        "exponential": 0.1 ** (count / rest), optax_linear: 1 - 0.9 * count / rest,
+    }  # fmt: skip
+    wanted = LR * np.concatenate([np.arange(warmup) / warmup, shapes[schedule]])
+    np.testing.assert_allclose(rates, wanted, rtol=1e-14)
+
+
+def test_noise_decays_as_exactly_as_the_type():
+    """The third draw of noise over that of the same key without decay is 3^(-0.55 / 2)."""
+    updates = []
+    for decay in (0.55, 0.0):
+        config = OptimizerConfig(name="sgd", lr=LR, clip_norm=None, weight_decay=0.0, noise=0.3, noise_decay=decay)
+        optimizer = build_optimizer(config, 10, 0, real_settings(config))
+        state = optimizer.init({"w": jnp.zeros(())})
+        for _ in range(3):
+            update, state = optimizer.update({"w": jnp.zeros(())}, state, {"w": jnp.zeros(())})
+        updates.append(float(update["w"]))
+    np.testing.assert_allclose(updates[0] / updates[1], 3 ** (-0.55 / 2), rtol=1e-14)
 
 
 def test_changing_a_number_compiles_nothing():

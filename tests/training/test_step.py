@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gru_jax.config import traced_hyperparameters
+from gru_jax.runs.diagnosis import explain, explain_update
 from gru_jax.tasks import MNIST, Adding
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.network import build_model, run_network
-from gru_jax.training.step import Trainer
+from gru_jax.training.step import Trainer, all_finite
 from tests.training.small import small
 
 
@@ -111,6 +115,72 @@ def test_a_step_that_is_not_finite_changes_nothing():
     assert not done.finite
     jax.tree.map(np.testing.assert_array_equal, done.state, kept)
     assert int(done.state.step) == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Steep(Adding):
+    """The adding problem with a loss of another size."""
+
+    slope: float = 1.0
+    valid_size: int = 20
+    test_size: int = 30
+
+    def metrics(self, outputs, batch):
+        return {"loss": self.slope * super().metrics(outputs, batch)["loss"]}
+
+
+def steep(slope, **optimizer):
+    return dataclasses.replace(small(optimizer={"name": "sgd", "lr": 0.1, **optimizer}), task=Steep(8, slope=slope))
+
+
+@pytest.mark.parametrize("slope", [1e-26, 1e19, 1e25, 3e35])
+def test_clipping_saves_a_step_whose_gradient_has_infinite_squares(slope):
+    """Clipped to a norm of 1e-3, a gradient gives the same step whatever its size."""
+    clip = 1e-3 if slope > 1 else 1e-30
+    config, usual = steep(slope, clip_norm=clip), steep(1.0, clip_norm=1e-3)
+    state, _, done = run(trainer_of(config), [1], numbers=traced_hyperparameters(config))
+    wanted, _, one = run(trainer_of(usual), [1], numbers=traced_hyperparameters(usual))
+    assert done.finite
+    norm, norm_of_one = (float(d.metrics["grad_norm"][0]) for d in (done, one))
+    assert norm == pytest.approx(slope * norm_of_one, rel=1e-5)
+    assert float(done.metrics["clipped"][0]) == 1.0
+    if slope > 1:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.params, wanted.params)
+
+
+def test_an_optimiser_that_overflows_ends_the_call():
+    """Adam's mean of squares would be infinite, and all later updates zero."""
+    config = steep(1e25, name="adam", clip_norm=None)
+    trainer = trainer_of(config)
+    state, _, done = run(trainer, [2], numbers=traced_hyperparameters(config))
+    assert not done.finite
+    assert int(state.step) == 0
+    batch = trainer.batch(0, {}, jnp.asarray(config.task.train_indices(8, 0)(0, 1)[0]))
+    assert explain(trainer, state.params, batch) is None
+    said = explain_update(trainer, state, 0, batch)
+    assert "optimiser's state" in said
+    assert re.search(r"nu.* is not, after gradients of up to \d\.\d+e\+2[45], which optimizer\.clip_norm", said)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (steep(1e6, name="sgd", lr=1e38, clip_norm=None), "the update of .* is not"),
+        (steep(3e38, name="sgd", clip_norm=None), "gradient"),
+    ],
+)
+def test_what_is_not_finite_is_said(config, said):
+    trainer = trainer_of(config)
+    state = trainer.init(0, traced_hyperparameters(config))
+    batch = trainer.batch(0, {}, jnp.asarray(config.task.train_indices(8, 0)(0, 1)[0]))
+    assert re.search(said, explain_update(trainer, state, 0, batch))
+
+
+def test_an_optimiser_may_begin_with_infinity():
+    before = {"best": jnp.array([jnp.inf, 1.0]), "count": jnp.array(3)}
+    assert all_finite(before, before)
+    assert not all_finite(before)
+    assert not all_finite({**before, "best": jnp.array([1.0, jnp.inf])}, before)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])

@@ -104,15 +104,17 @@ function effects() {
   const axis = document.getElementById("effects-axis").value, found = D.effects[axis];
   const y = found.map(e => e.median), log = logarithmic(y);
   Plotly.react("effects", [{x: found.map(e => short(e.value)), y, mode: "markers", marker: {color: BLUE, size: 10},
-    error_y: {type: "data", symmetric: false, array: found.map(e => e.high === null ? null : e.high - e.median), arrayminus: found.map(e => e.median - e.low), color: BLUE},
+    error_y: {type: "data", symmetric: false, array: found.map(e => e.high === null ? null : Math.max(0, e.high - e.median)),
+      arrayminus: found.map(e => e.low === null ? null : Math.max(0, e.median - e.low)), color: BLUE},
     text: found.map(e => `${e.members} members, ${e.seeds} seeds, ${e.diverged} diverged`), hoverinfo: "x+y+text"}],
     {...LAYOUT, xaxis: {title: {text: axis}, type: "category"}, yaxis: {title: {text: `median ${D.score}`}, type: log ? "log" : "linear"}}, CONFIG);
-  document.getElementById("effects-note").textContent = found.map(e => `${short(e.value)}: ${e.members} members, ${e.seeds} seeds, ${e.diverged} diverged`).join(" · ");
+  document.getElementById("effects-note").textContent = found.map(e => `${short(e.value)}: ${e.members} members, ${e.seeds} seeds, ${e.diverged} diverged, ` +
+    (e.coverage ? `the interval covers ${Math.round(100 * e.coverage)} %` : "no interval of one seed")).join(" · ");
 }
 function correlations() {
   const names = Object.keys(D.correlations);
   Plotly.newPlot("correlations", [{type: "bar", orientation: "h", y: names, x: names.map(n => D.correlations[n][0]), marker: {color: BLUE},
-    text: names.map(n => `p = ${D.correlations[n][1].toPrecision(2)}, ${D.correlations[n][2]} members` +
+    text: names.map(n => `p = ${D.correlations[n][1].toPrecision(2)} over ${D.correlations[n][4]} starts, corrected for ${names.length} readings; ${D.correlations[n][2]} members` +
       (D.correlations[n][3].length ? `, within each ${D.correlations[n][3].join(", ")}` : "")), hoverinfo: "x+text"}],
     {...LAYOUT, height: 120 + 32 * names.length, xaxis: {range: [-1, 1], title: {text: `rank correlation with ${D.score}`}}, yaxis: {automargin: true, autorange: "reversed"}}, CONFIG);
 }

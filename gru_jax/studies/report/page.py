@@ -80,7 +80,7 @@ def _interactive(several: bool) -> list[str]:
     parts.append(
         _section("Learning curves", "curves", "Median and quartiles over members.", {"curves-by": "a line for each"})
     )
-    note = "Median over members, with its bootstrap interval of 95 %."
+    note = "Median over members, and the interval of the median over seeds, which covers the true one as often as said."
     parts.append(_section("Effect of an axis", "effects", note, {"effects-axis": "axis"}))
     choices = {"scatter-x": "across", "scatter-y": "up", "scatter-by": "colour"}
     parts.append(

@@ -185,12 +185,12 @@ def draw_scatter(
 
 
 def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
-    """The median score at every value of every axis, with its bootstrap interval."""
+    """The median score at every value of every axis, with its interval and how often that covers the true median."""
     picture, axes = figure(len(varied), width=4.8)
     for ax, axis in zip(axes, varied, strict=True):
         of_axis = findings.effects[axis]
         y = np.array([effect.median for effect in of_axis])
-        spread = np.array([[e.median - e.low for e in of_axis], [e.high - e.median for e in of_axis]])
+        spread = np.array([[e.median - e.low for e in of_axis], [e.high - e.median for e in of_axis]]).clip(min=0)
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
@@ -199,9 +199,9 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
             ax.set_yscale("log")
         names = [_short(effect.value[0]) for effect in of_axis]
         ax.set_xticks(range(len(of_axis)), names, rotation=45 if len(of_axis) > 4 else 0)
-        counts = sorted({effect.members for effect in of_axis})
+        counts, covered = sorted({e.members for e in of_axis}), sorted({f"{100 * e.coverage:.0f} %" for e in of_axis})
         ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}",
-               title=f"{', '.join(map(str, counts))} members a value, 95 % bootstrap")  # fmt: skip
+               title=f"{', '.join(map(str, counts))} members a value, bars cover {', '.join(covered)}")  # fmt: skip
     return picture
 
 
