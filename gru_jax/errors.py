@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,21 @@ def check_argument(name: str, value: Any, allowed: Iterable[Any]) -> None:
         check_choice(name, value, allowed)
     except UsageError as error:
         raise ArgumentError(str(error)) from None
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """Check that an argument is a whole number from 1, and return it as an int.
+
+    Raises:
+        UsageError: not a whole number from 1.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{name}={value!r}: allowed are whole numbers from 1")
+    return number
 
 
 def in_one_line(message: object) -> str:

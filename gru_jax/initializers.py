@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
-from gru_jax.settings import check_choices, setting
+from gru_jax.settings import check_values, setting
 from gru_jax.user_code import Name, look_up
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
@@ -98,8 +98,8 @@ def chrono(scheme: Scheme, key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTy
     b = log U(t_min - 1, t_max - 1), so that 1 + e^b is uniform. Tallec and Ollivier 2018, arXiv:1804.11188, eq. 16,
     where t_min = 2.
     """
-    if scheme.t_max is None:
-        raise UsageError("t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
+    scheme.check_time_scales()
+    assert scheme.t_max is not None
     u = jax.random.uniform(key, shape, dtype)
     return jnp.log((scheme.t_min - 1.0) + (1.0 - u) * (scheme.t_max - scheme.t_min))  # 1 - u is never 0
 
@@ -169,13 +169,27 @@ class Scheme:
     gates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_values(self)
         names = [f.name for f in dataclasses.fields(self) if f.name != "gates"]
         for gate, changes in self.gates.items():
             if not isinstance(changes, Mapping):
                 raise UsageError(f"gates.{gate}={changes!r}: a section is needed here, with keys {listing(names)}")
             for name in changes:
                 check_choice(f"gates.{gate}", name, names)
+            try:
+                self.gate(gate)
+            except UsageError as error:
+                raise UsageError(f"gates.{gate}.{error}") from None
+
+    def check_time_scales(self, prefix: str = "") -> None:
+        """Raise `UsageError` unless the range of time scales is one, as far as its ends are known and asked for."""
+        low, high = self.t_min, self.t_max
+        if self.gate_bias != "chrono":
+            return
+        if high is None:
+            raise UsageError(f"{prefix}t_max=None: gate_bias='chrono' needs t_max, the longest dependency in steps")
+        if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
+            raise UsageError(f"{prefix}t_min={low}: allowed are 1 to below t_max={high}")
 
     def gate(self, name: str) -> Scheme:
         """The scheme as it holds for one gate."""

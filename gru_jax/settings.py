@@ -43,15 +43,21 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
-def check_choices(section: Any) -> None:
-    """Raise `UsageError` where a field of a dataclass is none of its choices, those of `setting` or of a `Literal`."""
+def check_values(section: Any) -> None:
+    """Raise `UsageError` where a field of a dataclass is none of its choices, or a number out of its range.
+
+    Choices are those of `setting` or of a `Literal`. Traced numbers have no value yet and pass.
+    """
     annotations = _annotations(type(section))
     for field in dataclasses.fields(section):
         choices, value = _choices(annotations.get(field.name), field.metadata), getattr(section, field.name)
-        if choices is None or (value is None and _is_optional(annotations.get(field.name))):
+        if value is None and _is_optional(annotations.get(field.name)):
             continue
         for item in value if isinstance(value, tuple) else (value,):
-            _check_choice(field.name, item, choices, field.metadata)
+            if choices is not None:
+                _check_choice(field.name, item, choices, field.metadata)
+            elif isinstance(item, int | float):
+                _check_range(field.name, item, field.metadata)
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
@@ -382,6 +388,6 @@ def _check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
     low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
     if choices is not None:
         _check_choice(path, value, choices, metadata)
-    if (low is not None and value < low) or (high is not None and value > high):
+    if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
         span = f"from {low:g}" if high is None else f"up to {high:g}" if low is None else f"from {low:g} to {high:g}"
         raise UsageError(f"{path}={value!r}: allowed are numbers {span}")

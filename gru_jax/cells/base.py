@@ -18,9 +18,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice, in_one_line, listing
+from gru_jax.errors import UsageError, at_least_one, check_choice, in_one_line, listing
 from gru_jax.initializers import MEMORY_SETTINGS, Scheme
-from gru_jax.settings import check_choices
+from gru_jax.settings import check_values
 
 Params = Mapping[str, Any]
 Carry = Any  # `h [..., H]`, or a tuple of such arrays whose first is h
@@ -91,7 +91,7 @@ class Cell(abc.ABC):
             )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_values(self)
 
     @property
     @abc.abstractmethod
@@ -158,8 +158,7 @@ class Cell(abc.ABC):
         """
         scheme = Scheme() if scheme is None else scheme
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise UsageError(f"{name}={size}: must be at least 1")
+            at_least_one(name, size)
         self.check_scheme(scheme)
         check_equations(self, hidden_size)
         params = {
@@ -180,11 +179,13 @@ class Cell(abc.ABC):
         return {group: gates for group, gates in params.items() if gates}
 
     def check_scheme(self, scheme: Scheme) -> None:
-        """Raise `UsageError` where `scheme` names a gate or a memory rule that this cell lacks."""
+        """Raise `UsageError` where `scheme` names a gate or a memory rule that this cell lacks, or no time scales."""
         gates = sorted({*self.input_gates, *self.recurrent_gates})
         for gate, changes in scheme.gates.items():
             check_choice("gates", gate, gates)
             self._check_overrides(gate, changes, scheme)
+            scheme.gate(gate).check_time_scales(f"gates.{gate}.")
+        scheme.check_time_scales()
         if self.memory is None and scheme.gate_bias not in ("same", "zeros"):
             raise UsageError(
                 f"gate_bias={scheme.gate_bias!r}: {type(self).__name__} has no gate that holds its memory; "
@@ -238,11 +239,14 @@ class Cell(abc.ABC):
         return self.equations(self.dense(params, x.dtype), carry, self.input_products(params, x))
 
     def step(self, params: Params, carry: Carry, x: Float[Array, "... D"]) -> Carry:
-        """One step: `[..., H], [..., D] -> [..., H]` with any leading dimensions; pure.
+        """One step: `[..., H], [..., D] -> [..., H]` with any leading dimensions, equal ones; pure.
 
         Raises:
-            UsageError: `x` is not floating, or float32 meets float64.
+            UsageError: parameters of another cell or size, a carry of another structure or shape, `x` is not floating,
+                or float32 meets float64.
         """
+        check_params(self, params, x, "x")
+        check_carry("carry", self, carry, (*x.shape[:-1], hidden_size(self, params)))
         return self.step_with_gates(params, carry, x)[0]
 
 
@@ -340,6 +344,40 @@ def matmul(a: Float[Array, "... D"], b: Float[Array, "D H"]) -> Float[Array, "..
 def mix(z: Float[Array, "*B H"], a: Float[Array, "*B H"], b: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
     """Mix two arrays, z * a + (1 - z) * b; exactly a where z is 1, which b + z * (a - b) is not."""
     return z * a + (1.0 - z) * b
+
+
+def hidden_size(cell: Cell, params: Params) -> int:
+    """The number of hidden units that a cell's parameters are made for."""
+    return params["b"][cell.input_gates[0]].shape[-1]
+
+
+def check_params(cell: Cell, params: Params, x: Array, name: str) -> None:
+    """Raise `UsageError` unless parameters are those of a cell, for inputs `[..., D]` of this name, size and type."""
+    expected = {f"{group}/{gate}" for group, names in cell.groups.items() for gate in names}
+    present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
+    if expected != present:
+        mismatch = f"lack {listing(sorted(expected - present))}" if expected - present else "are of another cell"
+        raise UsageError(f"params {mismatch}: {cell} has {listing(sorted(expected))}")
+    size = params["W"][cell.input_gates[0]].shape[0]
+    if jnp.ndim(x) == 0 or x.shape[-1] != size:
+        raise UsageError(f"{name} has {x.shape[-1] if jnp.ndim(x) else 'no'} features: params were made for D={size}")
+    check_dtypes(params, x)
+
+
+def check_carry(name: str, cell: Cell, carry: Carry, *shapes: tuple[int, ...]) -> None:
+    """Raise `UsageError` unless a carry is as many floating arrays as a cell carries, each of one of these shapes."""
+    needed = f"a tuple of {cell.carry_parts} arrays" if cell.carry_parts > 1 else "one array"
+    is_tuple = isinstance(carry, tuple)
+    parts = carry if is_tuple else (carry,)
+    if is_tuple != (cell.carry_parts > 1) or len(parts) != cell.carry_parts:
+        came = f"a tuple of {len(parts)}" if is_tuple else f"a {type(carry).__name__}"
+        raise UsageError(f"{name} is {came}: {type(cell).__name__} carries {needed}")
+    for part in parts:
+        if jnp.shape(part) not in shapes:
+            allowed = " and ".join(map(str, shapes))
+            raise UsageError(f"{name} has shape {jnp.shape(part)}: allowed {'are' if shapes[1:] else 'is'} {allowed}")
+        if not jnp.issubdtype(jnp.result_type(part), jnp.floating):
+            raise UsageError(f"{name} has dtype {jnp.result_type(part)}: allowed are floating types")
 
 
 def check_dtypes(params: Params, x: Array) -> None:

@@ -77,9 +77,6 @@ def _check(config: Config) -> None:
         model.cell.check_scheme(model.init)
     except UsageError as error:
         raise UsageError(f"model.init.{error}") from error
-    for name, scheme in (("", model.init), *((f"gates.{g}.", model.init.gate(g)) for g in model.init.gates)):
-        if scheme.gate_bias == "chrono" and (scheme.t_max is None or not 1.0 <= scheme.t_min < scheme.t_max):
-            raise UsageError(f"model.init.{name}t_min={scheme.t_min}: allowed are 1 to below t_max={scheme.t_max}")
     if model.dropout and len(model.hidden) < 2:
         raise UsageError(f"model.dropout={model.dropout:g}: without effect, it acts between layers and there is one")
     _check_optimizer(config.optimizer)

@@ -20,11 +20,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, at_least_one
 from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import TrajectoryLike, linearise_step, prepare_trajectory, to_vector
 from gru_jax.unroll.masking import StepInputs
-from gru_jax.unroll.options import at_least_one
 from gru_jax.unroll.sharding import vary_alike
 
 VectorMap = Callable[[Array], Array]

@@ -80,10 +80,9 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
     if not cell.affine:
         raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")
     trajectory = prepare_trajectory(cell, params, along)
-    carries = carries_before(cell, params, trajectory)
-    before = entering(cell, carries, trajectory.steps.resets, trajectory.reset_carry)
-    x = trajectory.steps.xs
-    u, multiply = cell.input_products(params, x), cell.dense(params, x.dtype)
+    steps = trajectory.steps
+    before = entering(cell, carries_before(cell, params, trajectory), steps.resets, trajectory.reset_carry)
+    u, multiply = cell.input_products(params, steps.xs), cell.dense(params, steps.xs.dtype)
 
     def equations(dv: Sequence[Array], du: dict[str, Array]) -> tuple[Carry, list[tuple[str, Array]]]:
         queries: list[tuple[str, Array]] = []
@@ -109,7 +108,7 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
         if gate in cell.recurrent_biases:
             pairs.append([(ones, dv[i]) for i in calls_of_gate])
         if gate in cell.input_gates:
-            pairs += [[(x.astype(zero.dtype), du[gate])], [(ones, du[gate])]]
+            pairs += [[(steps.xs.astype(zero.dtype), du[gate])], [(ones, du[gate])]]
         norms[gate], shares[gate] = _profile([terms for terms in pairs if terms], scale)
     return ParameterProfile({gate: norm.swapaxes(0, 1) for gate, norm in norms.items()}, shares)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import check_choice
+from gru_jax.errors import at_least_one, check_choice
 from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.stack import LayerTrace, Stack, StackTrace
 from gru_jax.unroll import valid_steps
@@ -80,7 +80,8 @@ class SequenceModel(nnx.Module):
         self.readout: Readout = readout
         self.param_dtype = param_dtype
         self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
-        self.head: nnx.Linear = nnx.Linear(self.stack.output_size, output_size, param_dtype=param_dtype, rngs=rngs)
+        outputs = at_least_one("output_size", output_size)
+        self.head: nnx.Linear = nnx.Linear(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,

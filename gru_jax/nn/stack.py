@@ -170,7 +170,11 @@ class Stack(nnx.Module):
         reset_carries = self._for_each_layer("reset_carry", reset_carry)
         all_perturbations = self._for_each_layer("perturbations", perturbations)
         all_interventions = self._for_each_layer("interventions", interventions)
-        dropout = self.dropout if dropout is None else _checked_dropout(dropout, len(self.names))
+        if dropout is not None:
+            dropout = _checked_dropout(dropout, len(self.names))
+            if self.deterministic and dropout_key is None and not isinstance(dropout, Tracer) and dropout > 0:
+                raise UsageError(f"dropout={dropout}: nothing is dropped after .eval(); give dropout_key too")
+        dropout = self.dropout if dropout is None else dropout
         if dropout_key is None:
             dropout_key = self._draw_dropout_key(dropout)
         traces: list[LayerTrace] = []

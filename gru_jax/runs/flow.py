@@ -23,7 +23,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
 from gru_jax.runs.weights import starting_weights
-from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, build_instruments
 from gru_jax.training.step import Trainer
@@ -112,7 +112,8 @@ def measure_network(
         step: of the run, see `params_of_run`.
         out: where the records go too, as `flow.npz`; None for nowhere.
     """
-    with precision(config.dtype, config.matmul_precision), jax.default_device(choose_device(config.platform)):
+    device = choose_device(config.platform)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(device), without_alarms():
         reached, params = (0, initial_params(config)) if rundir is None else params_of_run(rundir, config, step)
         recorder = FlowRecorder(
             config, Trainer(config).plan, RunDir("." if out is None else out), compiled_instruments(config)

@@ -16,7 +16,7 @@ from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.single import SingleRun
 from gru_jax.runs.weights import starting_weights
 from gru_jax.runs.writers import check_writers
-from gru_jax.runtime.devices import choose_devices, devices_here, precision
+from gru_jax.runtime.devices import choose_devices, devices_here, precision, without_alarms
 from gru_jax.runtime.preemption import watch_for_sigterm
 from gru_jax.runtime.processes import log_once, on_main_process
 from gru_jax.tasks.loading import load_splits
@@ -65,5 +65,6 @@ def train_run(
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
         stack.enter_context(precision(config.dtype, config.matmul_precision))
+        stack.enter_context(without_alarms())
         stack.enter_context(jax.default_device(device))
         return SingleRun(config, rundir, splits, devices, stop_requested, on_progress).train_to_the_end()

@@ -15,6 +15,7 @@ from gru_jax import interop
 from gru_jax.cells import GRU
 from gru_jax.config import Config, traced_hyperparameters
 from gru_jax.errors import UsageError
+from gru_jax.runtime.devices import precision
 from gru_jax.runtime.processes import log_once
 from gru_jax.training.step import Trainer
 
@@ -40,13 +41,14 @@ def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | 
     weights = weights.with_update(getattr(cell, "update", "keep"))
     if weights.head is None and tells:
         log_once(logger, f"{path} has no head; it is drawn")
-    params = jax.eval_shape(Trainer(config).init, config.seed, traced_hyperparameters(config)).params
-    needed = {name: params[name] for name in weights.params}
-    problems = _problems(_by_name(weights.params), _by_name(needed))
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise UsageError(f"model.weights={path}: does not fit this network: {'; '.join(problems[:SHOWN])}{more}")
-    return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), weights.params, needed)
+    with precision(config.dtype, config.matmul_precision):  # float64 parameters exist in it alone
+        params = jax.eval_shape(Trainer(config).init, config.seed, traced_hyperparameters(config)).params
+        needed = {name: params[name] for name in weights.params}
+        problems = _problems(_leaves_by_name(weights.params), _leaves_by_name(needed))
+        if problems:
+            more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            raise UsageError(f"model.weights={path}: does not fit this network: {'; '.join(problems[:SHOWN])}{more}")
+        return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), weights.params, needed)
 
 
 def starting_weights_of_members(configs: Sequence[Config]) -> list[dict[str, Any] | None]:
@@ -58,7 +60,7 @@ def starting_weights_of_members(configs: Sequence[Config]) -> list[dict[str, Any
     return [by_path[config.model.weights] for config in configs]
 
 
-def _by_name(params: Any) -> dict[str, Any]:
+def _leaves_by_name(params: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

@@ -87,6 +87,17 @@ def precision(dtype: str, matmul_precision: Precision) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def without_alarms() -> Iterator[None]:
+    """Compute without JAX's own alarms for NaN and inf, `jax_debug_nans` and `jax_debug_infs`, while this lasts.
+
+    For whole runs, which see to it themselves: each step says whether it is finite, and the first that is not is looked
+    into. In what they measure NaN is no fault, it stands for what is unknown: a lag that no sequence reaches.
+    """
+    with jax.debug_nans(False), jax.debug_infs(False):
+        yield
+
+
 def peak_memory(device: Device) -> dict[str, int]:
     """Peak memory so far, in bytes: of the process, and of the device where it tells."""
     unit = 1 if sys.platform == "darwin" else 1024

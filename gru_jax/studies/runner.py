@@ -15,7 +15,7 @@ from gru_jax.config import Config, changed_sources, load, plan, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import OTHER_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
-from gru_jax.runtime.devices import Device, choose_device, free_memory, precision
+from gru_jax.runtime.devices import Device, choose_device, free_memory, precision, without_alarms
 from gru_jax.runtime.files import read_json
 from gru_jax.runtime.locks import lock_directory
 from gru_jax.runtime.preemption import StopRequested
@@ -304,5 +304,5 @@ def run_context(config: Config) -> Iterator[list[Device]]:
     """The precision that a config is to run in, while this lasts, and the devices of this process to run it on."""
     first = choose_device(config.platform)
     devices = jax.local_devices(backend=first.platform)
-    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
+    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]), without_alarms():
         yield devices

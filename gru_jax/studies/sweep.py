@@ -20,7 +20,7 @@ from gru_jax.flow import theory
 from gru_jax.plotting.flow import draw_profiles, draw_ranks
 from gru_jax.plotting.style import BLUE, GREY, ORANGE, figure, house_style, save_figures
 from gru_jax.runs.flow import compiled_instruments, initial_params
-from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.settings import flatten
 from gru_jax.training.network import build_model
 
@@ -82,7 +82,8 @@ def sweep_setting(
     rows: list[Readings] = []
     measure: Callable[[Any], Readings] | None = None
     for i, (value, swept) in enumerate(zip(values, configs, strict=True)):
-        with precision(swept.dtype, swept.matmul_precision), jax.default_device(choose_device(swept.platform)):
+        device = choose_device(swept.platform)
+        with precision(swept.dtype, swept.matmul_precision), jax.default_device(device), without_alarms():
             if measure is None or _program(swept) != _program(configs[i - 1]):
                 measure = _autonomous(swept) if source == ZEROS else _on_task(swept)
             rows.append(measure(initial_params(swept)))

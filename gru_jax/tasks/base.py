@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gru_jax.data.batching import StepIndices, batch_indices
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError
-from gru_jax.settings import setting
+from gru_jax.settings import check_values, setting
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
@@ -71,6 +71,9 @@ class Task(abc.ABC):
 
     Not where it makes anything else of them: the data that it reads, sizes, shapes.
     """
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
     @property
     @abc.abstractmethod
@@ -176,6 +179,7 @@ class FromFiles(Task):
     fold: int = setting(0, low=0, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.fold and self.folds is None:
             raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
         if self.folds is not None and not self.fold < self.folds <= self.count("train"):

@@ -23,7 +23,7 @@ class DelayedMemory(Generated):
 
     The input is +1 or -1 at each step, and from step `delay` on the output must be the sign shown `delay` steps before,
     so that so many signs are held at any time. The loss is the mean cross-entropy over these steps. The delayed copy
-    of Engelken 2023, arXiv:2312.17306, with signs rather than real numbers. Chance: ln 2.
+    of Engelken 2023, arXiv:2312.17306, with signs rather than bits of 0 and 1. Chance: ln 2.
 
     Attributes:
         delay: steps between a sign and its repetition, at least 1.
@@ -44,6 +44,7 @@ class DelayedMemory(Generated):
     length: int = setting(100, low=2, high=10**7)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.length <= self.delay:
             raise UsageError(f"length={self.length}: allowed are numbers above delay={self.delay}")
 

@@ -11,32 +11,18 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.cells.base import check_dtypes
+from gru_jax.cells.base import carry_from_leaves, carry_leaves, check_carry, check_params, hidden_size
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, listing
+from gru_jax.errors import UsageError, at_least_one
 from gru_jax.unroll.interventions import Intervention
-from gru_jax.unroll.options import at_least_one
 from gru_jax.unroll.sharding import split_like
 
 
 def check_inputs(cell: Cell, params: Params, xs: Array) -> None:
     """Raise `UsageError` unless `params` are of `cell` and `xs` is `[B, T, D]` of a fitting size and type."""
-    expected = {f"{group}/{gate}" for group, names in cell.groups.items() for gate in names}
-    present = {f"{group}/{gate}" for group, names in params.items() for gate in names}
-    if expected != present:
-        mismatch = f"lack {listing(sorted(expected - present))}" if expected - present else "are of another cell"
-        raise UsageError(f"params {mismatch}: {cell} has {listing(sorted(expected))}")
     if xs.ndim != 3:
         raise UsageError(f"xs has shape {xs.shape}: allowed is [B, T, D]")
-    kernel = next(iter(params["W"].values()))
-    if xs.shape[-1] != kernel.shape[0]:
-        raise UsageError(f"xs has {xs.shape[-1]} features: params were made for D={kernel.shape[0]}")
-    check_dtypes(params, xs)
-
-
-def hidden_size(cell: Cell, params: Params) -> int:
-    """The number of hidden units that a cell's parameters are made for."""
-    return params["b"][cell.input_gates[0]].shape[-1]
+    check_params(cell, params, xs, "xs")
 
 
 def valid_steps(
@@ -131,11 +117,11 @@ def start_carry(cell: Cell, params: Params, carry0: Carry | None, xs: Float[Arra
         >>> start_carry(cell, params, None, xs).shape
         (4, 3)
     """
-    zero = _zero_carry(cell, params, xs)
-    if carry0 is None:
-        return jax.tree.map(lambda part: split_like(part, xs), zero)
     shape = (xs.shape[0], hidden_size(cell, params))
-    return _checked_carry("carry0", carry0, zero, cell, xs, (shape,))
+    if carry0 is None:
+        zero = cell.initial_carry(shape[:1], shape[1], xs.dtype)
+        return jax.tree.map(lambda part: split_like(part, xs), zero)
+    return _checked_carry("carry0", cell, carry0, xs, shape)
 
 
 def reset_state(
@@ -151,26 +137,12 @@ def reset_state(
     if resets is None:
         raise UsageError("reset_carry: it is set where resets say; needed are resets")
     shape = (xs.shape[0], hidden_size(cell, params))
-    zero = _zero_carry(cell, params, xs)
-    return _checked_carry("reset_carry", reset_carry, zero, cell, xs, (shape, shape[1:]))
+    return _checked_carry("reset_carry", cell, reset_carry, xs, shape, shape[1:])
 
 
-def _zero_carry(cell: Cell, params: Params, xs: Array) -> Carry:
-    return cell.initial_carry((xs.shape[0],), hidden_size(cell, params), xs.dtype)
-
-
-def _checked_carry(
-    name: str, carry: Carry, like: Carry, cell: Cell, xs: Array, shapes: tuple[tuple[int, ...], ...]
-) -> Carry:
-    """A carry of parts `[B, H]` or `[H]` as each sequence's, in the carry's type, split over devices as the inputs."""
-    structure, needed = jax.tree.structure(carry), jax.tree.structure(like)
-    if structure != needed:
-        raise UsageError(f"{name} is a {structure}: {type(cell).__name__} carries a {needed}")
-    for part in jax.tree.leaves(carry):
-        if np.shape(part) not in shapes:
-            allowed = " and ".join(map(str, shapes))
-            raise UsageError(f"{name} has shape {np.shape(part)}: allowed {'are' if shapes[1:] else 'is'} {allowed}")
-        if not jnp.issubdtype(jnp.result_type(part), jnp.floating):
-            raise UsageError(f"{name} has dtype {jnp.result_type(part)}: allowed are floating types")
+def _checked_carry(name: str, cell: Cell, carry: Carry, xs: Array, *shapes: tuple[int, ...]) -> Carry:
+    """A carry whose parts have one of these shapes, each as the first of them, in the type and split of a carry."""
+    check_carry(name, cell, carry, *shapes)
     dtype = carry_dtype(xs.dtype)
-    return jax.tree.map(lambda part: split_like(jnp.broadcast_to(part, shapes[0]).astype(dtype), xs), carry)
+    parts = [split_like(jnp.broadcast_to(part, shapes[0]).astype(dtype), xs) for part in carry_leaves(carry)]
+    return carry_from_leaves(cell, parts)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
+from gru_jax.norms import power_of_two
 
 
 class Intervention(NamedTuple):
@@ -97,10 +98,13 @@ def _clip_on_the_way_back(greatest_norm: Any, leaves: tuple[Array, ...]) -> tupl
 
 def _clip_cotangents(greatest_norm: Any, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Array, tuple[Array, ...]]:
     largest = functools.reduce(jnp.maximum, [jnp.abs(ct).max(axis=-1) for ct in cts])
-    safe = jnp.where(largest > 0, largest, 1.0)
-    norm = safe * jnp.sqrt(sum(jnp.square(ct / safe[..., None]).sum(axis=-1) for ct in cts))
-    factor = jnp.where(norm > greatest_norm, greatest_norm / jnp.where(norm > 0, norm, 1.0), 1.0)
-    return jnp.zeros_like(greatest_norm), tuple(ct * factor[..., None] for ct in cts)
+    scale = power_of_two(largest)  # the norm itself may lie beyond the range
+    near_one = [ct * (1.0 / scale)[..., None] for ct in cts]
+    norm = jnp.sqrt(sum(jnp.square(ct).sum(axis=-1) for ct in near_one))
+    clips = (norm > greatest_norm / scale)[..., None]
+    factor = (greatest_norm / jnp.where(norm > 0, norm, 1.0))[..., None]
+    clipped = [jnp.where(clips, part * factor, ct) for part, ct in zip(near_one, cts, strict=True)]
+    return jnp.zeros_like(greatest_norm), tuple(clipped)
 
 
 _clip_on_the_way_back.defvjp(lambda greatest_norm, leaves: (leaves, greatest_norm), _clip_cotangents)

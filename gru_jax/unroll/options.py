@@ -6,13 +6,12 @@ programs.
 
 from __future__ import annotations
 
-import operator
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 
 from gru_jax.cells import Cell
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, at_least_one, check_choice
 from gru_jax.unroll.blocked.structure import is_pointwise
 
 Method = Literal["auto", "fast", "reference"]
@@ -109,18 +108,3 @@ def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> i
     if unroll is not None:
         return at_least_one("unroll", unroll)
     return UNROLL.get(jax.default_backend(), 1) if method == "fast" else 1
-
-
-def at_least_one(name: str, value: Any) -> int:
-    """Check that an argument is a whole number from 1, and return it as an int.
-
-    Raises:
-        UsageError: not a whole number from 1.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise UsageError(f"{name}={value!r}: allowed are whole numbers from 1")
-    return number

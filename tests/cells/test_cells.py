@@ -169,6 +169,12 @@ def test_cells_are_hashable_values():
     assert set(CELLS.values()) == {type(cell) for cell in ALL}
 
 
+def step(cell, *, params=None, carry=None, x=None):
+    """A step with three units and two inputs, of what is given and else of what fits."""
+    params = cell.init(jax.random.key(0), 2, 3) if params is None else params
+    return cell.step(params, cell.initial_carry((), 3) if carry is None else carry, jnp.zeros(2) if x is None else x)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -177,9 +183,21 @@ def test_cells_are_hashable_values():
         (lambda: GRU(activation="gelu"), ("activation='gelu'", "tanh, relu")),
         (lambda: Elman("sigmoid"), ("activation='sigmoid'",)),
         (lambda: MinGRU("relu"), ("activation='relu'", "identity")),
-        (lambda: GRU().init(jax.random.key(0), 0, 4), ("input_size=0", "at least 1")),
+        (lambda: GRU().init(jax.random.key(0), 0, 4), ("input_size=0", "whole numbers from 1")),
         (lambda: GRU().init(jax.random.key(0), 4, -1), ("hidden_size=-1",)),
-        (lambda: GRU().step(GRU().init(jax.random.key(0), 2, 3), jnp.zeros(3), jnp.zeros(2, int)), ("int32",)),
+        (lambda: GRU().init(jax.random.key(0), 4, 2.5), ("hidden_size=2.5", "whole numbers")),
+        (lambda: step(GRU(), x=jnp.zeros(2, int)), ("int32",)),
+        (
+            lambda: step(LSTM(), carry=jnp.zeros((2, 3)), x=jnp.zeros((2, 2))),
+            ("LSTM carries a tuple of 2",),
+        ),
+        (lambda: step(GRU(), carry=(jnp.zeros(3), jnp.zeros(3))), ("carry is a tuple of 2", "GRU carries one array")),
+        (lambda: step(GRU(), carry=jnp.zeros((2, 3))), ("carry has shape (2, 3): allowed is (3,)",)),
+        (lambda: step(GRU(), carry=jnp.zeros(3, int)), ("carry has dtype int32",)),
+        (lambda: step(GRU(), x=jnp.zeros(5)), ("x has 5 features: params were made for D=2",)),
+        (lambda: step(GRU(), x=jnp.zeros(())), ("x has no features",)),
+        (lambda: step(GRU(), params=LSTM().init(jax.random.key(0), 2, 3)), ("params lack", "GRU")),
+        (lambda: step(Elman(), params=GRU().init(jax.random.key(0), 2, 3)), ("params are of another cell", "Elman")),
     ],
 )
 def test_wrong_use_names_the_argument(make, words, unchecked_types):

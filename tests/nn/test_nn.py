@@ -87,6 +87,9 @@ def test_a_call_may_say_how_much_is_dropped():
     assert 0.05 < (np.asarray(dropped) != 0).mean() < 0.2
     with pytest.raises(UsageError, match=r"dropout=0\.9: there is no stream"):
         stack(XS, dropout=0.9)
+    stack.eval()
+    with pytest.raises(UsageError, match=r"dropout=0\.9: nothing is dropped after \.eval\(\); give dropout_key too"):
+        stack(XS, dropout=0.9)
     for wrong in (1, 1.5, -0.5, float("nan"), "a half"):
         with pytest.raises(UsageError, match="allowed are numbers from 0 to below 1"):
             stack(XS, dropout=wrong, dropout_key=key)

@@ -111,3 +111,16 @@ def test_every_task_states_its_baseline():
         assert task.goal[0] in {"loss", *task.baseline}
         assert task.goal[1] in ("min", "max")
         assert "loss" in task.baseline
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adding(-5), "length=-5: allowed are numbers"),
+        (lambda: DelayedMemory(delay=0), "delay=0: allowed are numbers"),
+        (lambda: CopyMemory(valid_size=0), "valid_size=0: allowed are numbers"),
+    ],
+)
+def test_sizes_are_checked_where_a_task_is_made(make, message, unchecked_types):
+    with pytest.raises(UsageError, match=message):
+        make()

@@ -111,14 +111,18 @@ def test_what_does_not_fit_is_listed_before_anything_begins(network, message, pa
 
 
 def test_double_precision_is_not_rounded(tmp_path):
-    state = interop.to_torch(Stack(LSTM(), 2, (4,), rngs=nnx.Rngs(0)))
     import safetensors.numpy
 
+    state = interop.to_torch(Stack(LSTM(), 2, (4,), rngs=nnx.Rngs(0)))
+    wanted = {name: a.astype("float64") / 3 for name, a in state.items()}
     path = tmp_path / "double.safetensors"
-    safetensors.numpy.save_file({name: a.astype("float64") for name, a in state.items()}, path)
+    safetensors.numpy.save_file(wanted, path)
     config = with_model(weights=str(path), hidden=(4,), bidirectional=False, cell={"name": "lstm"})
     with pytest.raises(UsageError, match="is float64, which float32 would round"):
         train.run(config, tmp_path / "run")
+    run = train.run({**config, "dtype": "float64"}, tmp_path / "run")
+    kernel = np.concatenate([run.params["stack"]["layer_0"]["weights"]["W"][gate] for gate in "ifno"], axis=1).T
+    np.testing.assert_array_equal(kernel, wanted["weight_ih_l0"])  # the learning rate is zero
 
 
 def test_a_missing_file_and_a_changed_one(path, model, tmp_path, capsys):

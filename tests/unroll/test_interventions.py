@@ -146,3 +146,20 @@ def test_bad_interventions_are_named(changes, message, unchecked_types):
     params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(GRU(), BATCH, TIME, 2, UNITS, "float32", 0))
     with pytest.raises(UsageError, match=message):
         gru_jax.unroll(GRU(), params, xs, carry, **changes)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e19, 3e38])
+def test_clipping_of_adjoints_of_any_size(size):
+    """What is longer is cut to the length, with its direction, though its norm may be beyond float32."""
+    params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(Elman("identity"), 1, 1, 2, UNITS, "float32", 0))
+    params["U"]["n"] = jnp.eye(UNITS)
+    direction = jnp.linspace(-1.0, 1.0, UNITS)[None]
+
+    def adjoint(carry0):
+        hs = gru_jax.unroll(Elman("identity"), params, xs, carry0, intervention=Intervention(clip=0.5)).hs
+        return (hs[:, 0] * (size * direction)).sum()
+
+    wanted = np.asarray(direction, np.float64) * size
+    norm = np.linalg.norm(wanted)
+    wanted *= min(1.0, 0.5 / norm)
+    np.testing.assert_allclose(jax.grad(adjoint)(jnp.zeros((1, UNITS))), wanted, rtol=1e-5)
