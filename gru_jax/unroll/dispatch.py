@@ -85,27 +85,16 @@ def unroll(
     """Run a cell over sequences.
 
     Args:
-        cell, params: the cell and its parameters.
-        xs: inputs, `[B, T, D]`; T may be 0. Their type is the type products run in.
-        carry0: the state before the first step, each part `[B, H]`; zeros if None. Cast once to the carry type:
-            float64 if `xs` is, else float32.
-        lengths: true length of each sequence, between 0 and T. Outputs past the end are zero, the last carry is the
-            one at the true length, and what stands in the padding has no influence, even if it is NaN. Inside `jit`
-            the values cannot be checked: lengths beyond T act as T, negative ones as 0.
-        mask: the steps that count, where they are not only the first of each sequence: left padding, or gaps. A step
-            that does not count changes no state and no gradient, and its output is zero; what stands there has no
-            influence, even if it is NaN. With `lengths`, steps count that both allow.
+        cell, params, xs: the cell, its parameters, and inputs `[B, T, D]`, in whose type products run; T may be 0.
+        carry0: the state before the first step, each part `[B, H]`; zeros if None. It is float32, or float64 as `xs`.
+        lengths: true length of each sequence, 0 to T; inside `jit`, where it cannot be checked, what is outside is cut.
+        mask: the steps that count, where they are not only the first: left padding, gaps. With `lengths`, both have to
+            allow a step. One that does not count changes no state and no gradient, even if it is NaN; its output is 0.
         resets: where True, the carry is set anew before that step, in the order of processing: with `reverse`, mark the
             last step of each packed sequence rather than the first. At a step that does not count nothing is reset.
         reset_carry: the carry that a reset sets, each part `[H]` or `[B, H]`, such as a learned one; zeros if None.
         reverse: process from the last step to the first; outputs stay at their own time step.
-        method: one of `METHODS`.
-        chunk: steps that the fast method handles as one block, any number from 1; by a measured rule if None.
-        keep: what the fast method keeps for the backward pass, one of `KEEPS`. `"boundaries"` runs the recurrence a
-            second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
-            carry alone, as every state that the loss reads is kept anyway.
-        layout: one of `LAYOUTS`, for the fast method.
-        unroll: steps per iteration of the compiled loops, at least 1; by a measured rule if None.
+        method, chunk, keep, layout, unroll: see `gru_jax.unroll.options`; chosen by measured rules where None or auto.
         perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
             a zero perturbation is the adjoint dL/dh_t of every step.
         intervention: what is done to the gradient on its way back, by the reference method.
@@ -121,20 +110,25 @@ def unroll(
     """
     xs = jnp.asarray(xs)
     check_inputs(cell, params, xs)
-    batch, time, _ = xs.shape
-    chosen = choose_method(cell, method, time=time, intervenes=not intervention.idle)
-    unrolled_steps = choose_unroll(unroll, chosen)
+    chosen = choose_method(cell, method, time=xs.shape[1], intervenes=not intervention.idle)
+    steps = choose_unroll(unroll, chosen)
     check_choice("keep", keep, KEEPS)
     if chosen == "reference":
         check_intervention(intervention, xs)
         _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
-    masks = Masks(valid_steps(lengths, batch, time, mask), checked_mask("resets", resets, batch, time))
+    masks = _checked_masks(xs, lengths, mask, resets)
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
-    if time == 0:
+    if xs.shape[1] == 0:
         return _no_steps(cell, operands)
     if chosen == "reference":
-        return _step_by_step(cell, operands, masks, reverse, unrolled_steps, intervention)
-    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, unrolled_steps)
+        return _step_by_step(cell, operands, masks, reverse, steps, intervention)
+    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, steps)
+
+
+def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:
+    """The steps that count and those that reset, checked."""
+    batch, time, _ = xs.shape
+    return Masks(valid_steps(lengths, batch, time, mask), checked_mask("resets", resets, batch, time))
 
 
 def _checked_operands(

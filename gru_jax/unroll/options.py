@@ -1,4 +1,4 @@
-"""What `unroll` chooses where its caller does not: method, block length and layout.
+"""How to unroll, and what `unroll` chooses where its caller does not: method, block length, layout, steps at a time.
 
 The rules are measured (`python -m experiments.bench`), not tried out at every start, so that equal calls are equal
 programs.
@@ -18,7 +18,9 @@ Method = Literal["auto", "fast", "reference"]
 """`"reference"` scans the cell's own step; `"fast"` runs in blocks, with a derived backward pass. Both support every
 transformation. `"auto"` is `"fast"` for all cells that are pointwise between their products, else `"reference"`."""
 Keep = Literal["states", "boundaries"]
-"""What the fast method keeps for the backward pass: every state, or only those between blocks."""
+"""What the fast method keeps for the backward pass: every state, or only those between blocks. `"boundaries"` runs the
+recurrence a second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
+carry alone, as every state that the loss reads is kept anyway."""
 Layout = Literal["auto", "separate", "fused"]
 """Each gate's product by itself, or all that can be one as one; see `choose_layout` for `"auto"`."""
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -91,8 +91,7 @@ def backward_pass(
             states = block_states(settings, weights, steps, before, operands.reset_carry)[1]
         else:
             states = cut(residuals.states, start, length)
-        shifted = _shifted(states, before, settings.reverse)
-        carries = entering(settings.cell, shifted, steps.resets, operands.reset_carry)
+        carries = _carries_before(settings, steps, states, before, operands.reset_carry)
         queries, partials = _linearise(settings, weights, steps, carries)
         earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
         backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
@@ -127,11 +126,8 @@ def backward_pass(
     if "params" in wanted:
         total = jax.tree.map(lambda a, like: a.astype(like.dtype), total, weights)
         result["params"] = split(total)[0]
-    if "carry0" in wanted:
-        result["carry0"] = ct
-    if "reset_carry" in wanted:
-        result["reset_carry"] = of_resets
-    return result
+    of_carries = {"carry0": ct, "reset_carry": of_resets}
+    return result | {name: ct for name, ct in of_carries.items() if name in wanted}
 
 
 def _or_zeros(carry: Carry, like: Carry) -> Carry:
@@ -153,14 +149,17 @@ def _perturbation_cotangent(
     return per_part if isinstance(perturbation, tuple) else per_part[0]
 
 
-def _shifted(states: Carry, before: Carry, reverse: bool) -> Carry:
-    """The carry before each step of a block, from those after each step and the one before the block."""
+def _carries_before(
+    settings: BlockedSettings, steps: StepInputs, states: Carry, before: Carry, reset_carry: Carry | None
+) -> Carry:
+    """The carry that each step of a block starts from, given those after each step and the one before the block."""
 
     def shift(after: Array, first: Array) -> Array:
-        return jnp.concatenate((after[1:], first[None]) if reverse else (first[None], after[:-1]))
+        return jnp.concatenate((after[1:], first[None]) if settings.reverse else (first[None], after[:-1]))
 
     # Without the barrier XLA makes a copy for each use.
-    return jax.lax.optimization_barrier(jax.tree.map(shift, states, before))
+    shifted = jax.lax.optimization_barrier(jax.tree.map(shift, states, before))
+    return entering(settings.cell, shifted, steps.resets, reset_carry)
 
 
 @jax.named_scope("linearise")
