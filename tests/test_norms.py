@@ -109,7 +109,10 @@ def test_states_of_any_size(size):
     np.testing.assert_allclose(near, wanted * (1e-24 if size > 1 else 1e30), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("inputs", "states"), [(1e25, 1.0), (1e-30, 1.0), (1e-30, 1e-30)])
+@pytest.mark.parametrize(
+    ("inputs", "states"),
+    [pytest.param(1e25, 1.0, marks=pytest.mark.slow), (1e-30, 1.0), pytest.param(1e-30, 1e-30, marks=pytest.mark.slow)],
+)
 def test_parameter_profiles_of_inputs_and_states_of_any_size(inputs, states, x64):
     """What a step adds to a gradient is a product with its input and its state, whatever their size."""
     cell = GRU()
@@ -127,7 +130,9 @@ def test_parameter_profiles_of_inputs_and_states_of_any_size(inputs, states, x64
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6 * float(np.abs(b).max()))
 
 
-@pytest.mark.parametrize("size", [1e-35, 1e-25, 1e25])
+@pytest.mark.parametrize(
+    "size", [pytest.param(1e-35, marks=pytest.mark.slow), pytest.param(1e-25, marks=pytest.mark.slow), 1e25]
+)
 def test_penalties_do_not_depend_on_the_size_of_adjoints(size):
     cell = LSTM()
     params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(cell, 3, 4, 2, 3, "float32", 0))

@@ -163,7 +163,9 @@ def study_without_effect(draw, inits, rates, seeds, folds, readings):
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize(
+    "study", [name if name == "seeds and rates" else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES]
+)
 def test_without_an_effect_p_is_below_a_twentieth_once_in_twenty(study):
     """Seven learning rates of one initial network are one network, and four folds, and the seeds of one setting."""
     draw, fewest, count = np.random.default_rng(0), [], 150

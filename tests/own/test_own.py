@@ -107,6 +107,7 @@ def test_python_objects_are_the_same_run(run, tmp_path):
     same_run(run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_ablation_over_its_own_numbers_is_one_program(file, tmp_path, monkeypatch):
     compiled, original = [], CompiledPopulation.compile
 
@@ -141,6 +142,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_a_changed_source_of_a_study_is_told(file, tmp_path, capsys):
     changed = tmp_path / "mine.py"
     (tmp_path / "base.py").write_text("def get_config():\n    return {'train': {'steps': 2, 'batch_size': 4}}\n")

@@ -71,6 +71,7 @@ def test_eight_devices_and_one_give_the_same_run(tmp_path, alone):
     assert_same_losses(alone, tmp_path / "both")
 
 
+@pytest.mark.slow
 def test_two_processes_and_one_give_the_same_run(tmp_path, alone):
     """Saved by two, where it was the second that was asked to end, gone on with by one, and by two to the end."""
     first, second = stage(tmp_path / "run", 1, processes=2, calls=1)

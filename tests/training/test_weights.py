@@ -66,12 +66,14 @@ def test_lengths_that_no_sequence_has_are_refused(path, tmp_path):
             run.predict(xs, np.array(lengths))
 
 
+@pytest.mark.slow
 def test_the_sign_of_the_update_gate_follows_the_cell(path, model, tmp_path):
     run = train.run(with_model(weights=path, cell={"name": "gru", "update": "write"}), tmp_path / "run")
     xs = jax.random.normal(jax.random.key(0), (3, 10, 2))
     np.testing.assert_allclose(run.predict(xs), model(xs), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_head_it_is_drawn(model, tmp_path):
     file = tmp_path / "stack.safetensors"
     interop.save_safetensors(model.stack, file)
@@ -86,6 +88,7 @@ class _Holder(nnx.Module):
         self.stack = stack
 
 
+@pytest.mark.slow
 def test_members_of_a_study_start_from_theirs(path, model, tmp_path):
     study = ablate.run({"base": with_model(weights=path), "axes": {"seed": [0, 1]}}, tmp_path / "study")
     for member in study.table["member"]:

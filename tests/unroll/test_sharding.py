@@ -99,7 +99,9 @@ print("all held")
 """
 
 
-@pytest.mark.parametrize("cell", ["GRU", "LSTM", "LayerNormGRU"])
+@pytest.mark.parametrize(
+    "cell", ["GRU", *(pytest.param(name, marks=pytest.mark.slow) for name in ("LSTM", "LayerNormGRU"))]
+)
 def test_split_batches(cell):
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(DEVICES)}
     done = subprocess.run([sys.executable, "-c", script(cell)], cwd=ROOT, env=env, capture_output=True, text=True)
