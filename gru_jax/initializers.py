@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
-from gru_jax.settings import check_values, setting
+from gru_jax.settings import check_number, check_values, setting
 from gru_jax.user_code import Name, look_up
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
@@ -170,16 +170,13 @@ class Scheme:
 
     def __post_init__(self) -> None:
         check_values(self)
-        names = [f.name for f in dataclasses.fields(self) if f.name != "gates"]
+        fields = {field.name: field for field in dataclasses.fields(self) if field.name != "gates"}
         for gate, changes in self.gates.items():
             if not isinstance(changes, Mapping):
-                raise UsageError(f"gates.{gate}={changes!r}: a section is needed here, with keys {listing(names)}")
-            for name in changes:
-                check_choice(f"gates.{gate}", name, names)
-            try:
-                self.gate(gate)
-            except UsageError as error:
-                raise UsageError(f"gates.{gate}.{error}") from None
+                raise UsageError(f"gates.{gate}={changes!r}: a section is needed here, with keys {listing(fields)}")
+            for name, value in changes.items():
+                check_choice(f"gates.{gate}", name, fields)
+                check_number(fields[name], value, f"gates.{gate}.")
 
     def check_time_scales(self, prefix: str = "") -> None:
         """Raise `UsageError` unless the range of time scales is one, as far as its ends are known and asked for."""

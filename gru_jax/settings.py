@@ -56,8 +56,14 @@ def check_values(section: Any) -> None:
         for item in value if isinstance(value, tuple) else (value,):
             if choices is not None:
                 _check_choice(field.name, item, choices, field.metadata)
-            elif isinstance(item, int | float):
-                _check_range(field.name, item, field.metadata)
+            else:
+                check_number(field, item)
+
+
+def check_number(field: dataclasses.Field[Any], value: Any, prefix: str = "") -> None:
+    """Raise `UsageError` where a value is a number, not a traced one, and out of a field's range."""
+    if isinstance(value, int | float):
+        _check_range(f"{prefix}{field.name}", value, field.metadata)
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
