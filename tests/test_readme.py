@@ -28,7 +28,7 @@ def test_python_blocks_run(capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_in_the_docs_runs(page):
+def test_python_in_the_docs_runs(page, unchecked_types):
     namespace: dict = {}
     with lenient.jax_as_users_have_it():  # as it is for users, and as optax needs it
         for block in blocks("python", page):
