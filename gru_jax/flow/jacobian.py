@@ -26,6 +26,7 @@ from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import (
     TrajectoryLike,
     carries_before,
+    carries_entering,
     linearise_step,
     prepare_trajectory,
     to_carry,
@@ -35,7 +36,7 @@ from gru_jax.flow.trajectory import (
 )
 from gru_jax.norms import euclidean_norm
 from gru_jax.unroll.blocked.structure import Partials, ValueName, pointwise_partials, run_equations, trace_structure
-from gru_jax.unroll.masking import StepInputs, entering
+from gru_jax.unroll.masking import StepInputs
 
 SQUARINGS = 20
 
@@ -146,7 +147,7 @@ def jacobians(cell: Cell, params: Params, along: TrajectoryLike) -> Jacobians:
     trace_structure(cell)  # refuses what is not pointwise
     trajectory = prepare_trajectory(cell, params, along)
     steps = trajectory.steps
-    before = entering(cell, carries_before(cell, params, trajectory), steps.resets, trajectory.reset_carry)
+    before = carries_entering(cell, params, trajectory)
     multiply, v = cell.dense(params, steps.xs.dtype), []
 
     def record(call: int, gate: str, q: Array) -> Array:

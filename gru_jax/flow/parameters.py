@@ -21,9 +21,8 @@ from jaxtyping import Array, Float
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError
-from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_trajectory, to_vector
+from gru_jax.flow.trajectory import TrajectoryLike, carries_entering, prepare_trajectory, to_vector
 from gru_jax.norms import power_of_two
-from gru_jax.unroll.masking import entering
 
 
 class ParameterProfile(NamedTuple):
@@ -81,7 +80,7 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
         raise UsageError(f"{cell}: the products of its parameters are not affine, so that there is no profile of them")
     trajectory = prepare_trajectory(cell, params, along)
     steps = trajectory.steps
-    before = entering(cell, carries_before(cell, params, trajectory), steps.resets, trajectory.reset_carry)
+    before = carries_entering(cell, params, trajectory)
     u, multiply = cell.input_products(params, steps.xs), cell.dense(params, steps.xs.dtype)
 
     def equations(dv: Sequence[Array], du: dict[str, Array]) -> tuple[Carry, list[tuple[str, Array]]]:

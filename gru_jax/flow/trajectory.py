@@ -18,7 +18,7 @@ from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError
 from gru_jax.unroll import start_carry, valid_steps
 from gru_jax.unroll.arguments import check_inputs, checked_mask, reset_state
-from gru_jax.unroll.masking import StepInputs, advance, masked
+from gru_jax.unroll.masking import StepInputs, advance, entering, steps_of
 from gru_jax.unroll.reference import scan_steps
 from gru_jax.unroll.sharding import vary_alike
 
@@ -98,7 +98,7 @@ def prepare_trajectory(cell: Cell, params: Params, along: TrajectoryLike) -> Pre
     batch, time = xs.shape[:2]
     valid = valid_steps(along.lengths, batch, time, along.mask)
     resets = checked_mask("resets", along.resets, batch, time)
-    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), StepInputs(masked(xs, valid), valid, resets))
+    steps = steps_of(xs, valid, resets)
     carry0 = start_carry(cell, params, along.carry0, xs)
     fresh = reset_state(cell, params, along.reset_carry, resets, xs)
     carry0, fresh = vary_alike((carry0, fresh), params, steps)
@@ -121,6 +121,12 @@ def carries_before(cell: Cell, params: Params, trajectory: PreparedTrajectory) -
         return jnp.concatenate([first[None], after])[:-1]
 
     return jax.tree.map(shift, after, carry0)
+
+
+def carries_entering(cell: Cell, params: Params, trajectory: PreparedTrajectory) -> Carry:
+    """The carry that every step starts from, resets made, each part `[T, B, H]`."""
+    before = carries_before(cell, params, trajectory)
+    return entering(cell, before, trajectory.steps.resets, trajectory.reset_carry)
 
 
 def transition(

@@ -109,8 +109,7 @@ class SequenceModel(nnx.Module):
     ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`."""
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, **kwargs)
-        batch, time = jnp.shape(xs)[:2]
-        features = self._read(layers[-1], valid_steps(lengths, batch, time, mask))
+        features = self._read(layers[-1], lengths, mask)
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
@@ -120,13 +119,14 @@ class SequenceModel(nnx.Module):
             for name, layer in zip(self.stack.names, self.stack.layers, strict=True)
         )
 
-    def _read(self, top: LayerTrace, valid: Bool[Array, "B T"] | None) -> Array:
+    def _read(self, top: LayerTrace, lengths: Int[Array, " B"] | None, mask: Bool[Array, "B T"] | None) -> Array:
         hs = top.unrolled.hs
         if self.readout == "every":
             return hs
         if self.readout == "mean":
-            time, wide = hs.shape[1], carry_dtype(hs.dtype)
-            count = jnp.full(hs.shape[0], time) if valid is None else valid.sum(axis=1)
+            (batch, time, _), wide = hs.shape, carry_dtype(hs.dtype)
+            valid = valid_steps(lengths, batch, time, mask)
+            count = jnp.full(batch, time) if valid is None else valid.sum(axis=1)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
         if self.readout == "last":
             return self.stack.layers[-1].final_state(top.unrolled)

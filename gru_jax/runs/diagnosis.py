@@ -143,23 +143,27 @@ def explain_update(trainer: Trainer, state: TrainState, seed: int, batch: Batch)
     largest = max((float(np.abs(leaf).max(initial=0.0)) for leaf in jax.tree.leaves(update.grads)), default=0.0)
     finite = "all states and their gradients are finite"
     for tree, what in ((update.grads, "the gradient of"), (update.updates, "the update of"), (params, "the new")):
-        path = _first_bad(tree)
+        path = first_bad(tree)
         if path is not None:
-            return f"{finite}, {what} {path} is not"
-    path = _first_bad(update.opt_state)
+            return f"{finite}, {what} {_slashed(path)} is not"
+    path = first_bad(update.opt_state)
     if path is not None:
         return (
-            f"{finite}, the optimiser's state at {path} is not, after gradients of up to {largest:.3g}, which "
-            "optimizer.clip_norm or clip_value would bound"
+            f"{finite}, the optimiser's state at {_slashed(path)} is not, after gradients of up to {largest:.3g}, "
+            "which optimizer.clip_norm or clip_value would bound"
         )
     return f"{finite}, and so is the update where it is computed a second time"
 
 
-def _first_bad(tree: Any) -> str | None:
-    """The path of the first leaf of floating numbers that are not all finite."""
+def first_bad(tree: Any) -> Any:
+    """The path of the first leaf of floating numbers that are not all finite, as JAX has paths; None without one."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     bad = (p for p, leaf in leaves if is_inexact(leaf) and not bool(np.isfinite(np.asarray(leaf)).all()))
-    return next((jax.tree_util.keystr(path, simple=True, separator="/") for path in bad), None)
+    return next(bad, None)
+
+
+def _slashed(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _explain_adjoint(place: CellPlace, adjoints_of_layer: Any) -> str | None:

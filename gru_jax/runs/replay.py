@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from gru_jax.errors import ArgumentError
-from gru_jax.runs.diagnosis import Failure, explain, read_failure
+from gru_jax.runs.diagnosis import Failure, explain, first_bad, read_failure
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.stored import open_run
 from gru_jax.runtime.devices import choose_device, precision
@@ -52,9 +52,8 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
 def _explain_gradient(trainer: Trainer, failure: Failure) -> str | None:
     """Which parameter's gradient is not finite."""
     grads = jax.grad(lambda params: trainer.loss(params, None, failure.batch)[0])(failure.params)
-    leaves = jax.tree_util.tree_leaves_with_path(grads)
-    bad = [jax.tree_util.keystr(path) for path, leaf in leaves if not bool(np.isfinite(np.asarray(leaf)).all())]
-    return f"the gradient of {bad[0]}" if bad else None
+    path = first_bad(grads)
+    return None if path is None else f"the gradient of {jax.tree_util.keystr(path)}"
 
 
 def _describe_pass(trainer: Trainer, failure: Failure) -> list[str]:

@@ -111,7 +111,7 @@ class ArrayFiles:
         else:
             weights = np.full(len(values), 1 / max(1, len(values)))
         if targets.dtype.kind == "f":
-            wrong = ~np.isfinite(_as_used(values))
+            wrong = ~np.isfinite(as_used(values))
             if wrong.any():
                 raise UsageError(
                     f"{targets.path}: holds {values[wrong][0]}; allowed are finite numbers of 32 bits, where they count"
@@ -131,7 +131,7 @@ class ArrayFiles:
         path, weights = self.path(split, MASK), np.ones((count, time), USED.dtype)
         if path.exists():
             mask = self.rows(split, MASK).all()
-            weights = _as_used(mask)
+            weights = as_used(mask)
             wrong = ~(np.isfinite(weights) & (weights >= 0))
             if wrong.any():
                 raise UsageError(f"{path}: holds {mask[wrong][0]}; allowed are finite numbers from 0 up, of 32 bits")
@@ -148,7 +148,8 @@ class ArrayFiles:
         return weights
 
 
-def _as_used(values: np.ndarray) -> np.ndarray:
+def as_used(values: np.ndarray) -> np.ndarray:
+    """Numbers in the type that a loss uses; those beyond its range are infinite."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         return values.astype(USED.dtype)
 

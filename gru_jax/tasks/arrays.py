@@ -25,6 +25,7 @@ from gru_jax.tasks.array_files import (
     TARGETS,
     XS,
     ArrayFiles,
+    as_used,
     write_arrays,
 )
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
@@ -195,8 +196,7 @@ def _checked_weights(weights: Any) -> tuple[float, ...]:
         factors = np.asarray(weights, np.float64)
     except (TypeError, ValueError, OverflowError):
         factors = np.array(np.nan)
-    with np.errstate(over="ignore"):
-        used = factors.astype(np.float32)
+    used = as_used(factors)
     if factors.ndim != 1 or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
         shown = in_one_line(repr(weights))[:100]
         raise UsageError(f"class_weights={shown}: allowed is a finite number from 0 up for each class, not all 0")

@@ -24,7 +24,7 @@ from gru_jax.unroll.arguments import (
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
 from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands
 from gru_jax.unroll.interventions import NONE, Intervention
-from gru_jax.unroll.masking import Perturbation, StepInputs, is_finite, masked
+from gru_jax.unroll.masking import Perturbation, is_finite, masked, steps_of
 from gru_jax.unroll.options import (
     KEEPS,
     Keep,
@@ -192,9 +192,7 @@ def _step_by_step(
         return masked(cell.hidden(carry), valid).astype(operands.xs.dtype), is_finite(carry)
 
     params, xs, carry, perturbation, reset_carry = operands
-    # Masked before anything else: with `jax_debug_nans` even a copy of NaN in the padding would be an error.
-    steps = StepInputs(masked(xs, masks.valid), *masks, perturbation)
-    steps = jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
+    steps = steps_of(xs, *masks, perturbation)
     carry, (hs, finite) = scan_steps(
         cell, params, steps, carry, observe,
         reset_carry=reset_carry, reverse=reverse, unroll=unroll, intervention=intervention,

@@ -32,6 +32,18 @@ class StepInputs(NamedTuple):
     perturbation: Perturbation = None
 
 
+def steps_of(
+    xs: Float[Array, "B T D"],
+    valid: Bool[Array, "B T"] | None,
+    resets: Bool[Array, "B T"] | None,
+    perturbation: Perturbation = None,
+) -> StepInputs:
+    """What a scan of the cell's own step reads, with zeros in place of the inputs of steps that do not count."""
+    # Masked before anything else: with `jax_debug_nans` even a copy of NaN in the padding would be an error.
+    steps = StepInputs(masked(xs, valid), valid, resets, perturbation)
+    return jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
+
+
 def advance(
     cell: Cell,
     step: StepInputs,

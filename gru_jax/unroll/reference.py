@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.unroll.interventions import NONE, Intervention, Stops, find_stops, intervene
-from gru_jax.unroll.masking import StepInputs, advance, masked
+from gru_jax.unroll.masking import StepInputs, advance
 
 
 def scan_steps(
@@ -27,16 +27,15 @@ def scan_steps(
 ) -> tuple[Carry, Any]:
     """Scan the cell over time; what `observe(carry, gates, valid)` returns at each step comes back stacked.
 
-    At a step that does not count the input is replaced by zeros and the carry stays, so that nothing that stands there,
+    At a step that does not count the carry stays; with the zeros that `steps_of` puts there, nothing that stood there,
     not even NaN, reaches a value or a gradient.
     """
 
     def body(before: Carry, item: tuple[StepInputs, Stops]) -> tuple[Carry, Any]:
         step, stops = item
-        x = masked(step.xs, step.valid)
 
         def equations(carry: Carry) -> tuple[Carry, Gates]:
-            return cell.step_with_gates(params, intervene(cell, carry, stops, intervention.clip), x)
+            return cell.step_with_gates(params, intervene(cell, carry, stops, intervention.clip), step.xs)
 
         carry, gates = advance(cell, step, before, equations, reset_carry)
         return carry, observe(carry, gates, step.valid)

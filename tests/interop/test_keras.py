@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import os
 import warnings
 
@@ -12,8 +12,8 @@ import pytest
 
 from gru_jax import interop
 from gru_jax.cells import GRU, LSTM, Elman
-from gru_jax.errors import UsageError
 from tests import lenient
+from tests.interop.refusal import assert_refused
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 with warnings.catch_warnings():
@@ -44,10 +44,7 @@ def assert_agrees(arrays, expected, *args, **kwargs):
     np.testing.assert_allclose(ours(jnp.asarray(XS)), expected, rtol=0, atol=1e-6)
 
 
-def refused(arrays, message, *args, **kwargs):
-    with pytest.raises(UsageError, match=message) as error:
-        inspect.unwrap(interop.from_keras)(arrays, *args, **kwargs)  # as users call it: only the tests check types
-    assert "\n" not in str(error.value)
+refused = functools.partial(assert_refused, read=interop.from_keras)
 
 
 def test_a_cell_of_another_convention_than_the_biases_is_refused():
