@@ -27,6 +27,9 @@ CONFIG = {
 }
 
 
+SMALL = {**CONFIG, "model": {"hidden": (4,)}}
+
+
 def with_model(**changes):
     return {**CONFIG, "model": {**CONFIG["model"], **changes}}
 
@@ -57,8 +60,8 @@ def test_a_run_starts_from_a_file(path, model, tmp_path):
     assert_params(start, model)
 
 
-def test_lengths_that_no_sequence_has_are_refused(path, tmp_path):
-    run = train.run(with_model(weights=path), tmp_path / "run")
+def test_lengths_that_no_sequence_has_are_refused(tmp_path):
+    run = train.run(SMALL, tmp_path / "run")
     xs = jax.random.normal(jax.random.key(0), (2, 10, 2))
     np.testing.assert_array_equal(run.predict(xs, [3, 4]), run.predict(xs, np.array([3, 4])))
     for lengths in ([-3, 4], [3, 99]):
@@ -113,6 +116,7 @@ def test_what_does_not_fit_is_listed_before_anything_begins(network, message, pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_double_precision_is_not_rounded(tmp_path):
     import safetensors.numpy
 
@@ -128,12 +132,19 @@ def test_double_precision_is_not_rounded(tmp_path):
     np.testing.assert_array_equal(kernel, wanted["weight_ih_l0"])  # the learning rate is zero
 
 
-def test_a_missing_file_and_a_changed_one(path, model, tmp_path, capsys):
+def test_a_missing_file_and_a_changed_one(tmp_path, capsys):
+    path = str(tmp_path / "weights.safetensors")
+
+    def save(seed):
+        interop.save_safetensors(SequenceModel(GRU(), 2, (4,), 1, rngs=nnx.Rngs(seed)), path)
+
     with pytest.raises(UsageError, match=r"model.weights=nowhere: nowhere: no such file"):
         train.run(with_model(weights="nowhere"), tmp_path / "other")
-    train.run(with_model(weights=path), tmp_path / "run")
-    interop.save_safetensors(SequenceModel(GRU(), 2, (4, 4), 1, bidirectional=True, rngs=nnx.Rngs(4)), path)
-    train.run(with_model(weights=path), tmp_path / "run")
+    config = {**SMALL, "model": {"hidden": (4,), "weights": path}}
+    save(3)
+    train.run(config, tmp_path / "run")
+    save(4)
+    train.run(config, tmp_path / "run")
     assert f"code or weights of your own are others than this run was made with; results may differ: {path}" in (
         capsys.readouterr().out
     )

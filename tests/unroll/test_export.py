@@ -27,8 +27,15 @@ def exported(function, sizes, *others):
     return export.export(jax.jit(function))(jax.ShapeDtypeStruct(shape, jnp.float32), *batch)
 
 
-@pytest.mark.parametrize("cell", [GRU(), LSTM(), LayerNormGRU()], ids=lambda cell: type(cell).__name__)
-@pytest.mark.parametrize("sizes", OPEN)
+@pytest.mark.parametrize(
+    ("cell", "sizes"),
+    [
+        pytest.param(cell, sizes, marks=() if i == j else pytest.mark.slow)
+        for i, sizes in enumerate(OPEN)
+        for j, cell in enumerate((LSTM(), LayerNormGRU(), GRU()))
+    ],
+    ids=str,
+)
 def test_batch_and_time_may_be_open(cell, sizes):
     """Values, with and without lengths, and gradients are those of the program that knows the sizes."""
     params = cell.init(jax.random.key(0), SIZE, HIDDEN)

@@ -20,7 +20,9 @@ from gru_jax.nn import Bidirectional, Recurrent, SequenceModel
 
 TIME, SIZE, HIDDEN = 7, 3, 4
 CELLS = (GRU(), GRU("before", "write"), LSTM(), LayerNormGRU())
-cells = pytest.mark.parametrize("cell", CELLS, ids=str)
+cells = pytest.mark.parametrize(
+    "cell", [CELLS[0], *(pytest.param(c, marks=pytest.mark.slow) for c in CELLS[1:])], ids=str
+)
 masks = st.lists(st.lists(st.booleans(), min_size=TIME, max_size=TIME), min_size=2, max_size=2)
 METHODS = {True: ("fast", "reference"), False: ("reference",)}
 

@@ -75,7 +75,7 @@ def test_what_stands_in_the_padding_is_no_alarm(cell, method, name):
 
 @cells
 @methods
-@pytest.mark.parametrize("time", [0, 1, TIME])
+@pytest.mark.parametrize("time", [0, pytest.param(1, marks=pytest.mark.slow), TIME])
 def test_without_jit(cell, method, time):
     params, xs = problem(cell, time)
 

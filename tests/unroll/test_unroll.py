@@ -49,7 +49,11 @@ def by_loop(cell, params, xs, carry0, lengths, resets, reverse):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [pytest.param(c, marks=pytest.mark.slow if c.carry_parts == 1 and c != GRU() else ()) for c in CELLS],
+    ids=str,
+)
 @settings(max_examples=6)
 @given(
     seed=st.integers(0, 2**16),
@@ -111,7 +115,15 @@ def test_packed_sequences_are_separate(method, cell, x64):
     np.testing.assert_allclose(packed.hs[:, 4:], second.hs, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "cell"), PAIRS)
+@pytest.mark.parametrize(
+    ("method", "cell"),
+    [
+        pytest.param(method, cell, marks=() if method == "fast" and cell == GRU() else pytest.mark.slow)
+        for cell in CELLS
+        for method in METHODS
+    ],
+    ids=str,
+)
 def test_transformations_agree(method, cell, x64):
     params, xs, carry0, weight = as_jax(random_problem(cell, 2, 5, 2, 3, "float64", 3))
     lengths = jnp.array([3, 5])
