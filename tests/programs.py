@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 from jax import export
 
@@ -28,3 +30,35 @@ def operations(lowered, name):
 
     visit(lowered.compiler_ir("stablehlo").operation)
     return found
+
+
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+HEADER = re.compile(r"(?:ENTRY )?%?([\w.\-]+) .*\{$")
+CALLED = re.compile(r"(body|condition|calls|to_apply|branch_computations)=(?:\{([^}]*)\}|(%?[\w.\-]+))")
+
+
+def collectives(compiled):
+    """The operations of a compiled program in which its devices meet: how many loops each stands in.
+
+    A sequence of those depths, one for each operation: 0 stands in no loop.
+    """
+    lines_of, name, entry = {}, None, None
+    for line in compiled.as_text().splitlines():
+        header = HEADER.match(line)
+        if header:
+            name = header[1]
+            entry = name if line.startswith("ENTRY") else entry
+            lines_of[name] = []
+        elif name:
+            lines_of[name].append(line)
+
+    def depths(name, depth):
+        for line in lines_of[name]:
+            if COLLECTIVE.search(line):
+                yield depth
+            for role, several, one in CALLED.findall(line):
+                for called in (several or one).replace("%", "").split(", "):
+                    if called in lines_of:
+                        yield from depths(called, depth + (role in ("body", "condition")))
+
+    return sorted(depths(entry, 0))

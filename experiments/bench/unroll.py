@@ -52,7 +52,7 @@ def mean_square(hs: jax.Array, last: bool, time_major: bool = False) -> jax.Arra
     return (hs**2).mean()
 
 
-def our_step(weights: Weights, xs: Any, last: bool, keep: Keep = "states") -> Compiled:
+def our_step(weights: Weights, xs: Any, last: bool, keep: Keep = "auto") -> Compiled:
     """Compile a training step of ours. The last state is the carry, so that `hs` need not be kept for it."""
 
     def loss(params: Any, xs: Any) -> jax.Array:

@@ -104,7 +104,7 @@ class Recurrent(nnx.Module):
         reverse: bool = False,
         method: Method = "auto",
         chunk: int | None = None,
-        keep: Keep = "states",
+        keep: Keep = "auto",
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:

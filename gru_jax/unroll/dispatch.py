@@ -22,7 +22,7 @@ from gru_jax.unroll.arguments import (
     valid_steps,
 )
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
-from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands
+from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands
 from gru_jax.unroll.interventions import NONE, Intervention
 from gru_jax.unroll.masking import Perturbation, is_finite, masked, steps_of
 from gru_jax.unroll.options import (
@@ -31,12 +31,21 @@ from gru_jax.unroll.options import (
     Layout,
     Method,
     choose_chunk,
+    choose_keep,
     choose_layout,
     choose_method,
     choose_unroll,
 )
 from gru_jax.unroll.reference import scan_steps
 from gru_jax.unroll.sharding import batch_split, over_split, vary_alike, zeros_beside
+
+
+class Rows(NamedTuple):
+    """What an unroll reads for each sequence: its operands but for the parameters, masks, `Intervention.detach`."""
+
+    operands: Operands
+    masks: Masks
+    detach: Bool[Array, "B T"] | None
 
 
 class Unrolled(NamedTuple):
@@ -76,7 +85,7 @@ def unroll(
     reverse: bool = False,
     method: Method = "auto",
     chunk: int | None = None,
-    keep: Keep = "states",
+    keep: Keep = "auto",
     layout: Layout = "auto",
     unroll: int | None = None,
     perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
@@ -115,14 +124,21 @@ def unroll(
     check_choice("keep", keep, KEEPS)
     if chosen == "reference":
         check_intervention(intervention, xs)
-        _refuse_blocks(cell, method, chunk=(chunk, None), keep=(keep, "states"), layout=(layout, "auto"))
+        kept = "auto" if keep == "states" else keep  # which it keeps
+        _refuse_blocks(cell, method, chunk=(chunk, None), keep=(kept, "auto"), layout=(layout, "auto"))
     masks = _checked_masks(xs, lengths, mask, resets)
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
-    if chosen == "reference":
-        return _step_by_step(cell, operands, masks, reverse, steps, intervention)
-    return _in_blocks(cell, operands, masks, reverse, chunk, keep, layout, steps)
+    split = batch_split(xs)
+
+    def run(params: Params, rows: Rows) -> Unrolled:
+        of_rows = rows.operands._replace(params=params)
+        if chosen == "reference":
+            return _step_by_step(cell, of_rows, rows.masks, reverse, steps, intervention._replace(detach=rows.detach))
+        return _in_blocks(cell, of_rows, rows.masks, reverse, chunk, keep, layout, steps)
+
+    return over_split(run, split, operands.params, Rows(operands._replace(params={}), masks, intervention.detach))
 
 
 def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:
@@ -169,16 +185,11 @@ def _in_blocks(
 ) -> Unrolled:
     """Unroll by the fast method."""
     batch, time, _ = operands.xs.shape
-    units, split = hidden_size(cell, operands.params), batch_split(operands.xs)
-    rows = batch if split is None else batch // split.parts  # of each device
-    block_length, fused = choose_chunk(chunk, time, rows, units), choose_layout(layout, rows, units)
-    settings = BlockedSettings(cell, reverse, block_length, fused, unroll, keep, current_precision())
-
-    def run(params: Params, parts: tuple[Operands, Masks]) -> BlockedResult:
-        operands, masks = parts
-        return fast_unroll(settings, operands._replace(params=params), masks)
-
-    hs, carry, finite = over_split(run, split, operands.params, (operands._replace(params={}), masks))
+    units = hidden_size(cell, operands.params)
+    block_length, fused = choose_chunk(chunk, time, batch, units), choose_layout(layout, batch, units)
+    kept = choose_keep(keep, units)
+    settings = BlockedSettings(cell, reverse, block_length, fused, unroll, kept, current_precision())
+    hs, carry, finite = fast_unroll(settings, operands, masks)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 

@@ -17,10 +17,12 @@ from gru_jax.unroll.blocked.structure import is_pointwise
 Method = Literal["auto", "fast", "reference"]
 """`"reference"` scans the cell's own step; `"fast"` runs in blocks, with a derived backward pass. Both support every
 transformation. `"auto"` is `"fast"` for all cells that are pointwise between their products, else `"reference"`."""
-Keep = Literal["states", "boundaries"]
-"""What the fast method keeps for the backward pass: every state, or only those between blocks. `"boundaries"` runs the
-recurrence a second time, and spends `T / chunk + chunk` states of memory rather than T: for a loss that needs the last
-carry alone, as every state that the loss reads is kept anyway."""
+Keep = Literal["auto", "states", "gates", "boundaries"]
+"""What the fast method keeps for the backward pass: every state, what enters the gates as well, or only the states
+between blocks. `"gates"` computes no product a second time, and spends as much memory again for every gate (of a GRU,
+four times that of its states). `"boundaries"` runs the recurrence a second time, and spends `T / chunk + chunk` states
+of memory rather than T: for a loss that needs the last carry alone, as every state that the loss reads is kept anyway.
+`"auto"` is `"gates"` or `"states"`, see `choose_keep`."""
 Layout = Literal["auto", "separate", "fused"]
 """Each gate's product by itself, or all that can be one as one; see `choose_layout` for `"auto"`."""
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -34,6 +36,8 @@ SHORTEST, LONGEST = 16, 256
 UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
+MANY_UNITS = {"cpu": 256}
+"""From how many units on products take so long that keeping the gates pays, by platform; nowhere elsewhere."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -99,6 +103,19 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
         return True
     batch = batch if _is_known(batch) else USUAL_BATCH
     return (batch * hidden_size < 512 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
+
+
+def choose_keep(keep: Keep, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
+    """Choose what is kept for the backward pass: `keep`, or where arithmetic is the limit the gates too.
+
+    Raises:
+        UsageError: not one of `KEEPS`.
+    """
+    check_choice("keep", keep, KEEPS)
+    if keep != "auto":
+        return keep
+    many_units = MANY_UNITS.get(jax.default_backend())
+    return "states" if many_units is None or hidden_size < many_units else "gates"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

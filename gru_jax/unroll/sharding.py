@@ -50,15 +50,19 @@ def _vary(array: Any, axes: frozenset[str]) -> Any:
 
 
 class BatchSplit(NamedTuple):
-    """How a batch is split over the explicit axes of a mesh."""
+    """How a batch is split over a mesh of devices.
+
+    Attributes:
+        mesh: the mesh.
+        axes: those of its axes that share the batch.
+        parts: how many parts there are.
+        explicit: whether the program says so (axes of type Explicit); else XLA decides (Auto), and this is how it may.
+    """
 
     mesh: Any
     axes: tuple[str, ...]
-
-    @property
-    def parts(self) -> int:
-        """The number of parts."""
-        return math.prod(self.mesh.shape[axis] for axis in self.axes)
+    parts: int
+    explicit: bool
 
     @property
     def rows(self) -> NamedSharding:
@@ -67,39 +71,62 @@ class BatchSplit(NamedTuple):
 
 
 def batch_split(xs: Float[Array, "B T D"]) -> BatchSplit | None:
-    """How the batch of inputs is split over a mesh of explicit axes, None where it is not.
+    """How the batch of inputs is split over a mesh of devices, or may be by XLA; None where it is not.
 
     Raises:
-        UsageError: another dimension is split.
+        UsageError: the program splits another dimension.
     """
     sharding: Any = jax.typeof(xs).sharding
-    if AxisType.Explicit not in sharding.mesh.axis_types:
-        return None
+    mesh, types = sharding.mesh, sharding.mesh.axis_types
+    if AxisType.Explicit not in types:
+        return _split_by_xla(mesh, xs.shape[0])
     batch, *others = (*sharding.spec, None, None, None)[: xs.ndim]
     if any(axes is not None for axes in others):
         raise UsageError(f"xs is sharded as {sharding.spec}: allowed is a split of its first dimension, the batch")
     if batch is None:
         return None
-    return BatchSplit(sharding.mesh, (batch,) if isinstance(batch, str) else tuple(batch))
+    axes = (batch,) if isinstance(batch, str) else tuple(batch)
+    return BatchSplit(mesh, axes, math.prod(mesh.shape[axis] for axis in axes), explicit=True)
+
+
+def _split_by_xla(mesh: Any, batch: int) -> BatchSplit | None:
+    """The parts of a batch between which nothing needs to be computed, however XLA lays them over the devices."""
+    if set(mesh.axis_types) != {AxisType.Auto} or not isinstance(batch, int):  # sizes left open have no parts
+        return None
+    parts = math.gcd(mesh.size, batch)
+    return BatchSplit(mesh, mesh.axis_names, parts, explicit=False) if parts > 1 else None
 
 
 def split_like(array: Array, xs: Float[Array, "B T D"]) -> Array:
-    """A batch-major array split over devices as inputs are."""
+    """A batch-major array split over devices as inputs are, where the program says how."""
     split = batch_split(xs)
-    return array if split is None else reshard(array, split.rows)
+    return reshard(array, split.rows) if split is not None and split.explicit else array
 
 
 def over_split(function: Callable[[Any, Any], Any], split: BatchSplit | None, whole: Any, parts: Any) -> Any:
-    """`function(whole, parts)` by every device for its part of a batch, the results put together.
+    """`function(whole, parts)` for each part of a batch by itself, the results put together.
+
+    Sums over the batch, as gradients in what is whole are, meet once, after all loops of the function.
 
     Args:
         function: it returns batch-major arrays.
         split: how the batch is split.
-        whole: a pytree of arrays that every device needs all of.
+        whole: a pytree of arrays that every part needs all of.
         parts: a pytree of batch-major arrays.
     """
     if split is None:
         return function(whole, parts)
+    if split.explicit:
+        return _by_devices(function, split, whole, parts)
+    # XLA knows which device has which part, not this program: each has its copy of what is whole, and a row of a vmap.
+    count = split.parts
+    copies = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)), whole)
+    rows = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), parts)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.vmap(function)(copies, rows))
+
+
+def _by_devices(function: Callable[[Any, Any], Any], split: BatchSplit, whole: Any, parts: Any) -> Any:
+    """`over_split` on explicit axes: every device computes its part."""
     everywhere = NamedSharding(split.mesh, PartitionSpec())
     whole = jax.tree.map(lambda a: reshard(a, everywhere), whole)
     parts = jax.tree.map(lambda a: reshard(a, split.rows), parts)

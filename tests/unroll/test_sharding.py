@@ -21,6 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import gru_jax
 from gru_jax import cells, flow
 from gru_jax.errors import UsageError
+from tests.programs import collectives
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 cell, mesh = cells.{cell}(), jax.make_mesh(({DEVICES},), ("data",), axis_types=(AxisType.Explicit,))
@@ -57,6 +58,7 @@ with jax.set_mesh(mesh):
         step = jax.value_and_grad(lambda *args: loss(*args, method=method), (0, 1, 4))
         found = jax.jit(step)(*args)
         close(found, wanted)
+        assert set(collectives(jax.jit(step).lower(*args).compile())) == {{0}}, "no device waits within a loop"
         close(step(*args), wanted)
         assert found[1][1].sharding.spec[0] == "data", "the gradient of what is split is split alike"
         close(jax.jvp(lambda p: loss(p, *args[1:], method=method), args[:1], args[:1])[1], tangent)
@@ -96,6 +98,20 @@ with jax.set_mesh(mesh):
         assert "allowed is a split of its first dimension, the batch" in str(error), error
     else:
         raise AssertionError("time was split")
+
+# A mesh whose axes are XLA's affair, batches that it can share evenly or not, and some that are not split at all.
+mesh = jax.make_mesh((2, {DEVICES} // 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+for spec in (P("data"), P(("data", "model")), P()):
+    rows, everywhere = NamedSharding(mesh, spec), NamedSharding(mesh, P())
+    args = (jax.device_put(params, everywhere), *jax.device_put((xs, lengths, resets), rows),
+            jax.device_put(state, everywhere))
+    for method in ("auto", "reference"):
+        step = jax.jit(jax.value_and_grad(lambda *args: loss(*args, method=method), (0, 1, 4)))
+        close(step(*args), wanted)
+        assert set(collectives(step.lower(*args).compile())) <= {{0}}, "no device waits within a loop"
+        close(jax.jvp(lambda p: loss(p, *args[1:], method=method), args[:1], args[:1])[1], tangent)
+odd = jax.device_put((xs[:6], lengths[:6], resets[:6]), NamedSharding(mesh, P("data")))
+close(jax.jit(jax.grad(loss))(args[0], *odd, state), jax.grad(loss)(params, xs[:6], lengths[:6], resets[:6], state))
 print("all held")
 """
 

@@ -39,7 +39,9 @@ from gru_jax.unroll.blocked.kernels import (
 from gru_jax.unroll.blocked.structure import (
     Partials,
     ValueName,
+    arguments_from_kept,
     pointwise_partials,
+    recording,
     run_equations,
     trace_structure,
 )
@@ -88,11 +90,12 @@ def backward_pass(
         ct, of_resets, total = carry
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
         if residuals.states is None:
-            states = block_states(settings, weights, steps, before, operands.reset_carry)[1]
+            _, states, _ = block_states(settings, weights, steps, before, operands.reset_carry)
         else:
             states = cut(residuals.states, start, length)
         carries = _carries_before(settings, steps, states, before, operands.reset_carry)
-        queries, partials = _linearise(settings, weights, steps, carries)
+        arguments = cut(residuals.arguments, start, length)
+        queries, partials = _linearise(settings, weights, steps, carries, arguments)
         earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
         backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
         loss_ct = None if cts.hs is None else loss_cotangent
@@ -164,19 +167,24 @@ def _carries_before(
 
 @jax.named_scope("linearise")
 def _linearise(
-    settings: BlockedSettings, weights: Kernels, steps: StepInputs, carries: Carry
+    settings: BlockedSettings,
+    weights: Kernels,
+    steps: StepInputs,
+    carries: Carry,
+    arguments: dict[ValueName, Array] | None,
 ) -> tuple[list[Array], Partials]:
-    """The q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding."""
+    """The q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding.
+
+    The arguments of F are those kept or, where none are, computed again.
+    """
     cell, layout = settings.cell, settings.layout
-    u = add_input_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
-    multiply = recurrent_multiplier(layout, weights, steps.xs.dtype)
-    v: dict[int, Array] = {}
-
-    def record(call: int, gate: str, q: Array) -> Array:
-        v[call] = multiply(call, gate, q)
-        return v[call]
-
-    _, queries = run_equations(cell, record, carries, u)
+    if arguments is None:
+        u = add_input_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
+        multiply, v = recording(recurrent_multiplier(layout, weights, steps.xs.dtype))
+    else:
+        u, kept = arguments_from_kept(cell, arguments)
+        multiply, v = recording(lambda call, gate, q: kept[call])
+    _, queries = run_equations(cell, multiply, carries, u)
     partials = pointwise_partials(cell, carries, u, [v[call] for call in range(len(v))])
     if steps.valid is not None:
         partials = jax.tree.map(lambda a, valid=steps.valid: where(valid, a, jnp.zeros_like(a)), partials)

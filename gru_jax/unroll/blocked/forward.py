@@ -23,7 +23,7 @@ from gru_jax.unroll.blocked.kernels import (
     product_layout,
     recurrent_multiplier,
 )
-from gru_jax.unroll.blocked.structure import run_equations
+from gru_jax.unroll.blocked.structure import ValueName, kept_arguments, recording, run_equations
 from gru_jax.unroll.masking import Perturbation, StepInputs, advance, is_finite, masked
 
 
@@ -37,7 +37,8 @@ class BlockedSettings:
         chunk: steps of a block.
         fused: whether products that can be one are one.
         unroll: steps in one iteration of the compiled inner loops.
-        keep: `"states"`, or `"boundaries"` to keep only those between blocks for the backward pass.
+        keep: for the backward pass: `"states"`, `"boundaries"` for only those between blocks, or `"gates"` for what
+            enters the gates too.
         precision: `jax.default_matmul_precision` at the call, for what is traced later.
     """
 
@@ -46,7 +47,7 @@ class BlockedSettings:
     chunk: int
     fused: bool
     unroll: int
-    keep: Literal["states", "boundaries"]
+    keep: Literal["states", "boundaries", "gates"]
     precision: str | None
 
     @property
@@ -90,10 +91,12 @@ class Residuals(NamedTuple):
     Attributes:
         states: the carry after every step, `[B, T, H]` each part, or None if it is to be computed again.
         starts: the carry before every block, as `Chunks.scan` returns it.
+        arguments: those of F at every step, `[B, T, H]`, see `kept_arguments`; None if they are to be computed again.
     """
 
     states: Carry | None
     starts: Any
+    arguments: dict[ValueName, Array] | None
 
 
 @jax.named_scope("unroll")
@@ -105,29 +108,30 @@ def forward_pass(settings: BlockedSettings, operands: Operands, masks: Masks) ->
     def block(carry: Carry, start: StepNumber, length: int, saved: None) -> tuple[Carry, Any, Carry]:
         del saved
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
-        after, states = block_states(settings, weights, steps, carry, operands.reset_carry)
-        kept = states if settings.keep == "states" else cell.hidden(states)
-        return after, (kept, is_finite(states)), carry
+        after, states, arguments = block_states(settings, weights, steps, carry, operands.reset_carry)
+        kept = cell.hidden(states) if settings.keep == "boundaries" else states
+        return after, (kept, is_finite(states), arguments), carry
 
-    carry, (states, finite), starts = settings.chunks(time).scan(block, operands.carry0)
-    if settings.keep == "states":
-        return BlockedResult(cell.hidden(states), carry, finite), Residuals(states, starts)
-    return BlockedResult(states, carry, finite), Residuals(None, starts)
+    carry, (states, finite, arguments), starts = settings.chunks(time).scan(block, operands.carry0)
+    if settings.keep == "boundaries":
+        return BlockedResult(states, carry, finite), Residuals(None, starts, None)
+    return BlockedResult(cell.hidden(states), carry, finite), Residuals(states, starts, arguments)
 
 
 def block_states(
     settings: BlockedSettings, weights: Kernels, steps: StepInputs, carry: Carry, reset_carry: Carry | None
-) -> tuple[Carry, Carry]:
-    """Run a block of steps: the carry after it, and after each of its steps."""
+) -> tuple[Carry, Carry, dict[ValueName, Array] | None]:
+    """Run a block of steps: the carry after it and after each of its steps; with keep gates, each step's arguments."""
     cell, layout, compute_dtype = settings.cell, settings.layout, steps.xs.dtype
     products = input_products(layout, weights, masked(steps.xs, steps.valid))
 
-    def body(before: Carry, item: tuple[StepInputs, list[Array]]) -> tuple[Carry, Carry]:
+    def body(before: Carry, item: tuple[StepInputs, list[Array]]) -> tuple[Carry, Any]:
         step, products = item
         u = add_input_biases(layout, weights, products)
-        multiply = recurrent_multiplier(layout, weights, compute_dtype)
+        multiply, v = recording(recurrent_multiplier(layout, weights, compute_dtype))
         after, _ = advance(cell, step, before, lambda carry: run_equations(cell, multiply, carry, u), reset_carry)
-        return after, after
+        return after, (after, kept_arguments(cell, u, v) if settings.keep == "gates" else None)
 
     items = (steps._replace(xs=None), products)
-    return jax.lax.scan(body, carry, items, reverse=settings.reverse, unroll=settings.unroll)
+    after, (states, arguments) = jax.lax.scan(body, carry, items, reverse=settings.reverse, unroll=settings.unroll)
+    return after, states, arguments

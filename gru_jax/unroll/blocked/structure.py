@@ -54,9 +54,11 @@ class Structure(NamedTuple):
         return tuple(map(tuple, sharing.values()))
 
 
-def run_equations(
-    cell: Cell, multiply: Callable[[int, str, Array], Array], carry: Carry, u: Mapping[str, Array]
-) -> tuple[Carry, list[Array]]:
+Multiply = Callable[[int, str, Array], Array]
+"""`multiply(call, gate, q)`, a recurrent product."""
+
+
+def run_equations(cell: Cell, multiply: Multiply, carry: Carry, u: Mapping[str, Array]) -> tuple[Carry, list[Array]]:
     """The next carry, and q of every product; the products themselves are `multiply(call, gate, q)`."""
     queries: list[Array] = []
 
@@ -65,6 +67,32 @@ def run_equations(
         return multiply(len(queries) - 1, gate, q)
 
     return cell.equations(dense, carry, u)[0], queries
+
+
+def recording(multiply: Multiply) -> tuple[Multiply, dict[int, Array]]:
+    """The same products, and a dict that has each by its number once it was asked for."""
+    v: dict[int, Array] = {}
+
+    def record(call: int, gate: str, q: Array) -> Array:
+        v[call] = multiply(call, gate, q)
+        return v[call]
+
+    return record, v
+
+
+def kept_arguments(cell: Cell, u: Mapping[str, Array], v: Mapping[int, Array]) -> dict[ValueName, Array]:
+    """What has to be kept of the products to have the arguments of F again: where they enter as a sum, the sum."""
+    sums = trace_structure(cell).sums
+    kept: dict[ValueName, Array] = {("v", call): value for call, value in v.items() if call not in sums.values()}
+    return kept | {("u", gate): u[gate] + v[sums[gate]] if gate in sums else u[gate] for gate in u}
+
+
+def arguments_from_kept(cell: Cell, kept: Mapping[ValueName, Array]) -> tuple[dict[str, Array], dict[int, Array]]:
+    """Input and recurrent products that make F what it was: of a sum, all of it and zero."""
+    structure = trace_structure(cell)
+    u = {name: value for (kind, name), value in kept.items() if kind == "u"}
+    like = next(iter(kept.values()))
+    return u, {call: kept.get(("v", call), jnp.zeros_like(like)) for call in range(len(structure.calls))}
 
 
 def pointwise_function(
