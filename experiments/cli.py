@@ -20,6 +20,7 @@ import jax
 from gru_jax.cells import CELLS
 from gru_jax.config import REGISTRIES, Config
 from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
+from gru_jax.runtime.devices import use_all_cores
 from gru_jax.runtime.processes import is_main_process, join_processes
 from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
@@ -99,6 +100,7 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
         print(usage())
         sys.exit(0)
     keep_compiled_programs()
+    use_all_cores()
     for stream in (sys.stdout, sys.stderr):  # paths need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -105,10 +105,14 @@ def _is_optional(annotation: Any) -> bool:
 
 
 def _choices(annotation: Any, metadata: Mapping[str, Any]) -> Sequence[Any] | None:
-    """The values that a field may take, or each item of it if it is a tuple; None where there is no list of them."""
+    """The values that a field may take, or each item of it if it is a tuple; None where there is no list of them.
+
+    A number beside words, as in `int | Literal["auto"]`, is in no list.
+    """
     if metadata.get("choices") is not None:
         return metadata["choices"]
-    for kind in _alternatives(annotation):
+    kinds = _alternatives(annotation)
+    for kind in () if int in kinds else kinds:
         item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
         if typing.get_origin(item) is Literal:
             return typing.get_args(item)
@@ -297,10 +301,17 @@ def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], 
             errors.append(error)
     if not errors:
         raise UsageError(f"{path}: its annotation names what cannot be found, and its default is None")
-    raise errors[0]
+    words = [word for kind in _alternatives(annotation) for word in _words(kind)] if len(errors) > 1 else []
+    raise UsageError(f"{errors[0]}, or {listing(words)}") if words else errors[0]
+
+
+def _words(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
+    if (words := _words(kind)) and metadata["choices"] is None:  # beside a number, which alone has a range
+        metadata = {"choices": words}
     if kind in registries or dataclasses.is_dataclass(kind):
         return resolve(typing.cast(type, kind), value, registries, path)
     if getattr(value, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX

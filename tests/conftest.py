@@ -7,6 +7,7 @@ import tempfile
 from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # of this process and those that tests start
 # Compiling is nearly all that tests do, so they ask for little of it, unless XLA_FLAGS is set, as in .ci/run.
 FLAGS = "--xla_backend_optimization_level=0"
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later versions do not know it

@@ -88,7 +88,7 @@ def _check(config: Config) -> None:
     _check_gradient(config)
     _ = config.profile_steps
     size = task.size("train")
-    if train.batch_size % max(1, config.devices):
+    if isinstance(config.devices, int) and train.batch_size % max(1, config.devices):
         raise UsageError(
             f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
             "allowed are its divisors"

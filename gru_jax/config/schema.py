@@ -83,7 +83,7 @@ class ModelConfig:
     readout: Literal["auto", "last", "mean", "every"] = "auto"
     method: Method = "auto"
     chunk: int | None = setting(None, low=1)
-    keep: Keep = "states"
+    keep: Keep = "auto"
     init: Scheme = dataclasses.field(default_factory=Scheme)
     weights: str | None = None
 
@@ -330,7 +330,8 @@ class Config:
         dtype: type that products run in; parameters are float32, or float64 for float64. float16 is refused: its range
             ends where gradients are small, and there is no loss scale.
         matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
-        devices: of each process, over which each batch is split; 0 for all there are.
+        devices: of each process, over which each batch is split: auto for as many as pay, on a CPU its cores; 0 for all
+            there are.
         resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
         profile: training steps to trace, as `steps:10-20`; None for none.
         writers: where metrics go beside `metrics.jsonl`; None for nowhere.
@@ -346,7 +347,7 @@ class Config:
     platform: Platform = "auto"
     dtype: Dtype = setting("float32", refused=NO_FLOAT16)
     matmul_precision: Precision = "float32"
-    devices: int = setting(1, low=0, high=10**6)
+    devices: int | Literal["auto"] = setting("auto", low=0, high=10**6)
     resident_mb: int = setting(2048, low=0, high=10**9)
     profile: str | None = None
     writers: tuple[WriterName, ...] | None = None

@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from gru_jax.errors import UsageError
 from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.models import SequenceModel, Trace
+from gru_jax.nn.stack import DropoutKey, is_key_of_each
 
 
 class Functional(NamedTuple):
@@ -20,7 +21,8 @@ class Functional(NamedTuple):
 
     Attributes:
         init: `init(key, **kwargs) -> params`, drawn anew; `kwargs` go to `build`.
-        apply: `apply(params, xs, dropout_key=None, **kwargs) -> Trace`; nothing is random without a key.
+        apply: `apply(params, xs, dropout_key=None, **kwargs) -> Trace`; nothing is random without a key, or keys `[B]`,
+            one for each sequence.
         module: `module(params, dropout_key=None) -> SequenceModel`, the model with these parameters.
         layers: where the cells of each layer are, bottom to top.
         is_random: whether the model draws from random streams, for dropout or in a way of its own.
@@ -47,10 +49,12 @@ class Functional(NamedTuple):
         return ((number, place) for number, places in enumerate(self.layers) for place in places)
 
 
-def _seeded(random_state: Any, key: PRNGKeyArray | None) -> Any:
-    """The random streams of a model, drawn anew from a key (any key, where None)."""
-    # A stack of our own folds the number of each layer but the first into the same key.
-    base = jax.random.fold_in(jax.random.key(0) if key is None else key, 0)
+def _seeded(random_state: Any, key: DropoutKey | None) -> Any:
+    """The random streams of a model, drawn anew from a key (any key, where None), or from the first sequence's."""
+    if key is None:
+        key = jax.random.key(0)
+    one_key = key[0] if is_key_of_each(key) else key
+    base = jax.random.fold_in(one_key, 0)  # a stack of our own folds the number of each layer but the first into it
     leaves, structure = jax.tree.flatten(random_state)
     seeded = [
         jax.random.fold_in(base, i) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros_like(leaf)
@@ -87,7 +91,7 @@ def functional(build: Callable[..., SequenceModel]) -> Functional:
         kinds = sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(other)})
         raise UsageError(f"{type(shapes).__name__}: has variables of kind {', '.join(kinds)}; allowed are Param alone")
 
-    def module(params: dict[str, Any], dropout_key: PRNGKeyArray | None = None) -> SequenceModel:
+    def module(params: dict[str, Any], dropout_key: DropoutKey | None = None) -> SequenceModel:
         filled = jax.tree.map(lambda leaf: leaf, state)  # a copy: the state itself stays abstract
         nnx.replace_by_pure_dict(filled, params)
         model = nnx.merge(graph, filled, _seeded(random_state, dropout_key))
@@ -95,7 +99,7 @@ def functional(build: Callable[..., SequenceModel]) -> Functional:
             model.eval()
         return model
 
-    def apply(params: dict[str, Any], xs: Array, *, dropout_key: PRNGKeyArray | None = None, **kwargs: Any) -> Trace:
+    def apply(params: dict[str, Any], xs: Array, *, dropout_key: DropoutKey | None = None, **kwargs: Any) -> Trace:
         return module(params, dropout_key).trace(xs, dropout_key=dropout_key, **kwargs)
 
     return Functional(init, apply, module, shapes.cell_places(), bool(jax.tree.leaves(random_state)))

@@ -10,12 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from gru_jax.cells import Cell
 from gru_jax.errors import UsageError
 from gru_jax.nn.layers import Bidirectional, Recurrent
 from gru_jax.unroll import Intervention, Unrolled
+
+DropoutKey = PRNGKeyArray | Key[Array, " B"]
+"""Where dropout draws from: a key, or one for each sequence."""
+
+
+def is_key_of_each(key: DropoutKey) -> bool:
+    """Whether there is a key for each sequence."""
+    return key.ndim == 1 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)  # raw keys are arrays of numbers
 
 
 class LayerTrace(NamedTuple):
@@ -144,7 +152,7 @@ class Stack(nnx.Module):
         reset_carry: Sequence[Any] | None = None,
         perturbations: tuple[Any, ...] | None = None,
         interventions: tuple[Intervention, ...] | None = None,
-        dropout_key: PRNGKeyArray | None = None,
+        dropout_key: DropoutKey | None = None,
         dropout: Any = None,
     ) -> StackTrace:
         """Run all layers.
@@ -156,7 +164,8 @@ class Stack(nnx.Module):
             reset_carry: for each layer, the carry that a reset sets; zeros if None.
             perturbations: for each layer, added to its states; see `gru_jax.unroll`.
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
-            dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`.
+            dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`: a key, or one
+                for each sequence, `[B]`, so that what is dropped of one does not depend on the others.
             dropout: its probability in place of the stack's, a traced value if need be.
 
         Returns:
@@ -180,10 +189,7 @@ class Stack(nnx.Module):
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
             if i and dropout_key is not None:
-                # Not nnx.Dropout, whose probability cannot be a traced value.
-                keep = 1.0 - jnp.asarray(dropout)
-                kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, i), keep, xs.shape)
-                xs = jnp.where(kept, xs / keep.astype(xs.dtype), 0)
+                xs = _drop(xs, dropout_key, i, dropout)
             with jax.named_scope(f"layer_{i}"):
                 out = layer.trace(
                     xs, carries[i],
@@ -214,6 +220,18 @@ class Stack(nnx.Module):
                 "nnx.Rngs(params=0, dropout=1), or dropout_key, or call .eval()"
             )
         return self.rngs()
+
+
+def _drop(xs: Float[Array, "B T D"], key: DropoutKey, layer: int, dropout: Any) -> Float[Array, "B T D"]:
+    """What a layer reads, with units dropped at random by a key or by one for each sequence."""
+
+    # Not nnx.Dropout, whose probability cannot be a traced value.
+    def kept(key: PRNGKeyArray, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), keep, shape)
+
+    keep = 1.0 - jnp.asarray(dropout)
+    mask = jax.vmap(lambda key: kept(key, xs.shape[1:]))(key) if is_key_of_each(key) else kept(key, xs.shape)
+    return jnp.where(mask, xs / keep.astype(xs.dtype), 0)
 
 
 def _checked_dropout(dropout: Any, layers: int) -> Any:

@@ -13,11 +13,12 @@ from gru_jax.config import Config, load, traced_hyperparameters
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
 from gru_jax.runs.directory import RunDir
-from gru_jax.runtime.devices import Device, choose_device, precision
+from gru_jax.runtime.devices import Device, choose_device, precision, use_all_cores
 from gru_jax.runtime.files import read_json
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
 from gru_jax.training.evaluation import build_evaluator
+from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer, TrainState
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,20 @@ def restore_state(
     return TrainState(**checkpoints.restore(stored_as, shapes._asdict(), step)[0])
 
 
+def devices_of_run(rundir: RunDir, config: Config) -> list[Device]:
+    """As many devices as a run was trained on, which give its results to the bit, or one where there are fewer."""
+    use_all_cores()
+    here = jax.local_devices(backend=choose_device(config.platform).platform)
+    used = read_json(rundir.env)["device"]["used"] if rundir.env.is_file() else 1
+    if used <= len(here):
+        return here[:used]
+    logger.warning(
+        "%s: trained on %d devices, of which %d are here: on one, results may differ in their last bits",
+        rundir.path, used, len(here),
+    )  # fmt: skip
+    return here[:1]
+
+
 def evaluate_run(
     workdir: str | os.PathLike[str],
     split: str = "test",
@@ -103,11 +118,12 @@ def evaluate_run(
     config = _with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
-    device = choose_device(config.platform)
-    with precision(config.dtype, config.matmul_precision), jax.default_device(device):
-        data = jax.device_put(config.task.load(split))
-        state = restore_state(rundir, config, device, cast("CheckpointKind", checkpoint))
-        metrics = build_evaluator(config, Trainer(config).model)(state.params, split, data)
+    devices = devices_of_run(rundir, config)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
+        state = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint))
+        mesh = batch_mesh(devices)
+        params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
+        metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)

@@ -16,7 +16,7 @@ from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.single import SingleRun
 from gru_jax.runs.weights import starting_weights
 from gru_jax.runs.writers import check_writers
-from gru_jax.runtime.devices import choose_devices, devices_here, precision, without_alarms
+from gru_jax.runtime.devices import choose_devices, devices_here, precision, use_all_cores, without_alarms
 from gru_jax.runtime.preemption import watch_for_sigterm
 from gru_jax.runtime.processes import log_once, on_main_process
 from gru_jax.tasks.loading import load_splits
@@ -42,6 +42,7 @@ def train_run(
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
+    use_all_cores()
     rundir, as_dict = RunDir(workdir), config.to_dict()
     state = on_main_process(lambda: rundir.inspect(as_dict))
     if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:

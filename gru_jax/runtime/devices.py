@@ -16,7 +16,7 @@ import jax.experimental
 from gru_jax.errors import UsageError
 
 Device = Any  # jax.Device, which a type checker takes for a variable
-ANY_PLATFORM = "auto"
+ANY_PLATFORM = ANY_NUMBER = "auto"
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
@@ -42,24 +42,59 @@ def choose_device(platform: Platform) -> Device:
         raise UsageError(message) from error
 
 
-def choose_devices(platform: Platform, devices: int, batch_size: int) -> list[Device]:
+LEAST_ROWS = 8
+"""Rows of a batch that make a CPU device of their own pay, by `python -m experiments.bench train --devices=1,2`."""
+
+
+def cpu_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def use_all_cores() -> None:
+    """Let JAX take every core of the CPU for a device, over which runs can split their batches.
+
+    Nothing is changed where somebody has said how many devices a CPU has (`JAX_NUM_CPU_DEVICES`, the config's
+    `jax_num_cpu_devices`, or XLA's flag), and none can be made once JAX has been used.
+
+    Examples:
+        >>> import gru_jax.runtime.devices
+        >>> gru_jax.runtime.devices.use_all_cores()  # before anything else of JAX
+    """
+    config: Any = jax.config
+    said = config.jax_num_cpu_devices != -1 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not said:
+        with contextlib.suppress(RuntimeError):  # JAX has been used
+            config.update("jax_num_cpu_devices", cpu_cores())
+
+
+def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_size: int) -> list[Device]:
     """The devices that a run splits its batches over.
 
     Args:
         platform: of the devices.
-        devices: how many of each process; 0 for all there are.
+        devices: how many of each process; 0 for all there are; auto for as many as share a batch evenly, each with at
+            least `LEAST_ROWS` rows on a CPU.
         batch_size: of a training step.
 
     Raises:
         UsageError: there are fewer, or they cannot share a batch evenly.
     """
     everywhere = jax.devices(choose_device(platform).platform)
-    here = devices_here(everywhere)
-    each = devices or len(here)
+    here, processes = devices_here(everywhere), jax.process_count()
+    if devices == ANY_NUMBER:
+        least = LEAST_ROWS if here[0].platform == "cpu" else 1
+        share = batch_size // processes
+        pays = [n for n in range(1, len(here) + 1) if share % n == 0 and share // n >= least]
+        each = max(pays, default=1)
+    else:
+        each = devices or len(here)
     if each > len(here):
         more = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if here[0].platform == "cpu" else ""
         raise UsageError(f"devices={each}: allowed are up to {len(here)}, the {here[0].platform} devices here{more}")
-    used = [d for index in range(jax.process_count()) for d in _devices_of_process(everywhere, index)[:each]]
+    used = [d for index in range(processes) for d in _devices_of_process(everywhere, index)[:each]]
     if batch_size % len(used):
         raise UsageError(f"devices={each}: {len(used)} devices cannot share train.batch_size={batch_size} evenly")
     return used

@@ -8,27 +8,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
 from gru_jax.tasks import split_key
 from gru_jax.training.network import draw_batch, run_network
+from gru_jax.training.splitting import over_rows, parts_of
 from gru_jax.training.step import Data
 
 
-def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, Array]]:
+def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) -> Callable[..., dict[str, Array]]:
     """Sums of every metric over a split of so many examples, as `totals(params, data, key, size, task_values)`.
 
-    The last are the task's traced hyperparameters.
+    The last are the task's traced hyperparameters. Over the devices of a mesh each batch is split.
     """
+    parts = parts_of(mesh)
     batch_size = config.train.eval_batch_size or config.train.batch_size
+    batch_rows = -(-batch_size // parts)  # of each device
 
     def totals(params: Any, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
+        shared, device_numbers = (params, data, key, size, task_values), jnp.arange(parts, dtype=jnp.int32)
+        return over_rows(of_device, mesh, shared, device_numbers)[0]
+
+    def of_device(shared: Any, device_number: Int[Array, " 1"]) -> tuple[dict[str, Array], None]:
+        params, data, key, size, task_values = shared
         traced = with_task_values(config, task_values)
 
         def one(i: Any) -> dict[str, Array]:
-            index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+            first = (i * parts + device_number[0]) * batch_rows
+            index = first + jnp.arange(batch_rows, dtype=jnp.int32)
             batch = draw_batch(traced, data, key, jnp.minimum(index, size - 1))
             _, metrics = run_network(traced, model, params, batch)
             # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
@@ -36,18 +46,21 @@ def build_totals(config: Config, model: Functional) -> Callable[..., dict[str, A
 
         zero = jnp.zeros((), jnp.int32)
         sums = {name: jnp.zeros((), leaf.dtype) for name, leaf in jax.eval_shape(one, zero).items()}
-        count = (size + batch_size - 1) // batch_size
-        return jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums)
+        count = (size + parts * batch_rows - 1) // (parts * batch_rows)
+        return jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums), None
 
     return totals
 
 
-def build_evaluator(config: Config, model: Functional) -> Callable[[Any, str, Data], dict[str, float]]:
+def build_evaluator(
+    config: Config, model: Functional, mesh: Mesh | None = None
+) -> Callable[[Any, str, Data], dict[str, float]]:
     """Means of every metric over a split of finite size, as a function `evaluate(params, split, data)`.
 
-    The same parameters give the same bits, in training and in `experiments.evaluate`: it is one program.
+    On as many devices the same parameters give the same bits, in training and in `experiments.evaluate`: it is one
+    program.
     """
-    task, program = config.task, jax.jit(build_totals(config, model))
+    task, program = config.task, jax.jit(build_totals(config, model, mesh))
     task_values = traced_hyperparameters(config)["task"]
 
     def evaluate(params: Any, split: str, data: Data) -> dict[str, float]:

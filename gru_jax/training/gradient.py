@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gru_jax.config import Config, GradientConfig
 from gru_jax.dtypes import carry_dtype
@@ -19,30 +19,40 @@ from gru_jax.training.network import cell_trajectories
 from gru_jax.unroll import Intervention
 
 
-def interventions(
-    config: Config, key: PRNGKeyArray, shape: tuple[int, int], values: Mapping[str, Any], weight: float = 1.0
-) -> tuple[Intervention, ...] | None:
-    """What is done in each layer's backward recursion; None for nothing.
+def detach_masks(
+    config: Config, key: PRNGKeyArray, shape: tuple[int, int], values: Mapping[str, Any]
+) -> tuple[Bool[Array, "B T"], ...] | None:
+    """Where each layer's gradient does not pass to the state before, drawn at random; None without `detach`.
 
     Args:
         config: the config.
         key: draws the masks.
         shape: of the masks, `[B, T]`.
         values: hyperparameters of the section `gradient`.
+    """
+    if not config.gradient.detach:
+        return None
+    keys = (jax.random.fold_in(key, number) for number in range(len(config.model.hidden)))
+    return tuple(jax.random.bernoulli(key, values["detach"], shape) for key in keys)
+
+
+def interventions(
+    config: Config, detached: tuple[Bool[Array, "B T"], ...] | None, values: Mapping[str, Any], weight: float = 1.0
+) -> tuple[Intervention, ...] | None:
+    """What is done in each layer's backward recursion; None for nothing.
+
+    Args:
+        config: the config.
+        detached: of `detach_masks`.
+        values: hyperparameters of the section `gradient`.
         weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean.
     """
     gradient = config.gradient
     if not gradient.intervenes:
         return None
-
-    def of_layer(number: int) -> Intervention:
-        mask = None
-        if gradient.detach:
-            mask = jax.random.bernoulli(jax.random.fold_in(key, number), values["detach"], shape)
-        clip = None if gradient.adjoint_clip is None else weight * values["adjoint_clip"]
-        return Intervention(clip, mask, gradient.truncate)
-
-    return tuple(of_layer(number) for number in range(len(config.model.hidden)))
+    clip = None if gradient.adjoint_clip is None else weight * values["adjoint_clip"]
+    masks = (None,) * len(config.model.hidden) if detached is None else detached
+    return tuple(Intervention(clip, mask, gradient.truncate) for mask in masks)
 
 
 def needs_adjoints(gradient: GradientConfig) -> bool:
@@ -59,6 +69,7 @@ def penalty_gradient(
     batch: Batch,
     step: Any,
     values: Mapping[str, Any],
+    on_every_device: Callable[[Any], Any] = lambda arrays: arrays,
 ) -> Any:
     """The gradient of all penalties, to be added to the loss's; None where there are none.
 
@@ -71,6 +82,8 @@ def penalty_gradient(
         batch: the batch.
         step: steps done.
         values: hyperparameters of the section `gradient`.
+        on_every_device: puts arrays that are split over devices on each of them: flossing is of few sequences, and its
+            loops are not to wait for one another.
     """
     gradient = config.gradient
     total = None
@@ -90,8 +103,8 @@ def penalty_gradient(
 
         def flossing(params: Any) -> Any:
             count, time = gradient.floss_sequences, gradient.floss_time
-            shortened = tuple(xs[:count, :time] for xs in inputs)
-            lengths = None if batch.lengths is None else jnp.minimum(batch.lengths[:count], time)
+            shortened = on_every_device(tuple(xs[:count, :time] for xs in inputs))
+            lengths = None if batch.lengths is None else jnp.minimum(on_every_device(batch.lengths[:count]), time)
             return jax.grad(lambda p: values["floss_weight"] * floss(config, model, p, shortened, lengths))(params)
 
         due = step % gradient.floss_every == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from gru_jax import flow
@@ -14,8 +15,9 @@ from gru_jax.config import NOISE, Config, Hyperparameters, real_settings, traced
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
-from gru_jax.training.gradient import interventions
+from gru_jax.training.gradient import detach_masks, interventions
 from gru_jax.training.network import cell_trajectories, draw_batch, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.splitting import BATCH_AXIS, parts_of
 from gru_jax.training.step import Data
 from gru_jax.user_code import look_up
 
@@ -39,7 +41,8 @@ def loss_adjoints(
     """
     values = real_settings(config.gradient) if values is None else values
     size, time = batch.xs.shape[:2]
-    intervening = interventions(config, jax.random.key(0), (size, time), values)
+    detached = detach_masks(config, jax.random.key(0), (size, time), values)
+    intervening = interventions(config, detached, values)
 
     def total(perturbations: tuple[Any, ...]) -> tuple[Array, Trace]:
         trace, metrics = run_network(
@@ -50,8 +53,10 @@ def loss_adjoints(
     return jax.grad(total, has_aux=True)(zero_perturbations(config, model, batch))
 
 
-def build_instruments(config: Config, model: Functional, key: Any) -> Callable[..., Readings]:
+def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | None = None) -> Callable[..., Readings]:
     """The configured instruments as one pure function, on the first `flow.batch_size` validation sequences.
+
+    The devices of a mesh share these sequences where they can share them evenly.
 
     Returns:
         `measure(params, data, hyperparameters=None) -> readings`, named `kind/<layer>/<gate>`, see
@@ -65,6 +70,8 @@ def build_instruments(config: Config, model: Functional, key: Any) -> Callable[.
         values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
         traced = with_task_values(config, values["task"])
         batch = draw_batch(traced, data, key, jnp.arange(size, dtype=jnp.int32))
+        if mesh is not None and size % parts_of(mesh) == 0:
+            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(BATCH_AXIS)))
         readings: Readings = {}
         for layer, cell_pass in cell_passes(traced, model, params, batch, values["gradient"]):
             for name in names:

@@ -21,7 +21,8 @@ from gru_jax.tasks.base import ORDER, FromFiles
 from gru_jax.tasks.loading import Splits
 from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
-from gru_jax.training.step import BATCH_AXIS, Data, StepsResult, Trainer, TrainState
+from gru_jax.training.splitting import BATCH_AXIS
+from gru_jax.training.step import Data, StepsResult, Trainer, TrainState
 
 MemberMapping = Literal["auto", "map", "vmap"]
 """How the members of a device share it: one after the other, as one batch, or as suits the platform."""
@@ -141,13 +142,13 @@ class CompiledPopulation:
         return self.trainer.steps(state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count)
 
     def _measure(self) -> Callable[..., dict[str, Array]]:
-        measure = build_instruments(self.config, self.model, split_key("valid", 0))
+        measure = build_instruments(self.config, self.model, split_key("valid", 0), self.trainer.mesh)
         return lambda data, params, inputs: measure(
             params, {**data, **inputs.orders.get("valid", {})}, inputs.hyperparameters
         )
 
     def _totals(self, split: str) -> Callable[..., dict[str, Array]]:
-        totals = build_totals(self.config, self.model)
+        totals = build_totals(self.config, self.model, self.trainer.mesh)
         return lambda data, params, inputs: totals(
             params,
             {**data, **inputs.orders.get(split, {})},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,13 +18,19 @@ from gru_jax.config import Config, Hyperparameters, plan, with_task_values, with
 from gru_jax.nn import Functional, Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
-from gru_jax.training.gradient import floss_before_training, interventions, needs_adjoints, penalty_gradient
+from gru_jax.training.gradient import (
+    detach_masks,
+    floss_before_training,
+    interventions,
+    needs_adjoints,
+    penalty_gradient,
+)
 from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.optimizer import build_optimizer
+from gru_jax.training.splitting import BATCH_AXIS, over_rows
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
 INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
-BATCH_AXIS = "batch"
 Data = dict[str, Array]
 
 
@@ -51,6 +58,20 @@ class StepReport(NamedTuple):
 
     metrics: dict[str, Array]
     live: dict[str, Array]
+
+
+class Rows(NamedTuple):
+    """What a step reads for each sequence of its batch.
+
+    Attributes:
+        batch: the batch.
+        dropout_keys: a key for each, `[B]`; None where nothing is random.
+        detached: for each layer, where its gradient does not pass, `[B, T]`; None without.
+    """
+
+    batch: Batch
+    dropout_keys: Any
+    detached: Any
 
 
 class Update(NamedTuple):
@@ -169,16 +190,20 @@ class Trainer:
         return self._constrained(batch, PartitionSpec(BATCH_AXIS))
 
     def _constrained(self, tree: Any, spec: PartitionSpec) -> Any:
-        """The same, laid out over the devices. What follows is one program, which XLA splits accordingly."""
+        """The same, laid out over the devices."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, spec))
 
     def step(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         """One step: the next state, what the step says of itself, and whether all of it is finite."""
+        return self._with_task(hyperparameters)._step(state, seed, hyperparameters, data, index)
+
+    def _with_task(self, hyperparameters: Hyperparameters) -> Trainer:
+        """The same with the task's traced hyperparameters."""
         trainer = copy.copy(self)
         trainer.config = with_task_values(self.config, hyperparameters["task"])
-        return trainer._step(state, seed, hyperparameters, data, index)
+        return trainer
 
     def _step(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
@@ -196,18 +221,18 @@ class Trainer:
     def update(self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch) -> Update:
         """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them."""
         config = self.config
-        loss, metrics, trace, grads, adjoints = self._gradient(state, seed, hyperparameters, batch)
-        inputs = tuple(layer.inputs for layer in trace.layers)
+        metrics, grads, inputs, adjoints = self._gradient(state, seed, hyperparameters, batch)
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
-                config, self.model, state.params, inputs, adjoints, batch, state.step, hyperparameters["gradient"]
-            )
+                config, self.model, state.params, inputs, adjoints, batch, state.step, hyperparameters["gradient"],
+                functools.partial(self._constrained, spec=PartitionSpec()),
+            )  # fmt: skip
         if penalty is not None:
             grads = jax.tree.map(jnp.add, grads, penalty)
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return Update(loss, metrics, grads, adjoints, updates, opt_state)
+        return Update(metrics["loss"], metrics, grads, adjoints, updates, opt_state)
 
     def _report(
         self, state: TrainState, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -225,25 +250,42 @@ class Trainer:
 
     def _gradient(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch
-    ) -> tuple[Array, dict[str, Array], Trace, Any, Any]:
-        """The loss and its metrics, the pass, and the loss's gradients in the parameters and in every state."""
-        config = self.config
+    ) -> tuple[dict[str, Array], Any, Any, Any]:
+        """Means of the metrics, the loss's gradients in the parameters, and the inputs and adjoints of every layer."""
+        size, time = batch.xs.shape[:2]
         dropout_key, detach_key = (
             jax.random.fold_in(_stream(seed, stream), state.step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
         )
-        perturbations = None
+        # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
+        rows = Rows(batch, keys, detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"]))
+        work = functools.partial(self._gradient_of_rows, size)
+        (metrics, grads), (inputs, adjoints) = over_rows(work, self.mesh, (state.params, hyperparameters), rows)
+        return metrics, grads, inputs, adjoints
+
+    def _gradient_of_rows(self, size: int, shared: tuple[Any, Hyperparameters], rows: Rows) -> tuple[Any, Any]:
+        """What some sequences of a batch of `size` add to the metrics and gradients; their own inputs and adjoints."""
+        (params, hyperparameters), batch = shared, rows.batch
+        trainer, share = self._with_task(hyperparameters), batch.xs.shape[0] / size
+        config, perturbations = trainer.config, None
         if config.flow.live or needs_adjoints(config.gradient):
             perturbations = zero_perturbations(config, self.model, batch)
-        size, time = batch.xs.shape[:2]
-        (loss, (metrics, trace)), (grads, adjoints) = jax.value_and_grad(self.loss, argnums=(0, 1), has_aux=True)(
-            state.params,
-            perturbations,
-            batch,
-            dropout_key=dropout_key if self.model.is_random else None,
-            dropout=hyperparameters["model"]["dropout"],
-            interventions=interventions(config, detach_key, (size, time), hyperparameters["gradient"], 1 / size),
-        )
-        return loss, metrics, trace, grads, adjoints
+
+        def share_of_loss(params: Any, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
+            loss, of_pass = trainer.loss(
+                params,
+                perturbations,
+                batch,
+                dropout_key=rows.dropout_keys,
+                dropout=hyperparameters["model"]["dropout"],
+                interventions=interventions(config, rows.detached, hyperparameters["gradient"], 1 / size),
+            )
+            return share * loss, of_pass
+
+        gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
+        (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
+        metrics = {name: share * mean for name, mean in metrics.items()}
+        return (metrics, grads), (tuple(layer.inputs for layer in trace.layers), adjoints)
 
     def steps(
         self,

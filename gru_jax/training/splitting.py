@@ -1,0 +1,71 @@
+"""Work on a batch split over devices: each works on its rows, and what they sum meets once, in one collective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gru_jax.runtime.devices import Device
+
+BATCH_AXIS = "batch"
+"""The axis of a mesh whose devices share a batch."""
+
+
+def batch_mesh(devices: Sequence[Device]) -> Mesh | None:
+    """A mesh of devices that share a batch; None for one."""
+    return Mesh(np.array(devices), (BATCH_AXIS,)) if len(devices) > 1 else None
+
+
+def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays on every device of a mesh, or on JAX's default device without one."""
+    return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+
+
+def parts_of(mesh: Mesh | None) -> int:
+    """How many devices share a batch."""
+    return 1 if mesh is None else mesh.shape[BATCH_AXIS]
+
+
+def over_rows(
+    work: Callable[[Any, Any], tuple[Any, Any]], mesh: Mesh | None, shared: Any, rows: Any
+) -> tuple[Any, Any]:
+    """`work(shared, rows) -> (sums, of_rows)`, on every device for its rows of a batch.
+
+    Inside `work` there is one device, so that no loop over time waits for another. The sums of all devices are added up
+    at the end, all in one collective.
+
+    Args:
+        work: what to do. Its sums are floating numbers; what it gives for rows is batch-major.
+        mesh: its axis `batch` has the devices; None for one device, where `work` is called as it is.
+        shared: a pytree of arrays that every device needs all of.
+        rows: a pytree of batch-major arrays.
+    """
+    if mesh is None:
+        return work(shared, rows)
+
+    def of_device(shared: Any, rows: Any) -> tuple[Any, Any]:
+        sums, of_rows = work(shared, rows)
+        return _add_up(sums), of_rows
+
+    everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
+    # Unchecked, as loops of a user's own need not keep track of what differs between devices.
+    return jax.shard_map(
+        of_device, mesh=mesh, in_specs=(everywhere, split), out_specs=(everywhere, split), check_vma=False
+    )(shared, rows)
+
+
+def _add_up(sums: Any) -> Any:
+    """The sums of all devices; arrays of one type travel as one."""
+    leaves, structure = jax.tree.flatten(sums)
+    together: dict[Any, Any] = {}
+    for dtype in {leaf.dtype: None for leaf in leaves}:
+        flat = [leaf.ravel() for leaf in leaves if leaf.dtype == dtype]
+        total = jax.lax.psum(jnp.concatenate(flat), BATCH_AXIS)
+        ends = [sum(map(len, flat[: i + 1])) for i in range(len(flat) - 1)]
+        together[dtype] = iter(jnp.split(total, ends))
+    return jax.tree.unflatten(structure, [next(together[leaf.dtype]).reshape(leaf.shape) for leaf in leaves])

@@ -1,0 +1,49 @@
+"""Steps of small runs on one device and on eight, in a process that has so many; what they gave goes out as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from gru_jax.tasks.loading import load_splits
+from gru_jax.training.population import CompiledPopulation, Population
+from tests.programs import collectives
+from tests.training.small import small
+
+CASES = {
+    "plain": {},
+    "stack": {"model": {"hidden": (4, 3), "dropout": 0.5, "bidirectional": True}, "flow": {"live": 1}},
+    "reference": {"gradient": {"detach": 0.3, "adjoint_clip": 0.5, "truncate": 3}},
+    "penalties": {
+        "gradient": {"omega": 0.5, "floss": 2, "floss_every": 1, "floss_time": 5, "floss_sequences": 3},
+    },
+    "every step": {"model": {"cell": {"name": "lstm"}}, "task": {"name": "copy_memory", "length": 5}},
+}
+
+
+def outcome(config, devices):
+    """Four steps, twice; the validation, what the instruments read, and where the compiled programs' devices meet."""
+    compiled = CompiledPopulation(config, load_splits(config.task, 100), devices, single=True)
+    run = Population(compiled, [config])
+    indices = config.task.train_indices(8, 0)(0, 4)[None]
+    first, second = (run.train(run.initial(), {}, indices, np.array([4])) for _ in range(2))
+    (valid,) = run.evaluate(first.state.params, "valid", np.array([True]))
+    readings = {f"measured {k}": v for k, v in run.measure(first.state.params).items()}
+    numbers = {**first.metrics, **first.live, **readings}
+    return {
+        "numbers": {**{name: value[0].tolist() for name, value in numbers.items()}, **valid},
+        "repeats": all(np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (first, second)), strict=True)),
+        "collectives": {name: collectives(compiled.compile(name, 1)) for name in ("train", "valid", "measure")},
+    }
+
+
+if __name__ == "__main__":
+    outcomes = {}
+    for name in sys.argv[1:]:
+        changes = {"flow": {}, **CASES[name]}
+        changes["flow"] = {"instruments": ("adjoint", "lyapunov", "parameters"), "batch_size": 8, **changes["flow"]}
+        outcomes[name] = [outcome(small(**changes), jax.devices()[:count]) for count in (1, 8)]
+    print(json.dumps(outcomes))
