@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gru_jax import cells, flow, initializers
 from gru_jax.cells import gru
 from gru_jax.initializers import Scheme
-from gru_jax.unroll import Intervention, Unrolled, unroll
+from gru_jax.unroll import Intervention, Unrolled, streaming_step, unroll
 
 if TYPE_CHECKING:
     from gru_jax.runs.run import Run
@@ -58,5 +58,6 @@ __all__ = [
     "gru",
     "initializers",
     "open",
+    "streaming_step",
     "unroll",
 ]

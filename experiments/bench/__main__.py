@@ -1,7 +1,10 @@
 """Measure the unroll against other libraries' GRUs, on equal work in one run.
 
-usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:...] [--loss all|last]
-                                           [--peers linen,haiku,...] [--repeats 9] [--out DIR]
+usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:...] [--loss all|last|none]
+                                           [--devices 1] [--peers linen,haiku,...] [--repeats 9] [--out DIR]
+       python -m experiments.bench train   [--configs quickstart,rows,pixels] [--devices CORES] [--peers ...]
+                                           [--repeats 9] [--out DIR]
+       python -m experiments.bench stream  [--widths D,H:D,H:...] [--peers ...] [--repeats 9] [--out DIR]
        python -m experiments.bench scaling [--peers ...] [--repeats 5] [--out DIR]
        python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
        python -m experiments.bench flow    [--sizes T,B,H:T,B,H:...] [--repeats 9] [--out DIR]
@@ -12,7 +15,11 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
   unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
            memory, compile time, and the share of the rate that this machine reaches on a product of 2048^2 matrices;
-           every peer's hidden states are checked against ours
+           every peer's hidden states are checked against ours. --loss=none: the pass forwards alone. --devices=2:
+           every JAX library on one device, as its users run it, and on two that share each batch
+  train    whole training steps a second of a config: batches, passes, update. Ours on one device and on several, linen
+           with optax, Keras' fit, PyTorch with its data loader, each in a process of its own
+  stream   one step of one sequence, its parameters inside the program: how long one waits for it
   scaling  the same against T, B and H, each by itself, on log axes
   long     a step over very long sequences, B=1, H=64, last-state loss: time per step and peak memory of the process
   flow     what the gradient-flow instruments cost, in training steps: of the adding task, at T,B,H
@@ -37,12 +44,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from experiments import cli
-from experiments.bench import flow, long, plots, population, start, unroll
+from experiments.bench import flow, long, plots, population, start, stream, train, unroll
 from experiments.bench.flags import parse_flag
 from experiments.bench.measure import Row, surroundings
 from experiments.bench.peers import PEERS, installed_peers, peer_versions
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.runtime.devices import cpu_cores
 
 
 class Kind(NamedTuple):
@@ -64,8 +74,16 @@ class Kind(NamedTuple):
 ALL_PEERS = ",".join(PEERS)
 KINDS = {
     "unroll": Kind(
-        {"shapes": "table", "loss": "all", "peers": ALL_PEERS, "repeats": "9"},
+        {"shapes": "table", "loss": "all", "peers": ALL_PEERS, "repeats": "9", "devices": "1"},
         unroll.compare_shapes, unroll.describe_comparison, plots.plot_ratios,
+    ),
+    "train": Kind(
+        {"configs": "quickstart,rows", "peers": ALL_PEERS, "devices": str(cpu_cores()), "repeats": "9"},
+        train.measure_training, train.describe_training, plots.plot_training,
+    ),
+    "stream": Kind(
+        {"widths": "64,128:1,128:32,64:256,512", "peers": ALL_PEERS, "repeats": "9"},
+        stream.measure_latency, stream.describe_latency, plots.plot_latency,
     ),
     "scaling": Kind(
         {"peers": ALL_PEERS, "repeats": "5"},
@@ -105,6 +123,8 @@ def command(argv: Sequence[str]) -> int:
     values: dict[str, Any] = {flag: parse_flag(flag, texts.get(flag, default)) for flag, default in kind.flags.items()}
     if "peers" in values:
         values["peers"] = peers
+    if "devices" in values:  # before JAX is used
+        jax.config.update("jax_num_cpu_devices", values["devices"])
     rows = []
     try:
         for row in kind.measure(**values):

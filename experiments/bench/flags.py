@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.bench.measure import Shape
 from experiments.bench.peers import PEERS
+from experiments.bench.train import CONFIGS
 from experiments.bench.unroll import LOSSES, TABLE, grid_shapes
 from gru_jax.errors import UsageError, check_choice
 
@@ -75,9 +76,25 @@ def parse_counts(flag: str, text: str) -> list[int]:
     return [parse_count(flag, part) for part in text.split(",")]
 
 
+def parse_configs(flag: str, text: str) -> list[str]:
+    """Names of configs, joined by commas."""
+    names = text.split(",")
+    for name in names:
+        check_choice(flag, name, CONFIGS)
+    return names
+
+
+def parse_widths(flag: str, text: str) -> list[tuple[int, ...]]:
+    """Pairs of features and units."""
+    return parse_sizes(flag, text, ("D", "H"))
+
+
 PARSERS: dict[str, Callable[[str, str], Any]] = {
     "shapes": parse_shapes,
     "sizes": parse_sizes,
+    "widths": parse_widths,
+    "configs": parse_configs,
+    "devices": parse_count,
     "loss": parse_loss,
     "peers": parse_peers,
     "repeats": parse_count,

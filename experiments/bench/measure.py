@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -104,3 +106,49 @@ def surroundings(peer_versions: Mapping[str, str], skipped: Sequence[str]) -> di
         "versions": {"gru_jax": gru_jax.__version__, "jax": jax.__version__, **peer_versions},
         "skipped": list(skipped),
     }
+
+
+class AskedProcess:
+    """A process of its own that works for a while whenever it is asked, and says how long a step took.
+
+    It says so of steps that ran when it was warm: whoever else worked before has had the caches.
+
+    Args:
+        module: what it runs, which calls `answer_when_asked`.
+        arguments: for the module.
+        environment: what its environment has beside this one's.
+    """
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", module, *arguments]
+        pipe, variables = subprocess.PIPE, {**os.environ, **(environment or {})}
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
+        self.seconds()  # compiles
+
+    def seconds(self) -> float:
+        """Have it work for a while; seconds of one step."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{' '.join(map(str, self._process.args))}: it ended without an answer")  # pyright: ignore
+        return float(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=60)
+
+
+def answer_when_asked(call: Callable[[], Any], steps: int) -> None:
+    """For each line that comes in, call for a second and write how long each of a call's steps took, in the median."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # where libraries may print
+    for _ in sys.stdin:
+        seconds: list[float] = []
+        while len(seconds) < 2 or sum(seconds) < 1.0:
+            began = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - began)
+        answers.write(f"{float(np.median(seconds[1:])) / steps}\n")
+        answers.flush()

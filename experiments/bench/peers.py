@@ -112,15 +112,22 @@ def _keras(weights: Weights) -> tuple[Any, Callable]:
     return arrays, lambda params, xs: layer.stateless_call(params, rest, xs)[0]
 
 
-def _equinox(weights: Weights) -> tuple[Any, Callable]:
+def equinox_cell(weights: Weights) -> Any:
+    """A cell of Equinox with our weights."""
     import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     input_size, hidden_size = weights["W"]["n"].shape
     cell = eqx.nn.GRUCell(input_size, hidden_size, key=jax.random.key(0))
     kernel, recurrent, bias, _ = interop.fuse(weights, "rzn")
     arrays = [kernel.T, recurrent.T, bias, weights["c"]["n"]]
-    cell = eqx.tree_at(lambda c: [c.weight_ih, c.weight_hh, c.bias, c.bias_n], cell, [jnp.asarray(a) for a in arrays])
-    params, static = eqx.partition(cell, eqx.is_array)
+    return eqx.tree_at(lambda c: [c.weight_ih, c.weight_hh, c.bias, c.bias_n], cell, [jnp.asarray(a) for a in arrays])
+
+
+def _equinox(weights: Weights) -> tuple[Any, Callable]:
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
+
+    _, hidden_size = weights["W"]["n"].shape
+    params, static = eqx.partition(equinox_cell(weights), eqx.is_array)
 
     def sequence(params: Any, xs: Any) -> Any:
         step = eqx.combine(params, static)
@@ -155,8 +162,10 @@ def peer_versions() -> dict[str, str]:
     return {peer.package: peer.version for peer in PEERS.values() if peer.version}
 
 
-def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[], Any], np.ndarray]:
+def torch_step(weights: Weights, xs: np.ndarray, loss: str) -> tuple[Callable[[], Any], np.ndarray]:
     """A training step of `torch.nn.GRU` on the device that JAX uses (on a GPU it is cuDNN's), and its hidden states.
+
+    The step is of the loss `all` or `last`, or for `none` the pass forwards alone.
 
     Raises:
         UsageError: JAX uses a GPU, and this PyTorch has none.
@@ -174,10 +183,14 @@ def torch_step(weights: Weights, xs: np.ndarray, last: bool) -> tuple[Callable[[
         module, x = module.cuda(), x.cuda()
 
     def step() -> Any:
-        module.zero_grad(set_to_none=True)
-        hs = module(x)[0]
-        hs = hs[:, -1] if last else hs
-        (hs**2).mean().backward()
+        if loss == "none":
+            with torch.no_grad():
+                module(x)
+        else:
+            module.zero_grad(set_to_none=True)
+            hs = module(x)[0]
+            hs = hs[:, -1] if loss == "last" else hs
+            (hs**2).mean().backward()
         if on_gpu:
             torch.cuda.synchronize()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -39,10 +39,12 @@ def plot_ratios(rows: Sequence[Row], path: Path) -> None:
     """Each contender's time over ours, a line for each shape."""
     with saved_panels(path, 7.0, 1.4 + 0.28 * len(rows)) as (ax,):
         for name in rows[0]["contenders"]:
-            ours = name == OURS
+            library = name.split(" on ")[0]
+            ours, several = library == OURS, library != name
             ax.plot(
-                [row["contenders"][name]["ratio"] for row in rows], range(len(rows)), ls="", color=COLOURS[name],
+                [row["contenders"][name]["ratio"] for row in rows], range(len(rows)), ls="", color=COLOURS[library],
                 marker="|" if ours else "o", ms=12 if ours else 5, label=name,
+                fillstyle="none" if several else "full",
             )  # fmt: skip
         ax.axvline(1.0, color=COLOURS[OURS], lw=0.8)
         ax.set_xscale("log")
@@ -136,6 +138,29 @@ def plot_population(rows: Sequence[Row], path: Path) -> None:
         ax.set(xlabel="members", ylabel="throughput of a member", xscale="log", ylim=(0, None))
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.legend(frameon=False)
+
+
+def plot_training(rows: Sequence[Row], path: Path) -> None:
+    """Training steps a second of every contender, a panel for each config."""
+    with saved_panels(path, 8.0, 2.6, len(rows)) as axes:
+        for ax, row in zip(axes, rows, strict=True):
+            _plot_bars(ax, row["steps_per_second"], "{:.1f}")
+            ax.set(xlabel="training steps a second", title=row["config"])
+
+
+def plot_latency(rows: Sequence[Row], path: Path) -> None:
+    """A step at batch 1 of every contender, a panel for each width."""
+    with saved_panels(path, 8.0, 4.5, len(rows)) as axes:
+        for ax, row in zip(axes, rows, strict=True):
+            _plot_bars(ax, row["microseconds"], "{:.0f}")
+            ax.set(xlabel="microseconds a step", title=f"D,H = {row['features']},{row['hidden']}", xscale="log")
+
+
+def _plot_bars(ax: Axes, values: Mapping[str, float], label: str) -> None:
+    bars = ax.barh(list(values), list(values.values()))
+    ax.bar_label(bars, [label.format(value) for value in values.values()], padding=3)
+    ax.invert_yaxis()
+    ax.margins(x=0.2)
 
 
 def plot_start(rows: Sequence[Row], path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench.measure import Row
+from experiments.bench.measure import AskedProcess, Row, answer_when_asked
 from gru_jax.config import Config, load
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.population import CompiledPopulation, Population
@@ -38,33 +38,6 @@ def member_config(member: int) -> Config:
     })  # fmt: skip
 
 
-class TrainingProcess:
-    """A process of its own that trains for a while whenever it is asked, and says how long a step took.
-
-    It says so of steps that ran when it was warm: whoever else worked before has had the caches.
-
-    Args:
-        members: of the population; 0 for a run by itself, with JAX's default of one CPU device.
-    """
-
-    def __init__(self, members: int) -> None:
-        command = [sys.executable, "-m", "experiments.bench.population", str(members)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.seconds()  # compiles
-
-    def seconds(self) -> float:
-        """Train for a while; seconds of one step of one member."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate(timeout=60)
-
-
 def measure_population(members: Sequence[int], repeats: int, runs: int) -> Iterator[dict[str, Any]]:
     """Measure populations of these sizes, and an ablation with as many members as the largest of them.
 
@@ -80,9 +53,10 @@ def measure_population(members: Sequence[int], repeats: int, runs: int) -> Itera
 
 def measure_throughput(sizes: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
     """Measure a member's training step inside populations of these sizes and alone: medians of turns in one run."""
-    with contextlib.closing(TrainingProcess(0)) as alone:
+    module = "experiments.bench.population"
+    with contextlib.closing(AskedProcess(module, "0")) as alone:  # on JAX's default of one CPU device
         for size in sizes:
-            with contextlib.closing(TrainingProcess(size)) as together:
+            with contextlib.closing(AskedProcess(module, str(size))) as together:
                 turns = [(alone.seconds(), together.seconds()) for _ in range(repeats)]
             solo, member = (float(np.median(times)) for times in zip(*turns, strict=True))
             yield {"members": size, "solo_ms": 1e3 * solo, "member_ms": 1e3 * member, "ratio": solo / member}
@@ -133,33 +107,26 @@ def _command_seconds(command: str, *arguments: str) -> float:
 
 
 def _train_when_asked(members: int) -> None:
-    """What a `TrainingProcess` runs: for each line that comes, train for a second and write how long a step took."""
+    """Train whenever asked, a population of so many members or a run by itself; see `AskedProcess`."""
     if members:
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
     configs = [member_config(member) for member in range(members or 1)]
     splits = load_splits(configs[0].task, configs[0].resident_mb)
     compiled = CompiledPopulation(configs[0], splits, jax.devices(), single=not members)
-    step = _training_steps(Population(compiled, configs))
-    for _ in sys.stdin:
-        seconds: list[float] = []
-        while len(seconds) < 2 or sum(seconds) < 1.0:
-            began = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - began)
-        sys.stdout.write(f"{float(np.median(seconds[1:])) / STEPS / max(members, 1)}\n")
-        sys.stdout.flush()
+    answer_when_asked(training_calls(Population(compiled, configs), STEPS), STEPS * max(members, 1))
 
 
-def _training_steps(population: Population) -> Callable[[], None]:
+def training_calls(population: Population, steps: int) -> Callable[[], None]:
+    """A function that takes the next so many steps of a population, in one call of its compiled program."""
     feed, state, first = population.feed(), population.initial(), 0
 
-    def step() -> None:
+    def call() -> None:
         nonlocal state, first
-        data, indices = feed.next(first, STEPS)
-        state = population.train(state, data, indices, np.full(population.count, STEPS)).state
-        first += STEPS
+        data, indices = feed.next(first, steps)
+        state = population.train(state, data, indices, np.full(population.count, steps)).state
+        first += steps
 
-    return step
+    return call
 
 
 if __name__ == "__main__":

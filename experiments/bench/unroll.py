@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import gru_jax
 from experiments.bench.measure import Compiled, Row, Shape, compile_step, interleaved, matmul_rate, matmul_step
 from experiments.bench.peers import PEERS, Weights, quietly, torch_step
 from gru_jax.cells import GRU
+from gru_jax.errors import UsageError
 from gru_jax.unroll.options import Keep
 
 OURS, BOUNDARIES, MATMUL = "gru_jax", "gru_jax boundaries", "matmul"
@@ -25,7 +27,7 @@ SWEEPS = {
     "hidden": [BASE._replace(hidden=n) for n in (8, 32, 64, 128, 256, 512)],
 }
 AGREEMENT = 1e-4  # greatest difference of hidden states, which lie between -1 and 1
-LOSSES = ("all", "last")
+LOSSES = ("all", "last", "none")
 
 
 class UnequalWorkError(ValueError):
@@ -52,18 +54,48 @@ def mean_square(hs: jax.Array, last: bool, time_major: bool = False) -> jax.Arra
     return (hs**2).mean()
 
 
-def our_step(weights: Weights, xs: Any, last: bool, keep: Keep = "auto") -> Compiled:
+def compile_on(
+    devices: int, function: Callable[..., Any], params: Any, xs: Any, *, batch_axis: int, sums: bool
+) -> Compiled:
+    """Compile `function(params, xs)` on so many devices, each with its part of the batch.
+
+    Args:
+        devices: how many.
+        function: gives means over the batch, or arrays of its rows.
+        params: what every device needs all of.
+        xs: inputs.
+        batch_axis: the batch in the inputs, and in what is given of its rows.
+        sums: whether it gives means, which meet at the end.
+    """
+    if devices == 1:
+        return compile_step(function, params, xs)
+    mesh, rows = Mesh(np.array(jax.devices()[:devices]), ("batch",)), PartitionSpec(*(None,) * batch_axis, "batch")
+
+    def of_device(params: Any, xs: Any) -> Any:
+        result = function(params, xs)
+        return jax.lax.pmean(result, "batch") if sums else result
+
+    split = jax.shard_map(
+        of_device, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=PartitionSpec() if sums else rows,
+        check_vma=False,
+    )  # fmt: skip
+    params, xs = (jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in ((params, PartitionSpec()), (xs, rows)))
+    return compile_step(split, params, xs)
+
+
+def our_step(weights: Weights, xs: Any, loss: str, devices: int = 1, keep: Keep = "auto") -> Compiled:
     """Compile a training step of ours. The last state is the carry, so that `hs` need not be kept for it."""
+    last = loss == "last"
 
-    def loss(params: Any, xs: Any) -> jax.Array:
+    def states(params: Any, xs: Any) -> jax.Array:
         unrolled = gru_jax.unroll(GRU(), params, xs, keep=keep)
-        return mean_square(unrolled.carry[:, None] if last else unrolled.hs, last)
+        return unrolled.carry[:, None] if last else unrolled.hs
 
-    return compile_step(jax.value_and_grad(loss), jax.tree.map(jnp.asarray, weights), xs)
+    return _compile(states, jax.tree.map(jnp.asarray, weights), xs, loss, devices)
 
 
-def peer_step(name: str, weights: Weights, xs: Any, last: bool) -> Compiled:
-    """Compile a peer's training step.
+def peer_step(name: str, weights: Weights, xs: Any, loss: str, devices: int = 1) -> Compiled:
+    """Compile a peer's training step, or for the loss `none` its pass forwards.
 
     Raises:
         UnequalWorkError: its hidden states are not ours.
@@ -71,17 +103,13 @@ def peer_step(name: str, weights: Weights, xs: Any, last: bool) -> Compiled:
     peer = PEERS[name]
     weights = peer.matching_weights(weights)
     if peer.build is None:
-        run, hs = torch_step(weights, np.asarray(xs), last)
+        run, hs = torch_step(weights, np.asarray(xs), loss)
         step = Compiled(run)
     else:
         params, apply = peer.build(weights)
         params = jax.tree.map(jnp.asarray, params)
         inputs = xs.swapaxes(0, 1) if peer.time_major else xs
-
-        def loss(params: Any, inputs: Any) -> jax.Array:
-            return mean_square(apply(params, inputs), last, peer.time_major)
-
-        step = compile_step(jax.value_and_grad(loss), params, inputs)
+        step = _compile(apply, params, inputs, loss, devices, time_major=peer.time_major)
         with jax.default_matmul_precision("highest"):
             hs = jax.jit(apply)(params, inputs)
         hs = np.asarray(hs.swapaxes(0, 1) if peer.time_major else hs)
@@ -93,21 +121,52 @@ def peer_step(name: str, weights: Weights, xs: Any, last: bool) -> Compiled:
     return step
 
 
-def contending_steps(shape: Shape, peers: Sequence[str], last: bool) -> dict[str, Compiled]:
-    """Compile the steps of all contenders on one shape, ours first, with the same weights and inputs."""
+def _compile(
+    states: Callable[..., Any], params: Any, xs: Any, loss: str, devices: int, time_major: bool = False
+) -> Compiled:
+    """Compile value and gradient of a loss of hidden states, or for the loss `none` the states alone."""
+
+    def value(params: Any, xs: Any) -> jax.Array:
+        return mean_square(states(params, xs), loss == "last", time_major)
+
+    forward = loss == "none"
+    function = states if forward else jax.value_and_grad(value)
+    return compile_on(devices, function, params, xs, batch_axis=int(time_major), sums=not forward)
+
+
+def contending_steps(shape: Shape, peers: Sequence[str], loss: str, devices: int = 1) -> dict[str, Compiled]:
+    """Compile the steps of all contenders on one shape, ours first, with the same weights and inputs.
+
+    With several devices every JAX contender is there twice: on one, as its users run it, and on all of them.
+    """
     rng = np.random.default_rng(0)
     params = GRU().init(jax.random.key(0), shape.features, shape.hidden, gru_jax.Scheme(bias="normal", bias_scale=0.1))
     weights = jax.tree.map(np.asarray, params)
     xs = jnp.asarray(rng.standard_normal((shape.batch, shape.time, shape.features)), jnp.float32)
-    steps = {OURS: our_step(weights, xs, last)}
-    if last:
-        steps[BOUNDARIES] = our_step(weights, xs, last, "boundaries")
-    return steps | {name: quietly(peer_step, name, weights, xs, last) for name in peers}
+    steps: dict[str, Compiled] = {}
+    for count in dict.fromkeys((devices, 1)):
+        steps[on_devices(OURS, count)] = our_step(weights, xs, loss, count)
+        if loss == "last":
+            steps[on_devices(BOUNDARIES, count)] = our_step(weights, xs, loss, count, "boundaries")
+    for name in peers:
+        steps[name] = quietly(peer_step, name, weights, xs, loss)
+        if devices > 1 and PEERS[name].build is not None:
+            steps[on_devices(name, devices)] = quietly(peer_step, name, weights, xs, loss, devices)
+    return steps
 
 
-def measure_shape(shape: Shape, peers: Sequence[str], repeats: int, last: bool) -> dict[str, Any]:
+def on_devices(name: str, devices: int) -> str:
+    """The name of a contender on so many devices."""
+    return name if devices == 1 else f"{name} on {devices}"
+
+
+def measure_shape(
+    shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
+) -> dict[str, Any]:
     """Times and memory of all contenders on one shape."""
-    steps = contending_steps(shape, peers, last)
+    if shape.batch % devices:
+        raise UsageError(f"--devices={devices}: they cannot share B={shape.batch} evenly")
+    steps = contending_steps(shape, peers, loss, devices)
     seconds = interleaved({**steps, MATMUL: matmul_step()}, repeats)
     rate = matmul_rate(seconds.pop(MATMUL))
     medians = {name: float(np.median(times)) for name, times in seconds.items()}
@@ -115,18 +174,18 @@ def measure_shape(shape: Shape, peers: Sequence[str], repeats: int, last: bool) 
         name: {
             "median_ms": 1e3 * medians[name],
             "min_ms": 1e3 * min(seconds[name]),
-            "ratio": medians[name] / medians[OURS],
+            "ratio": medians[name] / medians[on_devices(OURS, devices)],
             "temp_bytes": steps[name].temp_bytes,
             "compile_seconds": steps[name].compile_seconds,
             "matmul_share": shape.flops / medians[name] / rate,
         }
         for name in seconds
     }
-    return {"shape": shape._asdict(), "matmul_flops_per_second": rate, "contenders": contenders}
+    return {"shape": shape._asdict(), "matmul_flops_per_second": rate, "devices": devices, "contenders": contenders}
 
 
 def compare_shapes(
-    shapes: Sequence[Shape], peers: Sequence[str], repeats: int, loss: str = LOSSES[0]
+    shapes: Sequence[Shape], peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Measure one shape after the other.
 
@@ -134,13 +193,14 @@ def compare_shapes(
         shapes: sizes of the unroll.
         peers: names of installed libraries.
         repeats: how many times each step is timed.
-        loss: `"all"`, of all hidden states, or `"last"`, of the last one.
+        loss: `"all"`, of all hidden states, `"last"`, of the last one, or `"none"`: the pass forwards alone.
+        devices: over which batches are split, beside what one does.
 
     Raises:
         UnequalWorkError: a peer's hidden states are not ours.
     """
     for shape in shapes:
-        yield measure_shape(shape, peers, repeats, loss == "last")
+        yield measure_shape(shape, peers, repeats, loss, devices)
 
 
 def compare_sweeps(peers: Sequence[str], repeats: int) -> Iterator[dict[str, Any]]:
@@ -164,12 +224,15 @@ def describe_comparison(row: Row) -> str:
 
 def describe_best_peers(row: Mapping[str, Any]) -> str:
     """How we stand against the best JAX peer in time and in memory; empty where there is none."""
-    contenders = row["contenders"]
+    contenders, devices = row["contenders"], row["devices"]
     jax_peers = [name for name in contenders if name in PEERS and PEERS[name].build is not None]
     if not jax_peers:
         return ""
-    fastest = min(jax_peers, key=lambda name: contenders[name]["median_ms"])
+    lines = []
+    for count in dict.fromkeys((1, devices)):
+        names = [on_devices(name, count) for name in jax_peers]
+        fastest = min(names, key=lambda name: contenders[name]["median_ms"])
+        lines.append(f"{contenders[fastest]['ratio']:.2f}x our time ({fastest})")
     leanest = min(jax_peers, key=lambda name: contenders[name]["temp_bytes"])
-    time = contenders[fastest]["ratio"]
     memory = contenders[OURS]["temp_bytes"] / max(contenders[leanest]["temp_bytes"], 1)
-    return f"  best JAX peer: {time:.2f}x our time ({fastest}); our memory {memory:.2f}x {leanest}'s"
+    return f"  best JAX peer: {', '.join(lines)}; our memory {memory:.2f}x {leanest}'s"

@@ -42,8 +42,8 @@ def choose_device(platform: Platform) -> Device:
         raise UsageError(message) from error
 
 
-LEAST_ROWS = 8
-"""Rows of a batch that make a CPU device of their own pay, by `python -m experiments.bench train --devices=1,2`."""
+LEAST_ROWS = 4
+"""Rows of a batch from which on a CPU device of their own pays, as measured: with two they gain nothing."""
 
 
 def cpu_cores() -> int:

@@ -60,7 +60,7 @@ class StepReport(NamedTuple):
     live: dict[str, Array]
 
 
-class Rows(NamedTuple):
+class BatchRows(NamedTuple):
     """What a step reads for each sequence of its batch.
 
     Attributes:
@@ -258,12 +258,12 @@ class Trainer:
         )
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
-        rows = Rows(batch, keys, detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"]))
+        rows = BatchRows(batch, keys, detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"]))
         work = functools.partial(self._gradient_of_rows, size)
         (metrics, grads), (inputs, adjoints) = over_rows(work, self.mesh, (state.params, hyperparameters), rows)
         return metrics, grads, inputs, adjoints
 
-    def _gradient_of_rows(self, size: int, shared: tuple[Any, Hyperparameters], rows: Rows) -> tuple[Any, Any]:
+    def _gradient_of_rows(self, size: int, shared: tuple[Any, Hyperparameters], rows: BatchRows) -> tuple[Any, Any]:
         """What some sequences of a batch of `size` add to the metrics and gradients; their own inputs and adjoints."""
         (params, hyperparameters), batch = shared, rows.batch
         trainer, share = self._with_task(hyperparameters), batch.xs.shape[0] / size

@@ -40,7 +40,7 @@ from gru_jax.unroll.reference import scan_steps
 from gru_jax.unroll.sharding import batch_split, over_split, vary_alike, zeros_beside
 
 
-class Rows(NamedTuple):
+class PerSequence(NamedTuple):
     """What an unroll reads for each sequence: its operands but for the parameters, masks, `Intervention.detach`."""
 
     operands: Operands
@@ -132,13 +132,13 @@ def unroll(
         return _no_steps(cell, operands)
     split = batch_split(xs)
 
-    def run(params: Params, rows: Rows) -> Unrolled:
+    def run(params: Params, rows: PerSequence) -> Unrolled:
         of_rows = rows.operands._replace(params=params)
         if chosen == "reference":
             return _step_by_step(cell, of_rows, rows.masks, reverse, steps, intervention._replace(detach=rows.detach))
         return _in_blocks(cell, of_rows, rows.masks, reverse, chunk, keep, layout, steps)
 
-    return over_split(run, split, operands.params, Rows(operands._replace(params={}), masks, intervention.detach))
+    return over_split(run, split, operands.params, PerSequence(operands._replace(params={}), masks, intervention.detach))
 
 
 def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:

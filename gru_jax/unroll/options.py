@@ -36,7 +36,7 @@ SHORTEST, LONGEST = 16, 256
 UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
-MANY_UNITS = {"cpu": 256}
+MANY_UNITS = {"cpu": 512}
 """From how many units on products take so long that keeping the gates pays, by platform; nowhere elsewhere."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
