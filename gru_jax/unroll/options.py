@@ -102,7 +102,7 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
     if jax.default_backend() != "cpu":
         return True
     batch = batch if _is_known(batch) else USUAL_BATCH
-    return (batch * hidden_size < 512 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
+    return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
 
 
 def choose_keep(keep: Keep, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
