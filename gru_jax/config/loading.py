@@ -11,7 +11,7 @@ from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
 from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve
@@ -99,8 +99,21 @@ def _check_optimizer(optimizer: OptimizerBase) -> None:
             f"optimizer.weight_decay={optimizer.weight_decay:g}: without effect on an optimiser that takes the "
             "learning rate itself; allowed is an argument of its own of this name"
         )
+    _check_schedule(optimizer)
+
+
+def _check_schedule(optimizer: OptimizerBase) -> None:
     if optimizer.schedule == "exponential" and optimizer.final == 0:
         raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
+    drop_keys = [key for key in ("drop_steps", "drop_epochs") if getattr(optimizer, key) is not None]
+    if optimizer.schedule == "step" and len(drop_keys) != 1:
+        raise UsageError(
+            "optimizer.schedule='step': needed is when the rate drops, by one of optimizer.drop_steps and "
+            f"optimizer.drop_epochs; given are {listing(drop_keys) or 'none of them'}"
+        )
+    if optimizer.schedule != "step" and drop_keys:
+        shown = listing(getattr(optimizer, drop_keys[0]))
+        raise UsageError(f"optimizer.{drop_keys[0]}={shown}: without effect on this schedule; allowed with step")
 
 
 def _check_gradient(config: Config) -> None:

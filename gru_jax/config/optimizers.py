@@ -14,10 +14,10 @@ from gru_jax.user_code import Name, reference
 
 OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
 OPTIMIZERS = get_args(OptimizerName)
-Schedule = Literal["constant", "cosine", "exponential"]
+Schedule = Literal["constant", "linear", "cosine", "exponential", "step", "one_cycle", "plateau"]
 SCHEDULES = get_args(Schedule)
 LEARNING_RATE = "learning_rate"
-"""The argument of an optimiser of a user's own that the schedule is given to."""
+"""The argument of an optimiser of a user's own that the schedule is given to; and the metric of a step's rate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +27,19 @@ class OptimizerBase:
 
     Attributes:
         lr: learning rate, the peak of the schedule.
-        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up; or a
-            function of their number that gives an `optax.Schedule`, the fraction of `lr` at each of them.
-        final: fraction of `lr` at the end.
-        warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
+        schedule: what the learning rate does after the warm-up. constant; linear, cosine or exponential, from `lr` at
+            the last update of the warm-up to `lr * final` at the last of the training; step, times `drop` at some
+            updates; one_cycle, along a cosine from `lr * start` up to `lr`, which takes the warm-up, and down to
+            `lr * final` (Smith and Topin 2017, arXiv:1708.07120); plateau, times `drop` where validations are no
+            better; or a function of the number of updates after the warm-up that gives an `optax.Schedule`, the
+            fraction of `lr` after 0 to so many of them.
+        final: fraction of `lr` at the end; with plateau the least.
+        warmup_steps, warmup_epochs: linear warm-up, whose n-th update of W has the rate `lr * n / W`; at most one of
+            them. With one_cycle by default three tenths of the training, else 0.
+        start: fraction of `lr` at the first update, of one_cycle.
+        drop: factor, of step and plateau.
+        drop_steps, drop_epochs: the numbers of updates after which step multiplies; one of them.
+        plateau_patience: validations without improvement, see `train.patience`, after which plateau multiplies.
         clip_norm: greatest global norm of the gradient; None for no clipping.
         clip_value: greatest absolute value of each entry; None for no clipping.
         l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
@@ -55,6 +64,11 @@ class OptimizerBase:
     lr: float = setting(1e-3, low=0.0)
     schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
     final: float = setting(0.01, low=0.0, high=1.0)
+    start: float = setting(0.04, low=0.0, high=1.0)
+    drop: float = setting(0.1, low=0.0, high=1.0)
+    drop_steps: tuple[int, ...] | None = setting(None, low=1, high=10**9)
+    drop_epochs: tuple[float, ...] | None = setting(None, low=1e-6, high=1e6)
+    plateau_patience: int = setting(5, low=1)
     warmup_steps: int | None = setting(None, low=0)
     warmup_epochs: float | None = setting(None, low=0.0)
     clip_norm: float | None = setting(1.0, low=1e-30)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import Config
+from gru_jax.config import LEARNING_RATE, Config
 from gru_jax.settings import resolve
 
 
@@ -30,6 +30,8 @@ class EarlyStopping:
         steps: done.
         best_step, best_score: of the best validation.
         num_bad_evals: validations since then.
+        num_plateau_evals: of these, those since the learning rate was lowered.
+        num_drops: times that it was lowered, with the schedule plateau.
         end_reason, end_message: why it ended, a value of `EndReason` and a text; None where it has not.
     """
 
@@ -37,6 +39,8 @@ class EarlyStopping:
     best_step: int = 0
     best_score: float | None = None
     num_bad_evals: int = 0
+    num_plateau_evals: int = 0
+    num_drops: int = 0
     end_reason: str | None = None
     end_message: str | None = None
 
@@ -44,6 +48,10 @@ class EarlyStopping:
     def has_ended(self) -> bool:
         """Whether it ended before its last step."""
         return self.end_reason is not None
+
+    def rate_factor(self, config: Config) -> float:
+        """What its plateaus have made of the learning rate, as a factor."""
+        return max(config.optimizer.drop**self.num_drops, config.optimizer.final) if self.num_drops else 1.0
 
     def end(self, reason: EndReason, message: str) -> None:
         """End it where it is."""
@@ -55,9 +63,13 @@ class EarlyStopping:
         score, best, train = metrics[name], self.best_score, config.train
         is_better = best is None or (score < best if direction == "min" else score > best)
         if is_better:
-            self.best_step, self.best_score, self.num_bad_evals = self.steps, score, 0
+            self.best_step, self.best_score = self.steps, score
+            self.num_bad_evals = self.num_plateau_evals = 0
         else:
             self.num_bad_evals += 1
+            self.num_plateau_evals += 1
+        if config.optimizer.schedule == "plateau" and self.num_plateau_evals >= config.optimizer.plateau_patience:
+            self.num_drops, self.num_plateau_evals = self.num_drops + 1, 0
         if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
             self.end(EndReason.TARGET, f"reached the target {train.target:g}")
         elif train.patience is not None and self.num_bad_evals >= train.patience:
@@ -66,7 +78,10 @@ class EarlyStopping:
 
 
 class MetricWindow:
-    """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line."""
+    """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line.
+
+    The learning rate is that of a line's own step.
+    """
 
     def __init__(self, every: int, pending: Mapping[str, Sequence[float]] | None = None) -> None:
         self.every = every
@@ -79,6 +94,8 @@ class MetricWindow:
         if step % self.every and not last:
             return None
         means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
+        if LEARNING_RATE in means:
+            means[LEARNING_RATE] = self.pending[LEARNING_RATE][-1]
         self.pending = {}
         return means
 

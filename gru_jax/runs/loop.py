@@ -188,11 +188,18 @@ class TrainingLoop(abc.ABC):
             better[i] = self.members[i].update(self.population.configs[i], metrics)
             self.latest_metrics |= {f"valid_{name}": value for name, value in metrics.items()}
             lines.append(self._line(i, "valid", self.step, metrics))
+        self._follow_plateaus()
         self.recorder.record(self.step, self.state.params)
         self._write_lines(lines)
         self._keep_best(better)
         self._save()
         self.on_progress(self)
+
+    def _follow_plateaus(self) -> None:
+        """Train on with the learning rates that validations have led to."""
+        if self.config.optimizer.schedule == "plateau":
+            pairs = zip(self.members, self.population.configs, strict=True)
+            self.population.scale_learning_rates(np.array([member.rate_factor(config) for member, config in pairs]))
 
     def _evaluate_ends(self) -> list[Evaluations]:
         """The metrics of every member's last and best network."""
@@ -283,6 +290,7 @@ class TrainingLoop(abc.ABC):
         self.seconds, self._best_saved, self.members = metadata.seconds, metadata.best_saved, metadata.members
         self.windows = [MetricWindow(self.plan.log_every, pending) for pending in metadata.pending_metrics]
         self.feed.start(self.step, metadata.data_position)
+        self._follow_plateaus()
         self.resumed = True
         self.on_progress(self)
 

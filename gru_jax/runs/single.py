@@ -150,7 +150,7 @@ class SingleRun(TrainingLoop):
             batch = find_invalid_batch(trainer, params, compiled.data[split])
         where = explain(trainer, params, batch)
         if where is None and split == "train":
-            where = explain_update(trainer, state, self.config.seed, batch)
+            where = explain_update(trainer, state, self.config.seed, self.population.hyperparameters_of(member), batch)
         saved, kept = self.checkpoints.step(), True
         good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is of step {saved}"
         message = (
