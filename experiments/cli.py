@@ -26,6 +26,10 @@ from gru_jax.tasks import TASKS
 from gru_jax.user_code import import_file
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
+OUT_OF_MEMORY = (
+    "out of memory; try a smaller train.eval_batch_size, with which the same directory goes on, or a smaller "
+    "train.batch_size in a new one"
+)
 DIGITS = 18  # of whole numbers on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
@@ -112,7 +116,7 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        code = fail(f"out of memory; try a smaller train.batch_size or train.eval_batch_size ({error})", EXIT_USAGE)
+        code = fail(f"{OUT_OF_MEMORY} ({error})", EXIT_USAGE)
     except OSError as error:
         code = fail(f"{error.filename or 'input/output'}: {error.strerror or error}", EXIT_USAGE)
     except (MemoryError, RecursionError) as error:

@@ -4,6 +4,7 @@ from gru_jax.config.comparison import (
     changed_sources,
     differences,
     fingerprint,
+    flat_differences,
 )
 from gru_jax.config.durations import (
     Plan,
@@ -38,6 +39,7 @@ from gru_jax.config.optimizers import (
 from gru_jax.config.schema import (
     AUTO,
     FLOW_INSTRUMENTS,
+    GROWING_KEYS,
     NEUTRAL_KEYS,
     NOISE,
     PROCESS_KEYS,
@@ -54,6 +56,7 @@ from gru_jax.config.schema import (
 __all__ = [
     "AUTO",
     "FLOW_INSTRUMENTS",
+    "GROWING_KEYS",
     "LEARNING_RATE",
     "NEUTRAL_KEYS",
     "NOISE",
@@ -76,6 +79,7 @@ __all__ = [
     "changed_sources",
     "differences",
     "fingerprint",
+    "flat_differences",
     "initial_program",
     "load",
     "load_config",

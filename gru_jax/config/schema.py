@@ -41,8 +41,12 @@ PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
 SOURCES = "sources"
 """Key of a config as a dict, under which is what defines the classes and functions of a user's own."""
-NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
-"""Keys on which no result depends, beyond its last bits."""
+NEUTRAL_KEYS = (
+    "task.data_dir", *PROCESS_KEYS, "train.keep", "train.log_steps", "train.call_steps", "train.eval_batch_size",
+)  # fmt: skip
+"""Keys on which no result depends, beyond its last bits: they may change when a run goes on."""
+GROWING_KEYS = ("train.steps", "train.epochs", "train.patience", "train.target")
+"""Keys that say when a run ends: with others it goes on, if that is later."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
 

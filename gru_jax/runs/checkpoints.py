@@ -262,6 +262,14 @@ class Checkpoints:
             manager.close()
 
 
+def remove_checkpoint(directory: Path, kind: str, step: int) -> None:
+    """Remove a checkpoint of a directory that nobody has open, if it is there."""
+    refuse_links(directory)
+    refuse_links(directory / kind)
+    (directory / CHECKSUMS / f"{kind}-{step}").unlink(missing_ok=True)
+    shutil.rmtree(directory / kind / str(step), ignore_errors=True)
+
+
 def describe_arrays(tree: Any) -> dict[str, str]:
     """The types and shapes of all arrays of a tree, by their place in it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)

@@ -29,6 +29,7 @@ class EarlyStopping:
     Attributes:
         steps: done.
         best_step, best_score: of the best validation.
+        last_score: of the last one.
         num_bad_evals: validations since then.
         num_plateau_evals: of these, those since the learning rate was lowered.
         num_drops: times that it was lowered, with the schedule plateau.
@@ -38,6 +39,7 @@ class EarlyStopping:
     steps: int = 0
     best_step: int = 0
     best_score: float | None = None
+    last_score: float | None = None
     num_bad_evals: int = 0
     num_plateau_evals: int = 0
     num_drops: int = 0
@@ -60,7 +62,8 @@ class EarlyStopping:
     def update(self, config: Config, metrics: Mapping[str, float]) -> bool:
         """Take note of a validation, and of whether it ends the training; whether it is the best so far."""
         name, direction = config.task.goal
-        score, best, train = metrics[name], self.best_score, config.train
+        score, best = metrics[name], self.best_score
+        self.last_score = score
         is_better = best is None or (score < best if direction == "min" else score > best)
         if is_better:
             self.best_step, self.best_score = self.steps, score
@@ -70,11 +73,27 @@ class EarlyStopping:
             self.num_plateau_evals += 1
         if config.optimizer.schedule == "plateau" and self.num_plateau_evals >= config.optimizer.plateau_patience:
             self.num_drops, self.num_plateau_evals = self.num_drops + 1, 0
-        if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
+        self._end_if_due(config)
+        return is_better
+
+    def reconsider(self, config: Config) -> None:
+        """Go on where what ended it is no reason any more: with a config that ends later, outside of its study."""
+        if self.end_reason in (EndReason.TARGET, EndReason.PATIENCE, EndReason.HALVED):
+            self.end_reason = self.end_message = None
+            self._end_if_due(config)
+
+    def _end_if_due(self, config: Config) -> None:
+        """End it where its last validation says so."""
+        score, train = self.last_score, config.train
+        if score is None:
+            return
+        reached = train.target is not None and (
+            score <= train.target if config.task.goal[1] == "min" else score >= train.target
+        )
+        if reached:
             self.end(EndReason.TARGET, f"reached the target {train.target:g}")
         elif train.patience is not None and self.num_bad_evals >= train.patience:
             self.end(EndReason.PATIENCE, f"no improvement in {train.patience} validations")
-        return is_better
 
 
 class MetricWindow:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from gru_jax.config import Config, fingerprint
+from gru_jax.config import Config, fingerprint, plan
 from gru_jax.errors import UsageError
 from gru_jax.runs import pictures
 from gru_jax.runs.checkpoints import Checkpoints
@@ -59,13 +59,14 @@ class SingleRun(TrainingLoop):
         stop_requested: StopRequested = lambda: False,
         on_progress: Callable[[Any], None] = lambda run: None,
     ) -> None:
-        self.device, is_main = devices_here(devices)[0], is_main_process()
+        self.device, is_main, durations = devices_here(devices)[0], is_main_process(), plan(config)
         checkpoints = Checkpoints(
             rundir.checkpoints,
             self.device,
             config.train.keep,
+            keep_best=2 if durations.steps % durations.eval_every else 1,  # see `gru_jax.runs.growth`
             read_only=not is_main,
-            fingerprint=fingerprint(config),
+            fingerprint=fingerprint(config, of_any_length=True),
         )
         population = Population(CompiledPopulation(config, splits, devices, single=True), [config])
         super().__init__(population, rundir, checkpoints, lambda: any_process(stop_requested()), on_progress)
@@ -80,6 +81,7 @@ class SingleRun(TrainingLoop):
         """
         with contextlib.ExitStack() as stack:
             self.restore()
+            self.members[0].reconsider(self.config)
             if self.resumed:
                 log_once(logger, f"resuming at step {self.step} of {self.plan.steps}")
             for name in (self.config.writers or ()) if is_main_process() else ():

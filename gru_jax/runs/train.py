@@ -13,6 +13,7 @@ import jax
 from gru_jax.config import Config
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
+from gru_jax.runs.growth import grown_keys, prolong
 from gru_jax.runs.single import SingleRun
 from gru_jax.runs.weights import starting_weights
 from gru_jax.runs.writers import check_writers
@@ -43,7 +44,7 @@ def train_run(
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     rundir, as_dict = RunDir(workdir), config.to_dict()
-    state = on_main_process(lambda: rundir.inspect(as_dict))
+    state = on_main_process(lambda: rundir.inspect(as_dict, grown_keys(rundir, config)))
     if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
         log_once(logger, change)
     if state == "done":
@@ -60,8 +61,11 @@ def train_run(
     with contextlib.ExitStack() as stack:
         on_main_process(lambda: stack.enter_context(rundir.held()))
         stop_requested = stack.enter_context(watch_for_sigterm())
-        if on_main_process(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
+        # By whoever held it until now it may have been finished.
+        if on_main_process(lambda: rundir.inspect(as_dict, grown_keys(rundir, config))) == "done":
             return on_main_process(rundir.read_summary)
+        for line in on_main_process(lambda: prolong(rundir, config)):
+            log_once(logger, line)
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
         stack.enter_context(precision(config.dtype, config.matmul_precision))

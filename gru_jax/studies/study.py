@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gru_jax.config import PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
+from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
 from gru_jax.runtime.files import read_json
 from gru_jax.settings import Text, flatten, resolve, setting, to_dict
@@ -117,7 +117,10 @@ class Study:
         for labels, settings in points:
             config = override(values, {**self.changes, **settings})
             member = StudyMember(fingerprint(config), labels, settings, config)
-            members.setdefault(member.id, member)
+            twin = members.setdefault(member.id, member)
+            idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != settings.get(key)]
+            if idle:
+                raise UsageError(f"axes: {idle[0]} changes no result; allowed are keys that tell members apart")
         if not members:
             raise UsageError(f"axes: no member is left; where={self.where}")
         for key in PROCESS_KEYS:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gru_jax.config import Config, OptimizerBase, Plan, plan, traced_hyperparameters
 from gru_jax.user_code import look_up
@@ -72,8 +72,12 @@ def learning_rate(config: OptimizerBase, durations: Plan, values: Values, count:
         return jnp.asarray(rate, jnp.result_type(values["lr"]))
 
 
-def learning_rates(config: Config) -> Float[np.ndarray, " N"]:
-    """The learning rates of all N updates of a training, as they follow from its config, plateaus not among it.
+def learning_rates(config: Config, counts: Int[np.ndarray, " N"] | None = None) -> Float[np.ndarray, " N"]:
+    """The learning rates of the updates of a training, as they follow from its config, plateaus not among it.
+
+    Args:
+        config: of the training.
+        counts: for each update that is wanted, the number of those before it; None for all of them.
 
     Examples:
         >>> from gru_jax.config import load
@@ -84,4 +88,5 @@ def learning_rates(config: Config) -> Float[np.ndarray, " N"]:
     """
     durations, values = plan(config), traced_hyperparameters(config)["optimizer"]
     rates = jax.vmap(lambda count: learning_rate(config.optimizer, durations, values, count))
-    return np.asarray(jax.jit(rates)(np.arange(durations.steps, dtype=np.int32)))
+    counts = np.arange(durations.steps, dtype=np.int32) if counts is None else counts
+    return np.asarray(jax.jit(rates)(counts))
