@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from gru_jax.config import GROWING_KEYS, SOURCES, Config, Plan, flat_differences, load, plan
@@ -50,7 +52,7 @@ def prolong(rundir: RunDir, config: Config) -> list[str]:
         rundir.summary.unlink(missing_ok=True)
         if new.steps > old.steps:
             _forget_last_step(rundir, old)
-            lines = [_outlook(before, config, old, new)]
+        lines = [_outlook(before, config, keys)]
         _forget_last_recording(rundir, old)
     stored, content = read_json(rundir.config), config.to_dict()
     content = {**content, SOURCES: stored[SOURCES]} if SOURCES in stored else content
@@ -84,17 +86,19 @@ def _forget_last_recording(rundir: RunDir, old: Plan) -> None:
     rundir.write_flow({name: v if is_kept_whole[name] else v[due] for name, v in records.items()})
 
 
-def _outlook(before: Config, config: Config, old: Plan, new: Plan) -> str:
-    """Whether the longer training will be what it would have been from the start, and if not, why."""
+def _outlook(before: Config, config: Config, keys: Collection[str]) -> str:
+    """What changed, and whether it comes to what it would have been from the start, and if not, why."""
+    old, new = plan(before), plan(config)
+    changes = flat_differences(before.to_dict(), config.to_dict())
+    start = f"going on, as {', '.join(f'{key} was {changes[key][0]}, is {changes[key][1]}' for key in keys)}"
     counts = np.unique(np.linspace(0, old.steps - 1, COMPARED).astype(np.int32))
     reasons = []
     if (learning_rates(before, counts) != learning_rates(config, counts)).any():
-        reasons.append("the learning rates of its schedule depend on train.steps")
+        reasons.append("the learning rates of its schedule follow train.steps")
     if old.eval_every != new.eval_every:
         reasons.append(
             f"validations were {old.eval_every} steps apart and are {new.eval_every} now, which train.eval_steps sets"
         )
-    start = f"trained on, from {old.steps} steps to {new.steps}"
     if not reasons:
-        return f"{start}: it ends with the bits of {new.steps} steps from the start"
-    return f"{start}: it ends with other bits than {new.steps} steps from the start, as {'; and '.join(reasons)}"
+        return f"{start}: to the bits of a run that began so"
+    return f"{start}: to other bits than those of a run that began so, since {'; and '.join(reasons)}"

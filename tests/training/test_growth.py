@@ -60,7 +60,7 @@ def test_longer_is_as_if_it_had_been_asked_for_at_first(steps, from_the_start, t
     train.run(lasting(steps), tmp_path / "run")
     train.run(lasting(TO), tmp_path / "run")
     said = capsys.readouterr().out
-    assert f"trained on, from {steps} steps to 16: it ends with the bits of 16 steps from the start" in said
+    assert f"going on, as train.steps was {steps}, is 16: to the bits of a run that began so" in said
     assert f"resuming at step 8 of {TO}" in said
     same_run(tmp_path / "run", from_the_start)
     jax.tree.map(
@@ -93,12 +93,13 @@ def test_a_short_run_is_what_it_was_until_it_grows(short, tmp_path, monkeypatch)
     ("name", "sooner", "later", "steps"),
     [("patience", 1, 3, 4), pytest.param("target", 100.0, 1e-9, 0, marks=pytest.mark.slow)],
 )
-def test_patience_and_target_grow(name, sooner, later, steps, tmp_path):
+def test_patience_and_target_grow(name, sooner, later, steps, tmp_path, capsys):
     """With a rate of 0 no validation is better than the first."""
     first, then = (lasting(TO, train={name: value}, optimizer={"lr": 0.0}) for value in (sooner, later))
     summary = train.run(first, tmp_path / "run").summary
     assert (summary["end_reason"], summary["steps"]) == (name, steps)
     train.run(then, tmp_path / "run")
+    assert f"going on, as train.{name} was {sooner}, is {later}: to the bits of a run" in capsys.readouterr().out
     train.run(then, tmp_path / "whole")
     same_run(tmp_path / "run", tmp_path / "whole")
 
@@ -106,14 +107,17 @@ def test_patience_and_target_grow(name, sooner, later, steps, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "from 10 steps to 16: it ends with the bits of 16 steps from the start"),
-        ({"optimizer": {"schedule": "step", "drop_steps": (3, 12)}}, "it ends with the bits of 16 steps"),
+        ({}, "train.steps was 10, is 16: to the bits of a run that began so"),
+        ({"optimizer": {"schedule": "step", "drop_steps": (3, 12)}}, "16: to the bits of a run that began so"),
         (
             {"optimizer": {"schedule": "cosine"}},
-            "other bits than 16 steps from the start, as the learning rates of its",
+            "16: to other bits than those of a run that began so, since the learning rates of",
         ),
-        ({"optimizer": {"schedule": linear}}, "other bits than 16 steps from the start, as the learning rates of its"),
-        ({"train": {"eval_steps": None, "batch_size": 8}}, "it ends with the bits"),  # 1 step apart, in both
+        (
+            {"optimizer": {"schedule": linear}},
+            "16: to other bits than those of a run that began so, since the learning rates of",
+        ),
+        ({"train": {"eval_steps": None, "batch_size": 8}}, "16: to the bits of"),  # 1 step apart, in both
     ],
 )
 def test_what_depends_on_the_end_is_said(changes, said, tmp_path):
@@ -127,7 +131,7 @@ def test_other_validations_are_said(tmp_path):
     every = {"train": {"eval_steps": None}}
     write_json(tmp_path / "config.json", lasting(10, **every).to_dict())
     (line,) = prolong(RunDir(tmp_path), lasting(100, **every))
-    assert "other bits than 100 steps from the start, as validations were 1 steps apart and are 5 now" in line
+    assert "to other bits than those of a run that began so, since validations were 1 steps apart and are 5 now" in line
 
 
 def test_what_changes_no_result_may_change(started, uninterrupted):
