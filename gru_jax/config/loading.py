@@ -75,6 +75,7 @@ def _check(config: Config) -> None:
     _check_optimizer(config.optimizer)
     if not (isinstance(task.goal, tuple) and len(task.goal) == 2 and task.goal[1] in ("min", "max")):
         raise UsageError(f"task.goal={task.goal!r}: allowed are a metric's name and min or max, as ('loss', 'min')")
+    _check_monitor(config)
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
@@ -88,6 +89,12 @@ def _check(config: Config) -> None:
         )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_monitor(config: Config) -> None:
+    train = config.train
+    if train.direction is None and train.monitor not in (None, "loss", config.task.goal[0]):
+        raise UsageError(f"train.direction=None: needed with train.monitor={train.monitor!r}; allowed are min, max")
 
 
 def _check_optimizer(optimizer: OptimizerBase) -> None:

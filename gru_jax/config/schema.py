@@ -103,8 +103,13 @@ class TrainConfig:
         eval_steps, eval_epochs: between validations; by default a twentieth of the training. Each validation also
             saves a checkpoint.
         log_steps: between lines of training metrics; by default a tenth of the steps between validations.
+        monitor: the validation metric that decides which network is best, of equal ones that with the lower loss; None
+            for that of the task's goal.
+        direction: whether its least or its greatest value is best; None for what the task's goal says, min for loss.
+        min_delta: by how much it must be better than at the last improvement to be one, for `patience` and for the
+            schedule plateau; the network that is kept is the best, by however little.
         patience: validations without improvement after which training stops; None for never.
-        target: validation score, of the task's goal, at which training stops; None for never.
+        target: validation score at which training stops; None for never.
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
@@ -122,6 +127,9 @@ class TrainConfig:
     eval_steps: int | None = setting(None, low=1, high=10**9)
     eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
     log_steps: int | None = setting(None, low=1, high=10**9)
+    monitor: str | None = None
+    direction: Literal["min", "max"] | None = None
+    min_delta: float = setting(0.0, low=0.0)
     patience: int | None = setting(None, low=1)
     target: float | None = None
     keep: int = setting(2, low=1, high=1000)
@@ -241,6 +249,14 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+
+    @property
+    def goal(self) -> tuple[str, str]:
+        """The validation metric that decides which network is best, and whether its least or greatest value is."""
+        name, direction = self.task.goal
+        if self.train.monitor is not None and self.train.monitor != name:
+            name, direction = self.train.monitor, "min"  # of the loss; others say, see `gru_jax.config.loading`
+        return name, self.train.direction or direction
 
     @property
     def profile_steps(self) -> tuple[int, int] | None:

@@ -28,8 +28,9 @@ class EarlyStopping:
 
     Attributes:
         steps: done.
-        best_step, best_score: of the best validation.
+        best_step, best_score, best_loss: of the best validation.
         last_score: of the last one.
+        improved_score: of the last one that was an improvement.
         num_bad_evals: validations since then.
         num_plateau_evals: of these, those since the learning rate was lowered.
         num_drops: times that it was lowered, with the schedule plateau.
@@ -39,7 +40,9 @@ class EarlyStopping:
     steps: int = 0
     best_step: int = 0
     best_score: float | None = None
+    best_loss: float | None = None
     last_score: float | None = None
+    improved_score: float | None = None
     num_bad_evals: int = 0
     num_plateau_evals: int = 0
     num_drops: int = 0
@@ -60,19 +63,21 @@ class EarlyStopping:
         self.end_reason, self.end_message = reason.value, message
 
     def update(self, config: Config, metrics: Mapping[str, float]) -> bool:
-        """Take note of a validation, and of whether it ends the training; whether it is the best so far."""
-        name, direction = config.task.goal
-        score, best = metrics[name], self.best_score
-        self.last_score = score
-        is_better = best is None or (score < best if direction == "min" else score > best)
+        """Take note of a validation, and of whether it ends the training; whether its network is the best so far."""
+        name, direction = config.goal
+        score, loss, sign = metrics[name], metrics["loss"], 1 if direction == "min" else -1
+        best = None if self.best_score is None else (sign * self.best_score, self.best_loss)
+        is_better = best is None or (sign * score, loss) < best
         if is_better:
-            self.best_step, self.best_score = self.steps, score
-            self.num_bad_evals = self.num_plateau_evals = 0
+            self.best_step, self.best_score, self.best_loss = self.steps, score, loss
+        if self.improved_score is None or sign * (self.improved_score - score) > config.train.min_delta:
+            self.improved_score, self.num_bad_evals, self.num_plateau_evals = score, 0, 0
         else:
             self.num_bad_evals += 1
             self.num_plateau_evals += 1
         if config.optimizer.schedule == "plateau" and self.num_plateau_evals >= config.optimizer.plateau_patience:
             self.num_drops, self.num_plateau_evals = self.num_drops + 1, 0
+        self.last_score = score
         self._end_if_due(config)
         return is_better
 
@@ -88,7 +93,7 @@ class EarlyStopping:
         if score is None:
             return
         reached = train.target is not None and (
-            score <= train.target if config.task.goal[1] == "min" else score >= train.target
+            score <= train.target if config.goal[1] == "min" else score >= train.target
         )
         if reached:
             self.end(EndReason.TARGET, f"reached the target {train.target:g}")

@@ -27,7 +27,7 @@ def grown_keys(rundir: RunDir, config: Config) -> list[str]:
     grows = {"train.steps": plan(config).steps >= plan(before).steps}
     grows["train.epochs"] = grows["train.steps"]
     grows["train.patience"] = new.patience is None or (old.patience is not None and new.patience >= old.patience)
-    harder = -1 if config.task.goal[1] == "min" else 1
+    harder = -1 if config.goal[1] == "min" else 1
     grows["train.target"] = new.target is None or (old.target is not None and harder * (new.target - old.target) >= 0)
     return [name for name in keys if grows[name]]
 

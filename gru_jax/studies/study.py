@@ -126,7 +126,7 @@ class Study:
         for key in PROCESS_KEYS:
             if base[key] != Config().to_dict()[key]:
                 raise UsageError(f"config.{key}={base[key]}: without effect in a study; it is for single runs")
-        goals = sorted({" ".join(member.config.task.goal) for member in members.values()})
+        goals = sorted({" ".join(member.config.goal) for member in members.values()})
         if len(goals) > 1:
             raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
         return list(members.values())
