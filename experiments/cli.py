@@ -25,7 +25,9 @@ from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
 from gru_jax.user_code import import_file
 
-EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED, EXIT_INTERRUPTED = 2, 3, 75, 130  # 75: EX_TEMPFAIL, try again
+MOST_EXIT = 255
+SIGTERM_EXIT = "sigterm-exit"
 OUT_OF_MEMORY = (
     "out of memory; try a smaller train.eval_batch_size, with which the same directory goes on, or a smaller "
     "train.batch_size in a new one"
@@ -219,6 +221,18 @@ def keep_compiled_programs() -> None:
     except OSError:  # a home that cannot be written: programs are compiled anew, as without a cache
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def sigterm_exit(flags: Mapping[str, str]) -> int:
+    """The exit code of a command that was asked to end and has more to do.
+
+    Raises:
+        UsageError: the flag for it is no exit code.
+    """
+    code = whole_number(flags, SIGTERM_EXIT, EXIT_PREEMPTED)
+    if code > MOST_EXIT:
+        raise UsageError(f"--{SIGTERM_EXIT}={code}: allowed are exit codes, 0 to {MOST_EXIT}")
+    return code
 
 
 def goes_on(why: object, name: str, argv: Sequence[str], workdir: str) -> str:
