@@ -25,8 +25,8 @@ The same command goes on where it was stopped, to the same bits; members that ar
 added to an axis run only what is new. A study leaves study.json, members/<id>/ (the files of a normal run each),
 table.csv and table.parquet, report.html and plots/.
 
-exit codes: 0 done (members that diverged are marked), 2 wrong use (one line says what), 75 SIGTERM came before the end
-(all is saved, the same command goes on), 130 Ctrl-C
+exit codes: 0 done (members that diverged are marked), 2 wrong use (one line says what), 3 all members diverged,
+75 SIGTERM came before the end (all is saved, the same command goes on), 130 Ctrl-C
 
 examples:
   python -m experiments.ablate --config configs/ablations/init_lr.py
@@ -111,10 +111,7 @@ def command(argv: Sequence[str]) -> int:
         except PreemptedError as error:
             cli.print_once(cli.goes_on(error, "ablate", argv, workdir))
             return preempted
-        if is_main_process():
-            written = report.run(workdir)
-            print(*written.sentences, f"report: {written.path}", sep="\n")
-    return 0
+        return report.show(report.run(workdir)) if is_main_process() else 0
 
 
 def study_from_flags(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str]]) -> Study:

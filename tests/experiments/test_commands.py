@@ -19,6 +19,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError, explain
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.preemption import PreemptedError
+from gru_jax.studies.runner import RunnerOptions
 from gru_jax.tasks import split_key
 from gru_jax.training.step import Trainer
 from tests.training.small import small
@@ -66,6 +67,7 @@ def test_asked_to_end_a_command_has_a_code_of_its_own(command, training, flag, c
         raise PreemptedError("asked to end: step 3 of 9 is saved")
 
     monkeypatch.setattr(command, training, preempted)
+    monkeypatch.setattr(ablate, "prepare", lambda flags: RunnerOptions())  # devices are there already
     axis = [] if command is train else ["--axis.seed=0..1"]
     argv = ["--config", str(ROOT / "configs" / "quickstart.py"), "--workdir", str(tmp_path / "run"), *axis, *flag]
     assert command.command(argv) == code
