@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from gru_jax.cells import CELLS, GRU, LSTM
 from gru_jax.config import REGISTRIES, Config, differences, load, plan
 from gru_jax.errors import UsageError
-from gru_jax.settings import Text, flatten, resolve
+from gru_jax.settings import flatten, resolve
 from gru_jax.tasks import TASKS, Adding
+from gru_jax.values import Text
 from tests.training.small import small
 
 STEPS = {"train": {"steps": 100}}

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from gru_jax.config.loading import load
 from gru_jax.config.schema import REGISTRIES, Config
 from gru_jax.errors import ArgumentError, UsageError, closest, listing
-from gru_jax.settings import Text, flatten, to_dict
+from gru_jax.settings import flatten, to_dict
 from gru_jax.user_code import describe_error, import_file
+from gru_jax.values import Text
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:

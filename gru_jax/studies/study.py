@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
 from gru_jax.runtime.files import read_json
-from gru_jax.settings import Text, flatten, resolve, setting, to_dict
+from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
+from gru_jax.values import Text
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
