@@ -24,6 +24,7 @@ from gru_jax.runtime.processes import is_main_process, join_processes
 from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
 from gru_jax.user_code import import_file
+from gru_jax.values import Text, scalar_of, split_list
 
 EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED, EXIT_INTERRUPTED = 2, 3, 75, 130  # 75: EX_TEMPFAIL, try again
 MOST_EXIT = 255
@@ -32,7 +33,7 @@ OUT_OF_MEMORY = (
     "out of memory; try a smaller train.eval_batch_size, with which the same directory goes on, or a smaller "
     "train.batch_size in a new one"
 )
-DIGITS = 18  # of whole numbers on the command line
+GREATEST = 10**18  # whole number on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
 CODE = "code"
@@ -168,7 +169,7 @@ def _unraisable(what: Any) -> None:
 
 def load_code(flags: Mapping[str, str]) -> None:
     """Load the files of `--code`, whose classes and functions configs may then name; after JAX is set up."""
-    for path in flags[CODE].split(",") if CODE in flags else ():
+    for path in paths_of(flags[CODE]) if CODE in flags else ():
         import_file(Path(path))
 
 
@@ -196,9 +197,18 @@ def whole_number(flags: Mapping[str, str], name: str, default: int) -> int:
         UsageError: it is none.
     """
     text = flags.get(name, str(default))
-    if not text.isdecimal() or len(text) > DIGITS:
+    try:
+        number = scalar_of(name, Text(text), int)
+    except UsageError:
+        number = -1
+    if not 0 <= number < GREATEST:
         raise UsageError(f"--{name}={text[:50]}: a whole number is needed here")
-    return int(text)
+    return number
+
+
+def paths_of(text: str) -> list[str]:
+    """The paths of a flag that takes several, with commas; what exists under the whole text is one."""
+    return [text] if Path(text).exists() else split_list(text)
 
 
 def keep_compiled_programs() -> None:

@@ -48,6 +48,7 @@ from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.settings import user_things
 from gru_jax.user_code import files_of
+from gru_jax.values import join_list
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -67,7 +68,7 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
-    checked = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    checked = load(config)
     train_shown(checked, workdir)
     return Run(workdir, checked)
 
@@ -83,7 +84,7 @@ def train_shown(config: Config, workdir: str | os.PathLike[str]) -> dict[str, An
             raise
         words = ["python", "-m", "experiments.replay", "--workdir", str(Path(workdir).absolute())]
         code = files_of(user_things(config, REGISTRIES))
-        replay = shlex.join([*words, *(["--code", ",".join(code)] if code else [])])
+        replay = shlex.join([*words, *(["--code", join_list(code)] if code else [])])
         raise NonFiniteError(f"{error}; {replay} runs its batch again") from error
 
 

@@ -21,11 +21,14 @@ from gru_jax.values import (
     check_open_choice,
     check_range,
     free_section_of,
+    is_none,
     literal,
     missing_code,
+    referenced_value,
     scalar_of,
     show_value,
     tuple_of,
+    unpacked,
 )
 
 Section = TypeVar("Section")
@@ -139,6 +142,7 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
     values, where = dict(values), path or "the config"
     if cls in registries:
         name = values.pop("name", next(iter(registries[cls])))
+        name = unpacked(referenced_value(f"{path}.name", name))
         name = name.value if isinstance(name, Text) else name
         cls = _section_named(cls, name, registries[cls], f"{path}.name")
         name = name if isinstance(name, str) else reference(name)
@@ -189,7 +193,8 @@ def to_dict(section: Any, registries: Registries) -> Any:
     if getattr(section, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
         return section.tolist()
     if hasattr(section, "items") and not isinstance(section, Mapping):  # a ConfigDict
-        section = dict(section.items())
+        follows = {"preserve_field_references": True} if hasattr(section, "get_ref") else {}
+        section = dict(section.items(**follows))
     if dataclasses.is_dataclass(section) and not isinstance(section, type):
         fields = [field.name for field in dataclasses.fields(section) if field.init]
         plain = {name: to_dict(getattr(section, name), registries) for name in fields}
@@ -263,8 +268,8 @@ def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
 
 def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     """What was given for one key, as the first type of its annotation that takes it."""
-    is_none = value is None or (isinstance(value, Text) and value.value.lower() == "none")
-    if is_none and _is_optional(annotation):
+    value = referenced_value(path, value)
+    if is_none(value) and _is_optional(annotation):
         return None
     metadata = {**metadata, "choices": _choices(annotation, metadata)}
     errors = []
@@ -282,8 +287,7 @@ def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], 
 def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     if kind in registries or dataclasses.is_dataclass(kind):
         return resolve(typing.cast(type, kind), value, registries, path)
-    if getattr(value, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
-        value = value.tolist()
+    value = unpacked(value)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         return tuple_of(path, value, _plain_type(typing.get_args(kind)[0]), metadata)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
@@ -14,11 +16,11 @@ from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.initializers import Scheme
-from gru_jax.settings import resolve
+from gru_jax.settings import resolve, to_dict
 from gru_jax.unroll.options import choose_method
 
 
-def load(values: Config | Mapping[str, Any]) -> Config:
+def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """A checked config from nested dicts, whose sections may be objects, or from a config as it was written in Python.
 
     Raises:
@@ -34,7 +36,9 @@ def load(values: Config | Mapping[str, Any]) -> Config:
         >>> load(Config(task=Adding(50), train=TrainConfig(steps=10))) == config
         True
     """
-    if not isinstance(values, Config):
+    if isinstance(values, ConfigDict):
+        values = to_dict(values, REGISTRIES)
+    if isinstance(values, Mapping):
         values = {key: value for key, value in values.items() if key != SOURCES}
     config = resolve(Config, values, REGISTRIES)
     model = config.model

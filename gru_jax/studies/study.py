@@ -15,7 +15,7 @@ from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choi
 from gru_jax.runtime.files import read_json
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
-from gru_jax.values import Text
+from gru_jax.values import Text, referenced_value
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
@@ -135,7 +135,7 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """The content of `study.json`, without its members."""
         return {
-            "base": self.base,
+            "base": referenced_value("base", self.base, needed=False),
             "changes": self.changes,
             "axes": {axis.name: axis.span or [value.label for value in axis.values] for axis in self.axes},
             "where": self.where,
@@ -198,6 +198,8 @@ def load_study(
     """
     content: dict[str, Any] = read_config_file(spec) if isinstance(spec, str) else dict(to_dict(spec, REGISTRIES))
     source = spec if isinstance(spec, str) else "a study"
+    if "axes" in content:
+        content = {k: v if k == "base" else referenced_value(k, v) for k, v in content.items()}
     if "axes" not in content:
         content = {"base": None if isinstance(spec, str) else content}
     for key, value in content.items():
