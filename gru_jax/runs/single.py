@@ -106,7 +106,7 @@ class SingleRun(TrainingLoop):
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
         self._write_lines([self._line(0, "test", step, metrics) for step, metrics in evaluations.tested(progress)])
         self._on_main(self._draw)
-        return summarise(
+        summary = summarise(
             self.config,
             progress,
             *evaluations,
@@ -114,6 +114,9 @@ class SingleRun(TrainingLoop):
             parameters=self.parameters,
             **peak_memory(self.device),
         )
+        for writer in self.writers:
+            writer.conclude(summary)
+        return summary
 
     def _draw(self) -> None:  # nothing is told to other processes
         pictures.draw_pictures(self.rundir, self.config)
