@@ -38,11 +38,11 @@ from typing import Any
 
 from experiments import cli
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load_config, override
+from gru_jax.config.checkpoint_names import LATEST
 from gru_jax.errors import UsageError, check_argument
 from gru_jax.plotting.comparison import ComparedRun, plot_comparison
 from gru_jax.plotting.flow import plot_records
 from gru_jax.plotting.style import save_figures
-from gru_jax.runs.checkpoints import LATEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import NetworkFlow, fitting_instruments, measure_flow, measure_network
 from gru_jax.runs.stored import open_run

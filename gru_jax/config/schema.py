@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
+from gru_jax.config.checkpoint_names import CheckpointName
 from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
@@ -113,6 +114,8 @@ class TrainConfig:
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
+        init_from: a run whose network this one starts from, in place of one that is drawn: its directory, or with a
+            checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
 
     Examples:
         >>> from gru_jax.config import load
@@ -135,6 +138,7 @@ class TrainConfig:
     keep: int = setting(2, low=1, high=1000)
     eval_batch_size: int | None = setting(None, low=1, high=10**6)
     call_steps: int = setting(50, low=1, high=10**5)
+    init_from: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,13 +281,15 @@ class Config:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
         Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
-        that of the file of weights that the run starts from.
+        that of the file of weights, or of the checkpoint, that the run starts from.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
         if self.model.weights is not None:
             path = Path(self.model.weights)
             sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
+        if self.train.init_from is not None:
+            sources[self.train.init_from] = CheckpointName.parse(self.train.init_from).digest()
         return {**plain, SOURCES: sources} if sources else plain
 
 

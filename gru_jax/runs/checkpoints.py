@@ -13,12 +13,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gru_jax.config.checkpoint_names import BEST, CHECKSUMS, LATEST
 from gru_jax.errors import ArgumentError, UsageError, listing
 from gru_jax.runtime.devices import Device
 from gru_jax.runtime.files import refuse_links, sha256_of
 
 METADATA = "_CHECKPOINT_METADATA"  # of Orbax
-LATEST, BEST, QUARANTINE, CHECKSUMS = "latest", "best", "aside", "sha256"
+QUARANTINE = "aside"
 ARRAYS, FINGERPRINT = "arrays", "fingerprint"  # in the metadata
 SPARE_BYTES = 2**20  # that a checkpoint takes beside its arrays
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gru_jax.config import GROWING_KEYS, changed_sources, differences
+from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
 from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
@@ -40,7 +41,7 @@ class RunDir:
         self.config, self.env, self.metrics, self.flow, self.checkpoints, self.plots, self.summary = (
             self.path / name
             for name in (
-                "config.json", "env.json", "metrics.jsonl", "flow.npz", "checkpoints", "plots", "summary.json",
+                "config.json", "env.json", "metrics.jsonl", "flow.npz", CHECKPOINTS, "plots", "summary.json",
             )
         )  # fmt: skip
         self.lines = 0

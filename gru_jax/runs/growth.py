@@ -7,8 +7,9 @@ from collections.abc import Collection
 import numpy as np
 
 from gru_jax.config import GROWING_KEYS, SOURCES, Config, Plan, flat_differences, load, plan
+from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import BEST, LATEST, remove_checkpoint
+from gru_jax.runs.checkpoints import remove_checkpoint
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, write_json
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.config.checkpoint_names import BEST, LATEST
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EarlyStopping, MetricWindow
 from gru_jax.runs.pace import Pace

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from gru_jax.config import fingerprint
+from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.environment import describe_environment

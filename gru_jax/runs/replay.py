@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from gru_jax.config import Config, Hyperparameters, traced_hyperparameters
-from gru_jax.runs.checkpoints import LATEST, Checkpoints
+from gru_jax.config.checkpoint_names import LATEST
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.diagnosis import (
     Failure,
     NonFiniteError,
