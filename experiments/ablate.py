@@ -3,7 +3,7 @@
 usage: python -m experiments.ablate --config FILE.py[:ARG] [--axis.KEY=VALUES ...] [--config.KEY=VALUE ...]
                                     [--workdir DIR] [--zip=KEY,KEY] [--sampling.KEY=VALUE] [--halving.KEY=VALUE]
                                     [--networks=true|false] [--mapping=auto|map|vmap] [--devices=N] [--memory=BYTES]
-                                    [--coordinator=HOST:PORT --processes=N --process=I]
+                                    [--sigterm-exit=CODE] [--coordinator=HOST:PORT --processes=N --process=I]
 
   --config FILE.py[:ARG]   a study (`base`, `axes`, …; see configs/ablations) or the config of a run
   --axis.KEY=VALUES        vary a key: a,b,c  a|b|c (where values have commas)  0..9  log(1e-4,1e-1,7)
@@ -18,13 +18,15 @@ usage: python -m experiments.ablate --config FILE.py[:ARG] [--axis.KEY=VALUES ..
   --mapping                how members share a device: one after the other (map, on a CPU) or as one batch (vmap)
   --devices=N              CPU devices that members are spread over; by default one for each core
   --memory=BYTES           that a population may take on each device; by default 80 % of what is free
+  --sigterm-exit=CODE      the exit code after SIGTERM, in place of 75
   --coordinator, --processes, --process   join several processes by jax.distributed; they share the directory
 
 The same command goes on where it was stopped, to the same bits; members that are done are never run again, and values
 added to an axis run only what is new. A study leaves study.json, members/<id>/ (the files of a normal run each),
 table.csv and table.parquet, report.html and plots/.
 
-exit codes: 0 done (members that diverged are marked), 2 wrong use (one line says what)
+exit codes: 0 done (members that diverged are marked), 2 wrong use (one line says what), 3 all members diverged,
+75 SIGTERM came before the end (all is saved, the same command goes on), 130 Ctrl-C
 
 examples:
   python -m experiments.ablate --config configs/ablations/init_lr.py
@@ -54,7 +56,7 @@ from gru_jax.studies.study import NoAxesError, Study, load_study
 from gru_jax.training.population import MEMBER_MAPPINGS
 
 ABLATIONS = Path(__file__).parent.parent / "configs" / "ablations"
-FLAGS = ("config", "workdir", "zip", "networks", "mapping", "devices", "memory", *cli.PROCESSES)
+FLAGS = ("config", "workdir", "zip", "networks", "mapping", "devices", "memory", cli.SIGTERM_EXIT, *cli.PROCESSES)
 MOST_DEVICES = 4096
 PREFIXES = ("axis", "config", "sampling", "halving")
 
@@ -98,7 +100,7 @@ def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
 def command(argv: Sequence[str]) -> int:
     """The command line."""
     flags, keyed = cli.parse_all(argv, FLAGS, PREFIXES)
-    options = prepare(flags)
+    preempted, options = cli.sigterm_exit(flags), prepare(flags)
     study = study_from_flags(flags, keyed)
     stem = Path(flags["config"].partition(":")[0]).stem
     workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
@@ -108,11 +110,8 @@ def command(argv: Sequence[str]) -> int:
             run_members(study, Path(workdir).absolute(), options)
         except PreemptedError as error:
             cli.print_once(cli.goes_on(error, "ablate", argv, workdir))
-            return 0
-        if is_main_process():
-            written = report.run(workdir)
-            print(*written.sentences, f"report: {written.path}", sep="\n")
-    return 0
+            return preempted
+        return report.show(report.run(workdir)) if is_main_process() else 0
 
 
 def study_from_flags(flags: Mapping[str, str], keyed: Mapping[str, dict[str, str]]) -> Study:

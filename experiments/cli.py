@@ -25,9 +25,16 @@ from gru_jax.runtime.processes import is_main_process, join_processes
 from gru_jax.settings import describe_settings
 from gru_jax.tasks import TASKS
 from gru_jax.user_code import import_file
+from gru_jax.values import Text, scalar_of, split_list
 
-EXIT_USAGE, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 3, 130
-DIGITS = 18  # of whole numbers on the command line
+EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED, EXIT_INTERRUPTED = 2, 3, 75, 130  # 75: EX_TEMPFAIL, try again
+MOST_EXIT = 255
+SIGTERM_EXIT = "sigterm-exit"
+OUT_OF_MEMORY = (
+    "out of memory; try a smaller train.eval_batch_size, with which the same directory goes on, or a smaller "
+    "train.batch_size in a new one"
+)
+GREATEST = 10**18  # whole number on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
 CODE = "code"
@@ -114,7 +121,7 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        code = fail(f"out of memory; try a smaller train.batch_size or train.eval_batch_size ({error})", EXIT_USAGE)
+        code = fail(f"{OUT_OF_MEMORY} ({error})", EXIT_USAGE)
     except OSError as error:
         code = fail(f"{error.filename or 'input/output'}: {error.strerror or error}", EXIT_USAGE)
     except (MemoryError, RecursionError) as error:
@@ -164,7 +171,7 @@ def _unraisable(what: Any) -> None:
 
 def load_code(flags: Mapping[str, str]) -> None:
     """Load the files of `--code`, whose classes and functions configs may then name; after JAX is set up."""
-    for path in flags[CODE].split(",") if CODE in flags else ():
+    for path in paths_of(flags[CODE]) if CODE in flags else ():
         import_file(Path(path))
 
 
@@ -192,9 +199,18 @@ def whole_number(flags: Mapping[str, str], name: str, default: int) -> int:
         UsageError: it is none.
     """
     text = flags.get(name, str(default))
-    if not text.isdecimal() or len(text) > DIGITS:
+    try:
+        number = scalar_of(name, Text(text), int)
+    except UsageError:
+        number = -1
+    if not 0 <= number < GREATEST:
         raise UsageError(f"--{name}={text[:50]}: a whole number is needed here")
-    return int(text)
+    return number
+
+
+def paths_of(text: str) -> list[str]:
+    """The paths of a flag that takes several, with commas; what exists under the whole text is one."""
+    return [text] if Path(text).exists() else split_list(text)
 
 
 def keep_compiled_programs() -> None:
@@ -217,6 +233,18 @@ def keep_compiled_programs() -> None:
     except OSError:  # a home that cannot be written: programs are compiled anew, as without a cache
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def sigterm_exit(flags: Mapping[str, str]) -> int:
+    """The exit code of a command that was asked to end and has more to do.
+
+    Raises:
+        UsageError: the flag for it is no exit code.
+    """
+    code = whole_number(flags, SIGTERM_EXIT, EXIT_PREEMPTED)
+    if code > MOST_EXIT:
+        raise UsageError(f"--{SIGTERM_EXIT}={code}: allowed are exit codes, 0 to {MOST_EXIT}")
+    return code
 
 
 def goes_on(why: object, name: str, argv: Sequence[str], workdir: str) -> str:

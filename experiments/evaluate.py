@@ -22,8 +22,8 @@ import os
 from collections.abc import Sequence
 
 from experiments import cli
+from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import BEST
 from gru_jax.runs.stored import Evaluation, evaluate_run
 
 

@@ -5,7 +5,7 @@ usage: python -m experiments.flow --workdir RUN[,RUN...] [--step N|best|latest|i
        python -m experiments.flow --config FILE.py[:ARG] --sweep KEY=LOW:HIGH:COUNT [--input zeros] [options]
 
   --workdir RUN        a directory that experiments.train made, finished or not; several are drawn in one picture,
-                       those that differ in their seed alone in one colour
+                       those that differ in their seed alone in one colour; a comma in a name is written \,
   --step WHICH         a checkpoint: best, latest (default) or a step; or init, the parameters that it started from
   --config FILE.py     the network as it is initialised, before any training
   --instruments NAMES  which, e.g. adjoint,lyapunov; by default all
@@ -38,11 +38,11 @@ from typing import Any
 
 from experiments import cli
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load_config, override
+from gru_jax.config.checkpoint_names import LATEST
 from gru_jax.errors import UsageError, check_argument
 from gru_jax.plotting.comparison import ComparedRun, plot_comparison
 from gru_jax.plotting.flow import plot_records
 from gru_jax.plotting.style import save_figures
-from gru_jax.runs.checkpoints import LATEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import NetworkFlow, fitting_instruments, measure_flow, measure_network
 from gru_jax.runs.stored import open_run
@@ -81,7 +81,7 @@ def _runs(flags: Mapping[str, str], overrides: Mapping[str, str], out: Path, for
     for key in overrides:
         if not key.startswith("flow."):
             raise UsageError(f"--config.{key}: the run has its own config; allowed are keys of --config.flow")
-    workdirs = flags["workdir"].split(",")
+    workdirs = cli.paths_of(flags["workdir"])
     opened = [(workdir, *open_run(workdir)) for workdir in workdirs]
     configs = [_with_all(config, flags, overrides) for _, _, config in opened]
     compared: list[ComparedRun] = []

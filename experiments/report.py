@@ -25,6 +25,7 @@ from experiments import cli
 from gru_jax.config import SOURCES
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runtime.files import read_json
 from gru_jax.studies.report.write import BestMember, Report, write_report
 
@@ -49,6 +50,8 @@ def run(
 def commands_for(best: BestMember) -> dict[str, str]:
     """Commands to copy: the best member alone, and its gradient flow."""
     commands = {}
+    if RunDir(best.path).read_summary()["end_reason"] == EndReason.DIVERGED:
+        return {"Where it diverged": replay(best.path)}
     if best.base is not None:
         commands["The best member alone"] = train_alone(best.base, best.changes)
     if RunDir(best.path).checkpoints.is_dir():
@@ -57,6 +60,20 @@ def commands_for(best: BestMember) -> dict[str, str]:
             words += ["--code", best.base.partition(":")[0]]
         commands["What its gradients do"] = shlex.join(words)
     return commands
+
+
+def replay(member: Path) -> str:
+    """The command that looks at where a member diverged."""
+    return shlex.join(["python", "-m", "experiments.replay", "--workdir", str(member)])
+
+
+def show(report: Report) -> int:
+    """Print what a report says; the exit code of the study that it is of."""
+    if report.diverged is None:
+        print(*report.sentences, f"report: {report.path}", sep="\n")
+        return 0
+    print(f"report: {report.path}", flush=True)
+    return cli.fail(f"{report.sentences[0]}; {replay(report.diverged)} looks at the last", cli.EXIT_NON_FINITE)
 
 
 def train_alone(base: str, changes: Mapping[str, str]) -> str:

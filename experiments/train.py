@@ -1,20 +1,22 @@
 """Train a network from a config.
 
 usage: python -m experiments.train --config FILE.py[:ARG] [--config.KEY=VALUE ...] [--workdir DIR]
-                                   [--coordinator=HOST:PORT --processes=N --process=I]
+                                   [--sigterm-exit=CODE] [--coordinator=HOST:PORT --processes=N --process=I]
 
   --config FILE.py[:ARG]   the study; ARG goes to the file's get_config
   --config.KEY=VALUE       change any key, e.g. --config.optimizer.lr=3e-3 --config.model.hidden=128,64
   --workdir DIR            where the run goes; by default runs/<config>-<time>
   --code FILE.py           classes and functions of your own that keys may name, as --config.task.name=FILE.py:Parity;
                            those of the config file are known without
+  --sigterm-exit=CODE      the exit code after SIGTERM, in place of 75
   --coordinator, --processes, --process   join several processes by jax.distributed, which split every batch; the
                            first alone, which the address is of, reads and writes the directory
 
 The same command on a directory that is not done resumes it; on one that is done it says so. A run leaves
 config.json, env.json, metrics.jsonl, flow.npz, checkpoints/, plots/*.png and, last, summary.json.
 
-exit codes: 0 done, 2 wrong use (one line says what), 3 a step was not finite (one line says where)
+exit codes: 0 done, 2 wrong use (one line says what), 3 a step was not finite (one line says where), 75 SIGTERM came
+before the end (all is saved, the same command goes on), 130 Ctrl-C
 
 examples:
   python -m experiments.train --config configs/quickstart.py
@@ -46,6 +48,7 @@ from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.settings import user_things
 from gru_jax.user_code import files_of
+from gru_jax.values import join_list
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -65,7 +68,7 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         NonFiniteError: a step gave an infinite or undefined number.
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
-    checked = load(config.to_dict() if isinstance(config, ConfigDict) else config)
+    checked = load(config)
     train_shown(checked, workdir)
     return Run(workdir, checked)
 
@@ -81,7 +84,7 @@ def train_shown(config: Config, workdir: str | os.PathLike[str]) -> dict[str, An
             raise
         words = ["python", "-m", "experiments.replay", "--workdir", str(Path(workdir).absolute())]
         code = files_of(user_things(config, REGISTRIES))
-        replay = shlex.join([*words, *(["--code", ",".join(code)] if code else [])])
+        replay = shlex.join([*words, *(["--code", join_list(code)] if code else [])])
         raise NonFiniteError(f"{error}; {replay} runs its batch again") from error
 
 
@@ -105,9 +108,10 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, overrides = cli.parse(argv, ("config", "workdir", *cli.PROCESSES))
+    flags, overrides = cli.parse(argv, ("config", "workdir", cli.SIGTERM_EXIT, *cli.PROCESSES))
     if "config" not in flags:
         raise UsageError("--config: missing; allowed is a config file, e.g. --config configs/quickstart.py")
+    preempted = cli.sigterm_exit(flags)
     cli.join(flags)  # before files of a user's own, which may use JAX
     cli.load_code(flags)
     config = load_config(flags["config"], overrides)
@@ -122,7 +126,7 @@ def command(argv: Sequence[str]) -> int:
         return cli.fail(error, cli.EXIT_NON_FINITE)
     except PreemptedError as error:
         cli.print_once(cli.goes_on(error, "train", argv, workdir))
-        return 0
+        return preempted
     cli.print_once(report(summary, rundir))
     return 0
 

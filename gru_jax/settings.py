@@ -7,18 +7,29 @@ says in one line what is wrong.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
-import math
-import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from gru_jax.errors import ArgumentError, UsageError, check_choice, closest, listing
+from gru_jax.errors import UsageError, check_choice, closest, listing
 from gru_jax.user_code import find, is_reference, reference
+from gru_jax.values import (
+    Text,
+    check_open_choice,
+    check_range,
+    free_section_of,
+    is_none,
+    literal,
+    missing_code,
+    referenced_value,
+    scalar_of,
+    show_value,
+    tuple_of,
+    unpacked,
+)
 
 Section = TypeVar("Section")
 
@@ -55,7 +66,7 @@ def check_values(section: Any) -> None:
             continue
         for item in value if isinstance(value, tuple) else (value,):
             if choices is not None:
-                _check_choice(field.name, item, choices, field.metadata)
+                check_open_choice(field.name, item, choices, field.metadata)
             else:
                 check_number(field, item)
 
@@ -63,25 +74,7 @@ def check_values(section: Any) -> None:
 def check_number(field: dataclasses.Field[Any], value: Any, prefix: str = "") -> None:
     """Raise `UsageError` where a value is a number, not a traced one, and out of a field's range."""
     if isinstance(value, int | float):
-        _check_range(f"{prefix}{field.name}", value, field.metadata)
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
-    if metadata.get("is_open") and (callable(value) or is_reference(value)):
-        if is_reference(value) and find(value) is None:
-            raise missing_code(name, value, choices)
-        return
-    refused = metadata.get("refused")
-    if refused and isinstance(value, str) and value in refused:
-        raise UsageError(f"{name}={value!r}: {refused[value]}; allowed are {listing(choices)}")
-    check_choice(name, value, choices)
-
-
-def missing_code(name: str, value: str, choices: Iterable[Any]) -> ArgumentError:
-    """What to say of a reference to what the user has not given."""
-    return ArgumentError(
-        f"code: missing; {name}={value} is not loaded, give the file that defines it; built in are {listing(choices)}"
-    )
+        check_range(f"{prefix}{field.name}", value, field.metadata)
 
 
 @functools.cache
@@ -119,13 +112,6 @@ def _choices(annotation: Any, metadata: Mapping[str, Any]) -> Sequence[Any] | No
     return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A value as typed on a command line, whose type the section decides."""
-
-    value: str
-
-
 Registries = Mapping[type, Mapping[str, type]]
 """For a base class, the classes that a section of this type can name by its key `name`. A class of a user's own is
 named by itself or by its `reference`. A base class whose sections are made for something else, such as a function, has
@@ -154,12 +140,13 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
         values = {"name": values}
     if not isinstance(values, Mapping):
         raise UsageError(
-            f"{path}={_show(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}"
+            f"{path}={show_value(values)}: a section is needed here, with keys {listing(_keys(cls, registries))}"
             f"{getattr(cls, 'section_hint', '')}"
         )
     values, where = dict(values), path or "the config"
     if cls in registries:
         name = values.pop("name", next(iter(registries[cls])))
+        name = unpacked(referenced_value(f"{path}.name", name))
         name = name.value if isinstance(name, Text) else name
         cls = _section_named(cls, name, registries[cls], f"{path}.name")
         name = name if isinstance(name, str) else reference(name)
@@ -210,7 +197,8 @@ def to_dict(section: Any, registries: Registries) -> Any:
     if getattr(section, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
         return section.tolist()
     if hasattr(section, "items") and not isinstance(section, Mapping):  # a ConfigDict
-        section = dict(section.items())
+        follows = {"preserve_field_references": True} if hasattr(section, "get_ref") else {}
+        section = dict(section.items(**follows))
     if dataclasses.is_dataclass(section) and not isinstance(section, type):
         fields = [field.name for field in dataclasses.fields(section) if field.init]
         plain = {name: to_dict(getattr(section, name), registries) for name in fields}
@@ -282,14 +270,10 @@ def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
     return _annotations(cls).get(field.name, type(field.default))
 
 
-def _show(value: Any) -> str:
-    return value.value if isinstance(value, Text) else repr(value)
-
-
 def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     """What was given for one key, as the first type of its annotation that takes it."""
-    is_none = value is None or (isinstance(value, Text) and value.value.lower() == "none")
-    if is_none and _is_optional(annotation):
+    value = referenced_value(path, value)
+    if is_none(value) and _is_optional(annotation):
         return None
     metadata = {**metadata, "choices": _choices(annotation, metadata)}
     errors = []
@@ -314,15 +298,14 @@ def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any]
         metadata = {"choices": words}
     if kind in registries or dataclasses.is_dataclass(kind):
         return resolve(typing.cast(type, kind), value, registries, path)
-    if getattr(value, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
-        value = value.tolist()
+    value = unpacked(value)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
-        return _several(path, value, _plain_type(typing.get_args(kind)[0]), metadata)
+        return tuple_of(path, value, _plain_type(typing.get_args(kind)[0]), metadata)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _free_section(path, value)
-    result = _scalar(path, value, _plain_type(kind))
-    _check_range(path, result, metadata)
+        return free_section_of(path, value)
+    result = scalar_of(path, value, _plain_type(kind))
+    check_range(path, result, metadata)
     return result
 
 
@@ -330,81 +313,3 @@ def _plain_type(kind: Any) -> type:
     """The type of the values of a `Literal` or of what a union begins with; another type itself."""
     kind = _alternatives(kind)[0]
     return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else kind
-
-
-def _scalar(path: str, value: Any, kind: type) -> Any:
-    typed = isinstance(value, Text)
-    raw: Any = value.value if isinstance(value, Text) else value
-    if kind is str and callable(raw):
-        return reference(raw)
-    if kind is str and isinstance(raw, str):
-        return raw
-    if kind is bool:
-        if typed and raw.lower() in ("true", "false"):
-            return raw.lower() == "true"
-        if isinstance(raw, bool):
-            return raw
-        raise UsageError(f"{path}={_show(value)}: allowed are true, false")
-    try:
-        if kind is int and (typed or (isinstance(raw, numbers.Integral) and not isinstance(raw, bool))):
-            return int(raw)
-        if kind is float and (typed or (isinstance(raw, numbers.Real) and not isinstance(raw, bool))):
-            number = float(raw)
-            if math.isfinite(number):
-                return number
-    except (ValueError, OverflowError):
-        pass
-    wanted = {int: "a whole number", float: "a finite number", str: "a text"}
-    if kind not in wanted:
-        raise UsageError(
-            f"{path}: its type is {kind}; allowed in a section are int, float, str, bool, tuples of one of them, "
-            "dataclasses and mappings, and None beside them"
-        )
-    raise UsageError(f"{path}={_show(value)}: {wanted[kind]} is needed here")
-
-
-def _several(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
-    raw = value
-    if isinstance(value, Text):
-        raw = tuple(value.value.split(",")) if kind is str else literal(value.value, None)
-    if isinstance(raw, kind) or callable(raw):
-        raw = (raw,)
-    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
-        wanted = "names are needed here, e.g. a or a,b" if kind is str else "whole numbers are needed here, e.g. 128,64"
-        raise UsageError(f"{path}={_show(value)}: {wanted}")
-    items = tuple(_scalar(path, item, kind) for item in raw)
-    for item in items:
-        _check_range(path, item, metadata)
-    return items
-
-
-def _free_section(path: str, value: Any) -> dict[str, Any]:
-    """A section with keys of the user's own, whose typed values are read as Python literals or text."""
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{path}={_show(value)}: a section is needed here")
-
-    def plain(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            return {k: plain(v) for k, v in item.items()}
-        if not isinstance(item, Text):
-            return item
-        return literal(item.value, item.value)
-
-    return plain(value)
-
-
-def literal(text: str, otherwise: Any) -> Any:
-    """A Python literal, or `otherwise` if `text` is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return otherwise
-
-
-def _check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
-    if choices is not None:
-        _check_choice(path, value, choices, metadata)
-    if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
-        span = f"from {low:g}" if high is None else f"up to {high:g}" if low is None else f"from {low:g} to {high:g}"
-        raise UsageError(f"{path}={value!r}: allowed are numbers {span}")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_collections import ConfigDict, config_dict
 
+from experiments import cli
 from gru_jax.cells import CELLS, GRU, LSTM
-from gru_jax.config import REGISTRIES, Config, differences, load, plan
+from gru_jax.config import REGISTRIES, Config, differences, load, load_config, override, plan
 from gru_jax.errors import UsageError
-from gru_jax.settings import Text, flatten, resolve
+from gru_jax.settings import flatten, resolve
+from gru_jax.studies.study import load_study
 from gru_jax.tasks import TASKS, Adding
+from gru_jax.values import Text, join_list, split_list
 from tests.training.small import small
 
 STEPS = {"train": {"steps": 100}}
@@ -113,3 +120,133 @@ def test_float16_is_refused_with_its_reason(name):
     for plain in ({**STEPS, "dtype": Text(name)}, {**load(STEPS).to_dict(), "dtype": name}):
         with pytest.raises(UsageError, match=rf"dtype='{name}': without a loss scale.*vanish.*bfloat16.*allowed are"):
             load(plain)
+
+
+ONE = {"train": {"steps": 1}}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        ("train.steps", "1e3", 1000),
+        ("train.steps", "1000.0", 1000),
+        ("train.steps", "1_000", 1000),
+        ("train.steps", "2.5e1", 25),
+        ("train.patience", "null", None),
+        ("train.patience", "NULL", None),
+        ("optimizer.clip_norm", "null", None),
+        ("model.bidirectional", "1", True),
+        ("model.bidirectional", "0", False),
+        ("model.bidirectional", "yes", True),
+        ("model.bidirectional", "Off", False),
+        ("model.hidden", "1e2", (100,)),
+        ("model.hidden", "64.0,32", (64, 32)),
+        ("optimizer.lr", "1_000", 1000.0),
+    ],
+)
+def test_what_is_typed_is_what_it_stands_for(key, text, wanted):
+    section, name = key.split(".")
+    value = getattr(getattr(override(ONE, {key: text}), section), name)
+    assert value == wanted
+    assert type(value) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("train.steps", "1.5"), ("train.steps", "1e-3"), ("train.steps", "1e999999999"), ("train.steps", "true"),
+        ("train.steps", "inf"), ("train.steps", "nan"), ("train.keep", "null"), ("model.bidirectional", "2"),
+        ("model.bidirectional", "1.0"), ("model.hidden", "1.5"), ("model.hidden", "null"), ("optimizer.lr", "null"),
+    ],
+)  # fmt: skip
+def test_what_stands_for_nothing_is_refused(key, text):
+    with pytest.raises(UsageError, match=re.escape(f"{key}={text}: ")):
+        override(ONE, {key: text})
+
+
+@pytest.mark.parametrize(
+    "array", [np.float32(8), np.int64(8), np.array(8.0), np.array([8]), jnp.int32(8), jnp.array([8.0])]
+)
+def test_arrays_are_the_numbers_in_them(array):
+    config = load({"train": {"steps": array}, "model": {"hidden": array, "dropout": 0.0}, "optimizer": {"lr": array}})
+    assert (config.train.steps, config.model.hidden, config.optimizer.lr) == (8, (8,), 8.0)
+    assert config.to_dict() == load(json.loads(json.dumps(config.to_dict()))).to_dict()
+
+
+@pytest.mark.parametrize("truth", [np.bool_(True), jnp.array(True), np.array([True]), 1, np.int64(1)])
+def test_truth_values_of_other_libraries(truth):
+    assert load({**ONE, "model": {"bidirectional": truth}}).model.bidirectional is True
+
+
+def test_names_and_free_sections_of_numpy():
+    gates = {"z": {"recurrent_scale": jnp.float32(2.0)}}
+    model = {"cell": {"name": np.str_("gru")}, "hidden": [np.int32(8), jnp.int32(4)], "init": {"gates": gates}}
+    flow = {"instruments": np.array(["adjoint", "gates"])}
+    config = load({**ONE, "model": model, "flow": flow, "optimizer": {"name": np.array("sgd")}})
+    assert (config.model.hidden, config.flow.instruments) == ((8, 4), ("adjoint", "gates"))
+    assert config.model.init.gates == {"z": {"recurrent_scale": 2.0}}
+    assert config.optimizer.name == "sgd"
+    with pytest.raises(UsageError, match=r"train\.steps=\[1, 2\]: a whole number"):
+        load({"train": {"steps": np.array([1, 2])}})
+
+
+# References of ml_collections
+
+
+def test_a_required_placeholder_may_be_given_by_the_command_line():
+    config = ConfigDict({"train": {"steps": config_dict.required_placeholder(int)}})
+    assert override(config, {"train.steps": "1e1"}).train.steps == 10
+    for loading in (load, lambda values: override(values, {})):
+        with pytest.raises(UsageError, match=r"^train\.steps: missing; the config requires a value of type int$"):
+            loading(config)
+    study = {"base": config, "axes": {"train.steps": [10, 20]}, "config": {"train.eval_steps": 5}}
+    with pytest.raises(UsageError, match=r"train\.steps: missing"):
+        load_study(study).members()
+
+
+def test_values_follow_what_they_refer_to():
+    """A key that is typed on the command line changes those that the file makes of it, there and nowhere else."""
+    config = ConfigDict({"train": {"steps": 10}, "optimizer": {"lr": 0.5}})
+    config.train.eval_steps = config.train.get_ref("steps") // 5
+    config.train.log_steps = config.train.get_ref("eval_steps")
+    train = override(config, {"train.steps": "1e2"}).train
+    assert (train.steps, train.eval_steps, train.log_steps) == (100, 20, 20)
+    assert load(config).train.eval_steps == override(config, {}).train.eval_steps == 2
+    study = load_study({"base": config, "axes": {"train.steps": [20, 30]}})
+    assert [member.config.train.eval_steps for member in study.members()] == [4, 6]
+    assert json.loads(json.dumps(study.to_dict()))["base"]["train"]["eval_steps"] == 2
+
+
+def test_references_in_a_file(tmp_path):
+    path = tmp_path / "required.py"
+    path.write_text(
+        "from ml_collections import ConfigDict, config_dict\n"
+        "def get_config():\n"
+        "    config = ConfigDict({'train': {'steps': config_dict.required_placeholder(int)}})\n"
+        "    return config\n"
+    )
+    assert load_config(str(path), {"train.steps": "7"}).train.steps == 7
+    with pytest.raises(UsageError, match=r"train\.steps: missing; the config requires"):
+        load_config(str(path))
+
+
+def test_lists_with_commas():
+    assert split_list(r"a,b\,c,\,,d e") == ["a", "b,c", ",", "d e"]
+    for items in (["a"], ["a,b", "c"], ["lr=0,1", "x"]):
+        assert split_list(join_list(items)) == items
+
+
+def test_a_directory_with_a_comma_in_its_name_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0,1").mkdir()
+    assert cli.paths_of("lr=0,1") == ["lr=0,1"]
+    assert cli.paths_of("lr=0,2") == ["lr=0", "2"]
+    assert cli.paths_of(r"lr=0\,1,seed=0\,1") == ["lr=0,1", "seed=0,1"]
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e9", 10**9), ("2.0", 2), ("0", 0)])
+def test_flags_that_are_whole_numbers(text, number):
+    assert cli.whole_number({"memory": text}, "memory", 1) == number
+    for wrong in ("-1", "1.5", "1e18", "x"):
+        with pytest.raises(UsageError, match=f"--memory={wrong}: a whole number is needed here"):
+            cli.whole_number({"memory": wrong}, "memory", 1)

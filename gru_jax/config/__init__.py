@@ -4,6 +4,7 @@ from gru_jax.config.comparison import (
     changed_sources,
     differences,
     fingerprint,
+    flat_differences,
 )
 from gru_jax.config.durations import (
     Plan,
@@ -28,30 +29,34 @@ from gru_jax.config.hyperparameters import (
 from gru_jax.config.loading import (
     load,
 )
+from gru_jax.config.optimizers import (
+    LEARNING_RATE,
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimizerBase,
+    OptimizerConfig,
+)
 from gru_jax.config.schema import (
     AUTO,
     FLOW_INSTRUMENTS,
-    LEARNING_RATE,
+    GROWING_KEYS,
     NEUTRAL_KEYS,
     NOISE,
-    OPTIMIZERS,
     PROCESS_KEYS,
     REGISTRIES,
-    SCHEDULES,
     SOURCES,
     WRITERS,
     Config,
     FlowConfig,
     GradientConfig,
     ModelConfig,
-    OptimizerBase,
-    OptimizerConfig,
     TrainConfig,
 )
 
 __all__ = [
     "AUTO",
     "FLOW_INSTRUMENTS",
+    "GROWING_KEYS",
     "LEARNING_RATE",
     "NEUTRAL_KEYS",
     "NOISE",
@@ -74,6 +79,7 @@ __all__ = [
     "changed_sources",
     "differences",
     "fingerprint",
+    "flat_differences",
     "initial_program",
     "load",
     "load_config",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from gru_jax.config.schema import NEUTRAL_KEYS, PROCESS_KEYS, SOURCES, Config
+from gru_jax.config.schema import GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
 from gru_jax.settings import flatten
 
 
-def fingerprint(config: Config) -> str:
+def fingerprint(config: Config, *, of_any_length: bool = False) -> str:
     """A short name that follows from all that determines a run, but not from where its data lie.
+
+    Args:
+        config: of the run.
+        of_any_length: whether it is shared by runs that differ in nothing but when they end.
 
     Examples:
         >>> from gru_jax.config import fingerprint, load
@@ -22,9 +26,9 @@ def fingerprint(config: Config) -> str:
     """
     plain = config.to_dict()
     plain.pop(SOURCES, None)
-    plain["task"].pop("data_dir", None)
-    for key in PROCESS_KEYS:
-        del plain[key]
+    for key in (*NEUTRAL_KEYS, *(GROWING_KEYS if of_any_length else ())):
+        section, _, name = key.rpartition(".")
+        (plain[section] if section else plain).pop(name, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -40,8 +44,8 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     return [name for name in before if name in after and before[name] != after[name]]
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs as dicts, but for `NEUTRAL_KEYS`, as `"optimizer.lr was 0.1, is 0.2"`.
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
+    """What differs between two configs as dicts, but for `NEUTRAL_KEYS` and those in `free`, as texts.
 
     Examples:
         >>> from gru_jax.config import differences, load
@@ -49,11 +53,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         >>> differences(one.to_dict(), two.to_dict())
         ['optimizer.lr was 0.1, is 0.2']
     """
+    changes = flat_differences(old, new)
+    return [f"{k} was {was}, is {now}" for k, (was, now) in changes.items() if k not in (*NEUTRAL_KEYS, *free)]
+
+
+def flat_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, what is not the same in two configs as dicts: what it was and what it is, or `absent`.
+
+    Examples:
+        >>> from gru_jax.config import flat_differences
+        >>> flat_differences({"train": {"steps": 10, "keep": 2}}, {"train": {"steps": 20, "keep": 2}})
+        {'train.steps': (10, 20)}
+    """
     before, after = ({k: v for k, v in flatten(side).items() if not k.startswith(f"{SOURCES}.")} for side in (old, new))
-    keys = [k for k in (*before, *(k for k in after if k not in before)) if k not in NEUTRAL_KEYS]
     absent = "absent"
-    return [
-        f"{k} was {before.get(k, absent)}, is {after.get(k, absent)}"
-        for k in keys
-        if before.get(k, absent) != after.get(k, absent)
-    ]
+    pairs = {k: (before.get(k, absent), after.get(k, absent)) for k in (*before, *after)}
+    return {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}

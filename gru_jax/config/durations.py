@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from gru_jax.config.schema import Config
 from gru_jax.errors import UsageError
 
+ONE_CYCLE_RISE = 0.3  # of the training
 MAX_EXAMPLES = 2**31 - 1  # an example's index is an int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """All durations of a run, in steps.
+
+    Attributes:
+        steps, steps_per_epoch: of the training; no epochs where examples are generated without end.
+        eval_every, log_every, flow_every: steps between validations, lines of metrics, recordings.
+        warmup, drops: updates with a rising learning rate; numbers of updates after which it drops.
 
     Examples:
         >>> from gru_jax.config import load, plan
@@ -27,6 +34,17 @@ class Plan:
     log_every: int
     flow_every: int
     warmup: int
+    drops: tuple[int, ...] = ()
+
+    @property
+    def peak(self) -> int:
+        """The number of the first update that has the learning rate itself: the last of the warm-up."""
+        return max(1, self.warmup)
+
+    @property
+    def decay(self) -> int:
+        """The updates after it."""
+        return max(1, self.steps - self.peak)
 
     def next_stop(self, step: int) -> int:
         """The first step after `step` at which something is due: a validation, a recording, or the end."""
@@ -62,7 +80,13 @@ def plan(config: Config) -> Plan:
 
     steps = max(1, steps_of("train.", train.steps, train.epochs, None))
     eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
-    warmup = steps_of("optimizer.warmup_", config.optimizer.warmup_steps, config.optimizer.warmup_epochs, 0)
+    optimizer = config.optimizer
+    usual_warmup = round(ONE_CYCLE_RISE * steps) if optimizer.schedule == "one_cycle" else 0
+    warmup = steps_of("optimizer.warmup_", optimizer.warmup_steps, optimizer.warmup_epochs, usual_warmup)
+    drops = [
+        steps_of("optimizer.drop_", *pair, None)
+        for pair in itertools.zip_longest(optimizer.drop_steps or (), optimizer.drop_epochs or ())
+    ]
     if warmup > steps:
         raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
     if steps * train.batch_size > MAX_EXAMPLES:
@@ -72,4 +96,4 @@ def plan(config: Config) -> Plan:
         )
     log_every = train.log_steps or -(-eval_every // 10)
     flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
-    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup)
+    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup, tuple(drops))

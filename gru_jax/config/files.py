@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from ml_collections import ConfigDict
 from gru_jax.config.loading import load
 from gru_jax.config.schema import REGISTRIES, Config
 from gru_jax.errors import ArgumentError, UsageError, closest, listing
-from gru_jax.settings import Text, flatten, to_dict
+from gru_jax.settings import flatten, to_dict
 from gru_jax.user_code import describe_error, import_file
+from gru_jax.values import Text, follow_text, is_none
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
@@ -35,7 +37,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     return override(read_config_file(spec), overrides or {})
 
 
-def override(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
+def override(values: ConfigDict | Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
     """The checked config of nested dicts, with overrides by dotted name, as typed on a command line.
 
     Raises:
@@ -47,7 +49,7 @@ def override(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
         >>> config.optimizer.lr, config.model.hidden
         (0.5, (3, 2))
     """
-    values = dict(to_dict(values, REGISTRIES))
+    values = copy.deepcopy(dict(to_dict(values, REGISTRIES)))  # with its references, some of which get values
     known = [*flatten(Config().to_dict()), *flatten(values)]
     for key, text in overrides.items():
         _override(values, key, text, overrides, known)
@@ -55,7 +57,7 @@ def override(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
 
 
 def read_config_file(spec: str) -> dict[str, Any]:
-    r"""What `get_config` of a config file returns, as nested dicts.
+    r"""What `get_config` of a config file returns, as nested dicts, in which references of ml_collections are left.
 
     Raises:
         UsageError: there is no such file, or it raises something, or returns no dict.
@@ -89,7 +91,7 @@ def read_config_file(spec: str) -> dict[str, Any]:
         raise ArgumentError(f"config={spec}: {describe_error(path, error)}") from error
     if not isinstance(config, ConfigDict | Mapping):
         raise ArgumentError(f"config={spec}: get_config returned a {type(config).__name__}; allowed is a ConfigDict")
-    return to_dict(config.to_dict() if isinstance(config, ConfigDict) else config, REGISTRIES)
+    return to_dict(config, REGISTRIES)
 
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
@@ -103,9 +105,10 @@ def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[st
         same_name = [k for k in known if k.split(".")[-1] == last]
         hint = f"; did you mean {same_name[0]!r}?" if same_name else closest(key, known)
         raise ArgumentError(f"config.{key}={text}: no such key{hint}")
+    follow_text(section.get(last), text)
     section[last] = Text(text)
     # A duration in the other unit that the file gave is replaced, one that the command line gave is a contradiction.
     twin = last.replace("steps", "epochs") if "steps" in last else last.replace("epochs", "steps")
     both = {".".join([*sections, name]) for name in (last, twin)}
-    if twin != last and both <= set(known) and not both <= set(overrides) and text.lower() != "none":
+    if twin != last and both <= set(known) and not both <= set(overrides) and not is_none(Text(text)):
         section.pop(twin, None)

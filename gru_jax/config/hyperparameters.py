@@ -31,7 +31,11 @@ TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
 )  # fmt: skip
 """What JAX raises where a traced number is needed as a number."""
-HOST_KEYS = ("train.target", "train.patience", "model.weights")  # no program knows of them
+HOST_KEYS = (
+    "train.monitor", "train.direction", "train.min_delta", "train.target", "train.patience",
+    "optimizer.plateau_patience", "model.weights", "train.init_from",
+)  # fmt: skip
+"""Keys that no program knows of."""
 
 
 def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:

@@ -6,26 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
-from gru_jax.config.schema import (
-    AUTO,
-    LEARNING_RATE,
-    REGISTRIES,
-    SOURCES,
-    Config,
-    OptimizerBase,
-    OptimizerConfig,
-)  # fmt: skip
-from gru_jax.errors import UsageError
+from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
+from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
+from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.initializers import Scheme
-from gru_jax.settings import resolve
+from gru_jax.settings import resolve, to_dict
 from gru_jax.unroll.options import choose_method
 
 
-def load(values: Config | Mapping[str, Any]) -> Config:
+def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """A checked config from nested dicts, whose sections may be objects, or from a config as it was written in Python.
 
     Raises:
@@ -41,7 +36,9 @@ def load(values: Config | Mapping[str, Any]) -> Config:
         >>> load(Config(task=Adding(50), train=TrainConfig(steps=10))) == config
         True
     """
-    if not isinstance(values, Config):
+    if isinstance(values, ConfigDict):
+        values = to_dict(values, REGISTRIES)
+    if isinstance(values, Mapping):
         values = {key: value for key, value in values.items() if key != SOURCES}
     config = resolve(Config, values, REGISTRIES)
     model = config.model
@@ -82,6 +79,9 @@ def _check(config: Config) -> None:
     _check_optimizer(config.optimizer)
     if not (isinstance(task.goal, tuple) and len(task.goal) == 2 and task.goal[1] in ("min", "max")):
         raise UsageError(f"task.goal={task.goal!r}: allowed are a metric's name and min or max, as ('loss', 'min')")
+    _check_monitor(config)
+    if model.weights is not None and train.init_from is not None:
+        raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
@@ -97,6 +97,12 @@ def _check(config: Config) -> None:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
 
 
+def _check_monitor(config: Config) -> None:
+    train = config.train
+    if train.direction is None and train.monitor not in (None, "loss", config.task.goal[0]):
+        raise UsageError(f"train.direction=None: needed with train.monitor={train.monitor!r}; allowed are min, max")
+
+
 def _check_optimizer(optimizer: OptimizerBase) -> None:
     if isinstance(optimizer, OptimizerConfig) and optimizer.nesterov and optimizer.name != "momentum":
         raise UsageError(f"optimizer.nesterov=True: without effect on {optimizer.name}; allowed with momentum")
@@ -106,8 +112,21 @@ def _check_optimizer(optimizer: OptimizerBase) -> None:
             f"optimizer.weight_decay={optimizer.weight_decay:g}: without effect on an optimiser that takes the "
             "learning rate itself; allowed is an argument of its own of this name"
         )
+    _check_schedule(optimizer)
+
+
+def _check_schedule(optimizer: OptimizerBase) -> None:
     if optimizer.schedule == "exponential" and optimizer.final == 0:
         raise UsageError("optimizer.final=0.0: an exponential schedule never gets there; allowed are numbers above 0")
+    drop_keys = [key for key in ("drop_steps", "drop_epochs") if getattr(optimizer, key) is not None]
+    if optimizer.schedule == "step" and len(drop_keys) != 1:
+        raise UsageError(
+            "optimizer.schedule='step': needed is when the rate drops, by one of optimizer.drop_steps and "
+            f"optimizer.drop_epochs; given are {listing(drop_keys) or 'none of them'}"
+        )
+    if optimizer.schedule != "step" and drop_keys:
+        shown = listing(getattr(optimizer, drop_keys[0]))
+        raise UsageError(f"optimizer.{drop_keys[0]}={shown}: without effect on this schedule; allowed with step")
 
 
 def _check_gradient(config: Config) -> None:

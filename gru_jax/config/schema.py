@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
+from gru_jax.config.checkpoint_names import CheckpointName
+from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
@@ -27,10 +28,6 @@ from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name, reference, source_digest
 
-OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
-OPTIMIZERS = get_args(OptimizerName)
-Schedule = Literal["constant", "cosine", "exponential"]
-SCHEDULES = get_args(Schedule)
 Dtype = Literal["float32", "bfloat16", "float64"]
 NO_FLOAT16: dict[str, str] = dict.fromkeys(
     ("float16", "fp16", "f16", "half"),
@@ -39,16 +36,18 @@ NO_FLOAT16: dict[str, str] = dict.fromkeys(
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
-LEARNING_RATE = "learning_rate"
-"""The argument of an optimiser of a user's own that the schedule is given to."""
 NOISE = "noise"
 FLOW_INSTRUMENTS = (*INSTRUMENTS, NOISE)
 PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
 SOURCES = "sources"
 """Key of a config as a dict, under which is what defines the classes and functions of a user's own."""
-NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
-"""Keys on which no result depends, beyond its last bits."""
+NEUTRAL_KEYS = (
+    "task.data_dir", *PROCESS_KEYS, "train.keep", "train.log_steps", "train.call_steps", "train.eval_batch_size",
+)  # fmt: skip
+"""Keys on which no result depends, beyond its last bits: they may change when a run goes on."""
+GROWING_KEYS = ("train.steps", "train.epochs", "train.patience", "train.target")
+"""Keys that say when a run ends: with others it goes on, if that is later."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
 
@@ -88,119 +87,6 @@ class ModelConfig:
     weights: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerBase:
-    """What is done to gradients before an optimiser, in this order: clip by value, clip by norm, noise, L1 and L2; and
-    the learning rate.
-
-    Attributes:
-        lr: learning rate, the peak of the schedule.
-        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up; or a
-            function of their number that gives an `optax.Schedule`, the fraction of `lr` at each of them.
-        final: fraction of `lr` at the end.
-        warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
-        clip_norm: greatest global norm of the gradient; None for no clipping.
-        clip_value: greatest absolute value of each entry; None for no clipping.
-        l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
-        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
-            adamw and 0 for the others.
-        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
-            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
-
-    Examples:
-        >>> from gru_jax.config import load
-        >>> config = load({"train": {"steps": 10}, "optimizer": {"lr": 0.1, "schedule": "cosine", "warmup_steps": 5}})
-        >>> config.optimizer.schedule, config.optimizer.final
-        ('cosine', 0.01)
-    """
-
-    function: ClassVar[Callable[..., Any] | None] = None
-    """Of a user's own, that makes the optimiser of this section."""
-    section_hint: ClassVar[str] = "; an optimiser of optax is its function, e.g. {'name': optax.adam, 'lr': 0.001}"
-    own_arguments: ClassVar[tuple[str, ...]] = ()
-    """Those that `function` is given."""
-
-    lr: float = setting(1e-3, low=0.0)
-    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
-    final: float = setting(0.01, low=0.0, high=1.0)
-    warmup_steps: int | None = setting(None, low=0)
-    warmup_epochs: float | None = setting(None, low=0.0)
-    clip_norm: float | None = setting(1.0, low=1e-30)
-    clip_value: float | None = setting(None, low=1e-30)
-    l1: float = setting(0.0, low=0.0)
-    l2: float = setting(0.0, low=0.0)
-    weight_decay: float | None = setting(None, low=0.0)
-    noise: float = setting(0.0, low=0.0)
-    noise_decay: float = setting(0.55, low=0.0)
-
-    @classmethod
-    def section_for(cls, function: Any) -> type[OptimizerBase] | None:
-        """The section of an optimiser of a user's own, with a key for each of its arguments that has a plain value."""
-        return _section_of_function(function) if callable(function) else None
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(OptimizerBase):
-    """A built-in optimiser; in its place may stand a function that gives an `optax.GradientTransformation`.
-
-    Arguments of such a function that have a default are the keys of its section, beside those of `OptimizerBase`. If it
-    takes a `learning_rate`, that is the schedule, and its updates are used as they are; else they are directions, as
-    those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
-
-    Attributes:
-        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
-        momentum, nesterov: of momentum.
-        b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
-        decay: of rmsprop's mean square.
-
-    Examples:
-        >>> from gru_jax.config import load
-        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": "adamw", "lr": 0.003}})
-        >>> config.optimizer.name, config.optimizer.weight_decay
-        ('adamw', 0.01)
-        >>> import optax
-        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": optax.adabelief, "eps_root": 1e-8}})
-        >>> config.optimizer.name, config.optimizer.b1, config.optimizer.eps_root
-        ('optax._src.alias:adabelief', 0.9, 1e-08)
-    """
-
-    name: OptimizerName = "adam"
-    momentum: float = setting(0.9, low=0.0, high=1.0)
-    nesterov: bool = False
-    b1: float = setting(0.9, low=0.0, high=1.0)
-    b2: float = setting(0.999, low=0.0, high=1.0)
-    eps: float = setting(1e-8, low=0.0)
-    decay: float = setting(0.9, low=0.0, high=1.0)
-
-
-@functools.cache
-def _section_of_function(function: Callable[..., Any]) -> type[OptimizerBase]:
-    name, fields, own_arguments = reference(function), [], []
-    common = {field.name for field in dataclasses.fields(OptimizerBase)} - {"weight_decay"} | {"name"}
-    for argument in inspect.signature(function).parameters.values():
-        start = f"optimizer.name={name}: its argument {argument.name}"
-        if argument.name in common:
-            raise UsageError(f"{start} is called like a key that every optimiser has; allowed is another name")
-        if argument.name == LEARNING_RATE:
-            own_arguments.append(LEARNING_RATE)
-        elif type(argument.default) in (bool, int, float, str, type(None)):
-            kind = float | None if argument.default is None else type(argument.default)
-            fields.append((argument.name, kind, argument.default))
-            own_arguments.append(argument.name)
-        elif argument.default is argument.empty and argument.kind not in (
-            argument.VAR_POSITIONAL,
-            argument.VAR_KEYWORD,
-        ):
-            raise UsageError(f"{start} needs a default, as all but {LEARNING_RATE} do")
-    return dataclasses.make_dataclass(
-        f"OptimizerConfig({name})",
-        [("name", str, name), *fields],
-        bases=(OptimizerBase,),
-        frozen=True,
-        namespace={"function": staticmethod(function), "own_arguments": tuple(own_arguments)},
-    )
-
-
 REGISTRIES: dict[type, Mapping[str, type]] = {
     Cell: CELLS,
     Task: TASKS,
@@ -218,11 +104,18 @@ class TrainConfig:
         eval_steps, eval_epochs: between validations; by default a twentieth of the training. Each validation also
             saves a checkpoint.
         log_steps: between lines of training metrics; by default a tenth of the steps between validations.
+        monitor: the validation metric that decides which network is best, of equal ones that with the lower loss; None
+            for that of the task's goal.
+        direction: whether its least or its greatest value is best; None for what the task's goal says, min for loss.
+        min_delta: by how much it must be better than at the last improvement to be one, for `patience` and for the
+            schedule plateau; the network that is kept is the best, by however little.
         patience: validations without improvement after which training stops; None for never.
-        target: validation score, of the task's goal, at which training stops; None for never.
+        target: validation score at which training stops; None for never.
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
+        init_from: a run whose network this one starts from, in place of one that is drawn: its directory, or with a
+            checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
 
     Examples:
         >>> from gru_jax.config import load
@@ -237,11 +130,15 @@ class TrainConfig:
     eval_steps: int | None = setting(None, low=1, high=10**9)
     eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
     log_steps: int | None = setting(None, low=1, high=10**9)
+    monitor: str | None = None
+    direction: Literal["min", "max"] | None = None
+    min_delta: float = setting(0.0, low=0.0)
     patience: int | None = setting(None, low=1)
     target: float | None = None
     keep: int = setting(2, low=1, high=1000)
     eval_batch_size: int | None = setting(None, low=1, high=10**6)
     call_steps: int = setting(50, low=1, high=10**5)
+    init_from: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,6 +256,14 @@ class Config:
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
 
     @property
+    def goal(self) -> tuple[str, str]:
+        """The validation metric that decides which network is best, and whether its least or greatest value is."""
+        name, direction = self.task.goal
+        if self.train.monitor is not None and self.train.monitor != name:
+            name, direction = self.train.monitor, "min"  # of the loss; others say, see `gru_jax.config.loading`
+        return name, self.train.direction or direction
+
+    @property
     def profile_steps(self) -> tuple[int, int] | None:
         """The first and the last training step that are traced.
 
@@ -377,13 +282,15 @@ class Config:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
         Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
-        that of the file of weights that the run starts from.
+        that of the file of weights, or of the checkpoint, that the run starts from.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
         if self.model.weights is not None:
             path = Path(self.model.weights)
             sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
+        if self.train.init_from is not None:
+            sources[self.train.init_from] = CheckpointName.parse(self.train.init_from).digest()
         return {**plain, SOURCES: sources} if sources else plain
 
 

@@ -104,7 +104,7 @@ def _by_layer(runs: Sequence[ComparedRun], prefix: str, draw: Callable[..., None
 
 def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
     """Validation score, largest exponents and gradient horizons over training, as far as the runs recorded them."""
-    goal = runs[0].config.task.goal[0]
+    goal = runs[0].config.goal[0]
     panels: list[tuple[Callable[[ComparedRun], Line | None], str, str]] = [
         (lambda run: _scores(run, goal), f"validation {goal}", "log" if goal == "loss" else "linear")
     ]

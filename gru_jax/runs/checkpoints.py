@@ -13,12 +13,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gru_jax.config.checkpoint_names import BEST, CHECKSUMS, LATEST
 from gru_jax.errors import ArgumentError, UsageError, listing
 from gru_jax.runtime.devices import Device
 from gru_jax.runtime.files import refuse_links, sha256_of
 
 METADATA = "_CHECKPOINT_METADATA"  # of Orbax
-LATEST, BEST, QUARANTINE, CHECKSUMS = "latest", "best", "aside", "sha256"
+QUARANTINE = "aside"
 ARRAYS, FINGERPRINT = "arrays", "fingerprint"  # in the metadata
 SPARE_BYTES = 2**20  # that a checkpoint takes beside its arrays
 
@@ -260,6 +261,14 @@ class Checkpoints:
         """Release Orbax' threads."""
         for manager in self._managers.values():
             manager.close()
+
+
+def remove_checkpoint(directory: Path, kind: str, step: int) -> None:
+    """Remove a checkpoint of a directory that nobody has open, if it is there."""
+    refuse_links(directory)
+    refuse_links(directory / kind)
+    (directory / CHECKSUMS / f"{kind}-{step}").unlink(missing_ok=True)
+    shutil.rmtree(directory / kind / str(step), ignore_errors=True)
 
 
 def describe_arrays(tree: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gru_jax.config import traced_hyperparameters
+from gru_jax.config import Hyperparameters, traced_hyperparameters
 from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace
 from gru_jax.runs.checkpoints import Checkpoints
@@ -132,13 +132,14 @@ def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
     return None
 
 
-def explain_update(trainer: Trainer, state: TrainState, seed: int, batch: Batch) -> str:
+def explain_update(
+    trainer: Trainer, state: TrainState, seed: int, hyperparameters: Hyperparameters, batch: Batch
+) -> str:
     """What is not finite in the step that follows a state, where the states of the network and their gradients are.
 
     The first of: the gradient of a parameter, what the optimiser adds to it, the sum of both, the optimiser's state.
     """
-    values = traced_hyperparameters(trainer.config)
-    update = jax.jit(trainer.update)(state, seed, values, batch)
+    update = jax.jit(trainer.update)(state, seed, hyperparameters, batch)
     params: Any = optax.apply_updates(state.params, update.updates)
     largest = max((float(np.abs(leaf).max(initial=0.0)) for leaf in jax.tree.leaves(update.grads)), default=0.0)
     finite = "all states and their gradients are finite"

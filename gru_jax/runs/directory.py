@@ -6,13 +6,14 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gru_jax.config import changed_sources, differences
+from gru_jax.config import GROWING_KEYS, changed_sources, differences
+from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
 from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
@@ -40,7 +41,7 @@ class RunDir:
         self.config, self.env, self.metrics, self.flow, self.checkpoints, self.plots, self.summary = (
             self.path / name
             for name in (
-                "config.json", "env.json", "metrics.jsonl", "flow.npz", "checkpoints", "plots", "summary.json",
+                "config.json", "env.json", "metrics.jsonl", "flow.npz", CHECKPOINTS, "plots", "summary.json",
             )
         )  # fmt: skip
         self.lines = 0
@@ -48,8 +49,12 @@ class RunDir:
         self.check: Callable[[], None] = lambda: None
         """Raises `UsageError` where the directory, while it is held, is no longer this process's."""
 
-    def inspect(self, config: Mapping[str, Any]) -> str:
+    def inspect(self, config: Mapping[str, Any], grown: Collection[str] = ()) -> str:
         """`"new"`, `"started"` or `"done"`, for a run of this config; changes nothing.
+
+        Args:
+            config: as a dict.
+            grown: keys of it by which the run is to last longer than it was; with any of them it is not done.
 
         Raises:
             UsageError: the directory belongs to another config or to something else, or cannot be used.
@@ -67,12 +72,14 @@ class RunDir:
                         "allowed is a new or empty directory, or one of an earlier run"
                     )
                 return "new"
-            changed = differences(read_json(self.config), config)
+            changed = differences(read_json(self.config), config, grown)
         except OSError as error:
             raise ArgumentError(f"workdir={self.path}: cannot be used ({error.strerror})") from error
         if changed:
-            raise ArgumentError(f"workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
-        return "done" if self.summary.exists() else "started"
+            may_grow = any(text.split(" ")[0] in GROWING_KEYS for text in changed)
+            hint = "; allowed are later ends alone" if may_grow else ""
+            raise ArgumentError(f"workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}{hint}")
+        return "done" if self.summary.exists() and not grown else "started"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import Config
+from gru_jax.config import LEARNING_RATE, Config
 from gru_jax.settings import resolve
 
 
@@ -28,15 +28,24 @@ class EarlyStopping:
 
     Attributes:
         steps: done.
-        best_step, best_score: of the best validation.
+        best_step, best_score, best_loss: of the best validation.
+        last_score: of the last one.
+        improved_score: of the last one that was an improvement.
         num_bad_evals: validations since then.
+        num_plateau_evals: of these, those since the learning rate was lowered.
+        num_drops: times that it was lowered, with the schedule plateau.
         end_reason, end_message: why it ended, a value of `EndReason` and a text; None where it has not.
     """
 
     steps: int = 0
     best_step: int = 0
     best_score: float | None = None
+    best_loss: float | None = None
+    last_score: float | None = None
+    improved_score: float | None = None
     num_bad_evals: int = 0
+    num_plateau_evals: int = 0
+    num_drops: int = 0
     end_reason: str | None = None
     end_message: str | None = None
 
@@ -45,28 +54,58 @@ class EarlyStopping:
         """Whether it ended before its last step."""
         return self.end_reason is not None
 
+    def rate_factor(self, config: Config) -> float:
+        """What its plateaus have made of the learning rate, as a factor."""
+        return max(config.optimizer.drop**self.num_drops, config.optimizer.final) if self.num_drops else 1.0
+
     def end(self, reason: EndReason, message: str) -> None:
         """End it where it is."""
         self.end_reason, self.end_message = reason.value, message
 
     def update(self, config: Config, metrics: Mapping[str, float]) -> bool:
-        """Take note of a validation, and of whether it ends the training; whether it is the best so far."""
-        name, direction = config.task.goal
-        score, best, train = metrics[name], self.best_score, config.train
-        is_better = best is None or (score < best if direction == "min" else score > best)
+        """Take note of a validation, and of whether it ends the training; whether its network is the best so far."""
+        name, direction = config.goal
+        score, loss, sign = metrics[name], metrics["loss"], 1 if direction == "min" else -1
+        best = None if self.best_score is None else (sign * self.best_score, self.best_loss)
+        is_better = best is None or (sign * score, loss) < best
         if is_better:
-            self.best_step, self.best_score, self.num_bad_evals = self.steps, score, 0
+            self.best_step, self.best_score, self.best_loss = self.steps, score, loss
+        if self.improved_score is None or sign * (self.improved_score - score) > config.train.min_delta:
+            self.improved_score, self.num_bad_evals, self.num_plateau_evals = score, 0, 0
         else:
             self.num_bad_evals += 1
-        if train.target is not None and (score <= train.target if direction == "min" else score >= train.target):
+            self.num_plateau_evals += 1
+        if config.optimizer.schedule == "plateau" and self.num_plateau_evals >= config.optimizer.plateau_patience:
+            self.num_drops, self.num_plateau_evals = self.num_drops + 1, 0
+        self.last_score = score
+        self._end_if_due(config)
+        return is_better
+
+    def reconsider(self, config: Config) -> None:
+        """Go on where what ended it is no reason any more: with a config that ends later, outside of its study."""
+        if self.end_reason in (EndReason.TARGET, EndReason.PATIENCE, EndReason.HALVED):
+            self.end_reason = self.end_message = None
+            self._end_if_due(config)
+
+    def _end_if_due(self, config: Config) -> None:
+        """End it where its last validation says so."""
+        score, train = self.last_score, config.train
+        if score is None:
+            return
+        reached = train.target is not None and (
+            score <= train.target if config.goal[1] == "min" else score >= train.target
+        )
+        if reached:
             self.end(EndReason.TARGET, f"reached the target {train.target:g}")
         elif train.patience is not None and self.num_bad_evals >= train.patience:
             self.end(EndReason.PATIENCE, f"no improvement in {train.patience} validations")
-        return is_better
 
 
 class MetricWindow:
-    """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line."""
+    """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line.
+
+    The learning rate is that of a line's own step.
+    """
 
     def __init__(self, every: int, pending: Mapping[str, Sequence[float]] | None = None) -> None:
         self.every = every
@@ -79,6 +118,8 @@ class MetricWindow:
         if step % self.every and not last:
             return None
         means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
+        if LEARNING_RATE in means:
+            means[LEARNING_RATE] = self.pending[LEARNING_RATE][-1]
         self.pending = {}
         return means
 

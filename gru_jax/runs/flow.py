@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameters
+from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import ArgumentError, check_choice
 from gru_jax.plotting.flow import plot_records
-from gru_jax.runs.checkpoints import BEST, LATEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state

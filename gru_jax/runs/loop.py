@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.config.checkpoint_names import BEST, LATEST
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EarlyStopping, MetricWindow
 from gru_jax.runs.pace import Pace
@@ -188,11 +189,18 @@ class TrainingLoop(abc.ABC):
             better[i] = self.members[i].update(self.population.configs[i], metrics)
             self.latest_metrics |= {f"valid_{name}": value for name, value in metrics.items()}
             lines.append(self._line(i, "valid", self.step, metrics))
+        self._follow_plateaus()
         self.recorder.record(self.step, self.state.params)
         self._write_lines(lines)
         self._keep_best(better)
         self._save()
         self.on_progress(self)
+
+    def _follow_plateaus(self) -> None:
+        """Train on with the learning rates that validations have led to."""
+        if self.config.optimizer.schedule == "plateau":
+            pairs = zip(self.members, self.population.configs, strict=True)
+            self.population.scale_learning_rates(np.array([member.rate_factor(config) for member, config in pairs]))
 
     def _evaluate_ends(self) -> list[Evaluations]:
         """The metrics of every member's last and best network."""
@@ -283,6 +291,7 @@ class TrainingLoop(abc.ABC):
         self.seconds, self._best_saved, self.members = metadata.seconds, metadata.best_saved, metadata.members
         self.windows = [MetricWindow(self.plan.log_every, pending) for pending in metadata.pending_metrics]
         self.feed.start(self.step, metadata.data_position)
+        self._follow_plateaus()
         self.resumed = True
         self.on_progress(self)
 

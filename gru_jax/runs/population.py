@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from gru_jax.config import fingerprint
+from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import UsageError
-from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.environment import describe_environment
@@ -89,8 +90,7 @@ class PopulationRun(TrainingLoop):
             self._write_member(i, part, lines[i], recorded, evaluations[i])
             if keep_networks:
                 last_and_best = (jax.tree.map(lambda a, i=i: a[i], states) for states in (latest, self.best))
-                recordings = sum(len(recorded.get(name, ())) for name in ("step", LIVE_STEP))
-                self._save_member(i, part, recordings, *last_and_best)
+                self._save_member(i, part, len(lines[i]), self._regular_recordings(recorded), *last_and_best)
             part.path.rename(path)
 
     def _write_member(
@@ -146,22 +146,28 @@ class PopulationRun(TrainingLoop):
                 of_member[name] = values[rows, i]
         return {"step": np.minimum(steps[rows], ended), **of_member} if len(rows) else of_member
 
+    def _regular_recordings(self, recorded: Mapping[str, np.ndarray]) -> int:
+        """Recordings but for those that were made because the training ended."""
+        steps, every = recorded.get("step", np.zeros(0, np.int64)), self.plan.flow_every
+        return len(recorded.get(LIVE_STEP, ())) + (int((steps % every == 0).sum()) if every else 0)
+
     def _save_member(
-        self, i: int, rundir: RunDir, recordings: int, latest: dict[str, Any], best: dict[str, Any]
+        self, i: int, rundir: RunDir, metric_lines: int, recordings: int, latest: dict[str, Any], best: dict[str, Any]
     ) -> None:
         """Write a member's last and best network as checkpoints."""
         config, progress = self.population.configs[i], self.members[i]
         metadata = CheckpointMetadata(
             step=progress.steps,
             seconds=self.seconds,
-            metric_lines=rundir.lines,
+            metric_lines=metric_lines,
             recordings=recordings,
             best_saved=progress.best_step,
             members=[progress],
             pending_metrics=[{}],
             data_position=None,
         )
-        checkpoints = Checkpoints(rundir.checkpoints, self.device, config.train.keep, fingerprint=fingerprint(config))
+        owner = fingerprint(config, of_any_length=True)
+        checkpoints = Checkpoints(rundir.checkpoints, self.device, config.train.keep, fingerprint=owner)
         for kind, state in ((BEST, best), (LATEST, latest)):
             checkpoints.save(kind, int(state["step"]), state, dataclasses.asdict(metadata))
         checkpoints.close()

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
+import tempfile
+from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from gru_jax.errors import ArgumentError
-from gru_jax.runs.diagnosis import Failure, explain, first_bad, read_failure
-from gru_jax.runs.early_stopping import EndReason
+from gru_jax.config import Config, Hyperparameters, traced_hyperparameters
+from gru_jax.config.checkpoint_names import LATEST
+from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.diagnosis import (
+    Failure,
+    NonFiniteError,
+    explain,
+    explain_update,
+    find_invalid_batch,
+    first_bad,
+    read_failure,
+)
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.stored import open_run
-from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.runs.train import train_run
+from gru_jax.runtime.devices import Device, choose_device, precision
+from gru_jax.runtime.processes import log_once
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.network import run_network
-from gru_jax.training.step import Trainer
+from gru_jax.training.step import Trainer, TrainState
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8  # time steps
 
 
+class Replay(NamedTuple):
+    """A batch on which a network was not finite, and what is known of the step that it was for.
+
+    Attributes:
+        failure: the network and the batch.
+        state: what the step began with; None where only the network was kept.
+        hyperparameters: what it was to be taken with.
+    """
+
+    failure: Failure
+    state: TrainState | None = None
+    hyperparameters: Hyperparameters = MappingProxyType({})
+
+
 def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[str]]:
-    """Run the batch again with which a run met a number that is not finite.
+    """Run the batch again with which a run, or a member of a study, met a number that is not finite.
+
+    A member of a study that keeps no networks is trained again first, up to there.
 
     Returns:
         Where it is first not finite, None if it is finite; and lines for people, beginning with what happened then.
@@ -29,24 +65,65 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
         UsageError: the directory is no run's, or the run met nothing of the kind.
     """
     rundir, config = open_run(workdir)
-    if rundir.summary.exists() and rundir.read_summary()["end_reason"] == EndReason.DIVERGED:
-        raise ArgumentError(
-            f"workdir={workdir}: a member of a study, which keeps no batch; trained alone, by the command in the "
-            "study's report, it meets the same again and keeps it"
-        )
+    is_member = rundir.summary.exists() and rundir.read_summary()["end_reason"] == EndReason.DIVERGED
+    if is_member and not rundir.checkpoints.is_dir():
+        return _replay_trained_again(config, rundir)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         trainer = Trainer(config)
-        data = load_splits(config.task, config.resident_mb)["train"]
-        failure = read_failure(rundir.checkpoints, device, trainer, data)
+        if is_member:
+            replay = _of_member(rundir, trainer, device)
+        else:
+            data = load_splits(config.task, config.resident_mb)["train"]
+            replay = Replay(read_failure(rundir.checkpoints, device, trainer, data))
+        failure = replay.failure
         where = explain(trainer, failure.params, failure.batch)
         if where is None and failure.split == "train":
-            where = _explain_gradient(trainer, failure)
+            if replay.state is None:
+                where = _explain_gradient(trainer, failure)
+            else:
+                where = explain_update(trainer, replay.state, config.seed, replay.hyperparameters, failure.batch)
         return where, [
             f"then, after {failure.step} steps: {failure.what}",
             f"here: {where or 'all is finite'}",
             *_describe_pass(trainer, failure),
         ]
+
+
+def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
+    """What a member of a study diverged with: the last state that was finite, and the batch that comes next."""
+    config = trainer.config
+    values = traced_hyperparameters(config)
+    shapes = jax.eval_shape(trainer.init, 0, values)
+    checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
+    saved, metadata = checkpoints.restore(
+        LATEST, shapes._asdict(), read=lambda content: CheckpointMetadata.from_json(content, 1)
+    )
+    state, (progress,) = TrainState(**saved), metadata.members
+    rate = values["optimizer"]["lr"]
+    values["optimizer"]["lr"] = rate * rate.dtype.type(progress.rate_factor(config))
+    data = jax.device_put(config.task.load("train"))
+    index = config.task.train_indices(config.train.batch_size, config.seed)(progress.steps, 1)[0]
+    finite = jax.jit(trainer.step)(state, config.seed, values, data, index)[2]
+    if finite:
+        split, batch = "valid", find_invalid_batch(trainer, state.params, jax.device_put(config.task.load("valid")))
+    else:
+        split, batch = "train", jax.jit(trainer.batch)(config.seed, data, index)
+    failure = Failure(progress.steps, progress.end_message or "diverged", split, state.params, batch)
+    return Replay(failure, state, values)
+
+
+def _replay_trained_again(config: Config, rundir: RunDir) -> tuple[str | None, list[str]]:
+    """Train a member alone until it diverges, in a directory that does not stay, and run its batch again."""
+    stopped = rundir.read_summary()["stopped"]
+    log_once(logger, f"{rundir.path} keeps no networks: it is trained again")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train_run(dataclasses.replace(config, writers=None, profile=None), folder)
+        except NonFiniteError:
+            where, lines = replay_failure(folder)
+            return where, lines
+    return None, [f"then: {stopped}", "here, trained alone: all is finite to the end"]
 
 
 def _explain_gradient(trainer: Trainer, failure: Failure) -> str | None:

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
+from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.nn import SequenceModel
-from gru_jax.runs.checkpoints import BEST
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import table_of_records
 from gru_jax.runs.pictures import figures_of_run

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from gru_jax.config import Config, fingerprint
+from gru_jax.config import Config, fingerprint, plan
 from gru_jax.errors import UsageError
 from gru_jax.runs import pictures
 from gru_jax.runs.checkpoints import Checkpoints
@@ -59,13 +59,14 @@ class SingleRun(TrainingLoop):
         stop_requested: StopRequested = lambda: False,
         on_progress: Callable[[Any], None] = lambda run: None,
     ) -> None:
-        self.device, is_main = devices_here(devices)[0], is_main_process()
+        self.device, is_main, durations = devices_here(devices)[0], is_main_process(), plan(config)
         checkpoints = Checkpoints(
             rundir.checkpoints,
             self.device,
             config.train.keep,
+            keep_best=2 if durations.steps % durations.eval_every else 1,  # see `gru_jax.runs.growth`
             read_only=not is_main,
-            fingerprint=fingerprint(config),
+            fingerprint=fingerprint(config, of_any_length=True),
         )
         population = Population(CompiledPopulation(config, splits, devices, single=True), [config])
         super().__init__(population, rundir, checkpoints, lambda: any_process(stop_requested()), on_progress)
@@ -80,6 +81,7 @@ class SingleRun(TrainingLoop):
         """
         with contextlib.ExitStack() as stack:
             self.restore()
+            self.members[0].reconsider(self.config)
             if self.resumed:
                 log_once(logger, f"resuming at step {self.step} of {self.plan.steps}")
             for name in (self.config.writers or ()) if is_main_process() else ():
@@ -104,7 +106,7 @@ class SingleRun(TrainingLoop):
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
         self._write_lines([self._line(0, "test", step, metrics) for step, metrics in evaluations.tested(progress)])
         self._on_main(self._draw)
-        return summarise(
+        summary = summarise(
             self.config,
             progress,
             *evaluations,
@@ -112,6 +114,9 @@ class SingleRun(TrainingLoop):
             parameters=self.parameters,
             **peak_memory(self.device),
         )
+        for writer in self.writers:
+            writer.conclude(summary)
+        return summary
 
     def _draw(self) -> None:  # nothing is told to other processes
         pictures.draw_pictures(self.rundir, self.config)
@@ -150,7 +155,7 @@ class SingleRun(TrainingLoop):
             batch = find_invalid_batch(trainer, params, compiled.data[split])
         where = explain(trainer, params, batch)
         if where is None and split == "train":
-            where = explain_update(trainer, state, self.config.seed, batch)
+            where = explain_update(trainer, state, self.config.seed, self.population.hyperparameters_of(member), batch)
         saved, kept = self.checkpoints.step(), True
         good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is of step {saved}"
         message = (

@@ -10,8 +10,9 @@ from typing import Literal, cast, get_args
 import jax
 
 from gru_jax.config import Config, load, traced_hyperparameters
+from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import ArgumentError, check_argument
-from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.devices import Device, choose_device, precision, use_all_cores
 from gru_jax.runtime.files import read_json

@@ -31,7 +31,7 @@ def summarise(
         more: other entries, which come last.
     """
     summary = {
-        "goal": list(config.task.goal),
+        "goal": list(config.goal),
         "baseline": dict(config.task.baseline),
         "final": {"step": progress.steps, **final},
         "best": {"step": progress.best_step, **best},

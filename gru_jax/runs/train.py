@@ -13,6 +13,7 @@ import jax
 from gru_jax.config import Config
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
+from gru_jax.runs.growth import grown_keys, prolong
 from gru_jax.runs.single import SingleRun
 from gru_jax.runs.weights import starting_weights
 from gru_jax.runs.writers import check_writers
@@ -20,6 +21,7 @@ from gru_jax.runtime.devices import choose_devices, devices_here, precision, use
 from gru_jax.runtime.preemption import watch_for_sigterm
 from gru_jax.runtime.processes import log_once, on_main_process
 from gru_jax.tasks.loading import load_splits
+from gru_jax.training.network import check_monitor
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def train_run(
     """
     use_all_cores()
     rundir, as_dict = RunDir(workdir), config.to_dict()
-    state = on_main_process(lambda: rundir.inspect(as_dict))
+    state = on_main_process(lambda: rundir.inspect(as_dict, grown_keys(rundir, config)))
     if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
         log_once(logger, change)
     if state == "done":
@@ -57,12 +59,17 @@ def train_run(
     check_memory(config, device)
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)
+    with precision(config.dtype, config.matmul_precision):
+        check_monitor(config, splits["valid"])
     environment = describe_environment(config, device, len(devices))
     with contextlib.ExitStack() as stack:
         on_main_process(lambda: stack.enter_context(rundir.held()))
         stop_requested = stack.enter_context(watch_for_sigterm())
-        if on_main_process(lambda: rundir.inspect(as_dict)) == "done":  # by whoever held it until now
+        # By whoever held it until now it may have been finished.
+        if on_main_process(lambda: rundir.inspect(as_dict, grown_keys(rundir, config))) == "done":
             return on_main_process(rundir.read_summary)
+        for line in on_main_process(lambda: prolong(rundir, config)):
+            log_once(logger, line)
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
         stack.enter_context(precision(config.dtype, config.matmul_precision))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, in_one_line
 from gru_jax.runs.directory import WALL_CLOCK
 
 
@@ -16,6 +18,9 @@ class Writer(Protocol):
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Take lines of `metrics.jsonl`."""
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Take the summary of a run that is at its end."""
 
     def close(self) -> None:
         """Write out what is left."""
@@ -40,6 +45,9 @@ class TensorBoard:
             for name, value in scalars(line).items():
                 self._writer.add_scalar(name, value, line["step"])
 
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Take the summary of a run that is at its end, of which TensorBoard has all it shows."""
+
     def close(self) -> None:
         """Write out what is left."""
         self._writer.close()
@@ -48,7 +56,14 @@ class TensorBoard:
 class WandB:
     """A run of Weights & Biases, named by the run's directory, whose identity is kept in `<run>/wandb/id`.
 
+    Lines have the training step as a metric that all others are drawn against: W&B's own count of steps only goes up,
+    and would drop the test of a best network that is older than the last one. A run that is resumed tells what came
+    after its checkpoint once more, to the same values.
+
     Args: as of `TensorBoard`.
+
+    Raises:
+        UsageError: W&B refuses, as without a key.
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
@@ -57,15 +72,34 @@ class WandB:
         folder.mkdir(exist_ok=True)
         identity = folder / "id"
         if not identity.exists():
-            identity.write_text(module.util.generate_id())
-        self._run = module.init(
-            dir=str(directory), name=directory.name, id=identity.read_text(), resume="allow", config=dict(config)
-        )
+            identity.write_text(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
+        try:
+            self._run = module.init(
+                dir=str(directory), name=directory.name, id=identity.read_text(), resume="allow", config=dict(config)
+            )
+        except module.errors.Error as error:
+            raise UsageError(
+                f"writers=wandb: {in_one_line(error)}; with WANDB_MODE=offline in the environment it writes to "
+                f"{folder} alone"
+            ) from error
+        self._run.define_metric("step", hidden=True)
+        self._run.define_metric("*", step_metric="step")
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Take lines of `metrics.jsonl`."""
         for line in lines:
-            self._run.log(scalars(line), step=line["step"])
+            self._run.log({"step": line["step"], **scalars(line)})
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Take the summary of the run: W&B's has the scores of the best network, and apart those of the last."""
+        self._run.summary.update(
+            {
+                **{f"{split}/{name}": v for split in ("valid", "test") for name, v in summary["best"][split].items()},
+                **{f"final_{split}/{k}": v for split in ("valid", "test") for k, v in summary["final"][split].items()},
+                "best_step": summary["best"]["step"],
+                "step": summary["final"]["step"],
+            }
+        )
 
     def close(self) -> None:
         """Write out what is left."""

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import qmc
 
 from gru_jax.errors import UsageError, check_choice, closest
-from gru_jax.settings import literal
 from gru_jax.user_code import reference
+from gru_jax.values import literal
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
 SamplingMethod = Literal["grid", "random", "sobol"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gru_jax.config import differences
+from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, refuse_links, write_json
@@ -95,7 +96,7 @@ class StudyDir:
                 begun = (wave / WAVE_FILE).exists()
                 if begun and not all(self.is_done(name) for name in read_wave(wave)):
                     continue  # to be gone on with; the others were killed before they began, or after they ended
-                if not begun and any((wave / "checkpoints").rglob("*")):
+                if not begun and any((wave / CHECKPOINTS).rglob("*")):
                     kept = self._keep(wave, wave.name)
                     message = "%s: damaged, it has no %s; kept as %s, its members begin anew"
                     logger.warning(message, wave, WAVE_FILE, kept)
@@ -118,7 +119,7 @@ class StudyDir:
 
     def remove(self, wave: Path) -> None:
         """Remove a wave that has ended, but for damaged checkpoints that are kept."""
-        if (quarantine := wave / "checkpoints" / QUARANTINE).is_dir():
+        if (quarantine := wave / CHECKPOINTS / QUARANTINE).is_dir():
             self._keep(quarantine, wave.name)
         shutil.rmtree(wave)
 

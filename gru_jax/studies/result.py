@@ -19,6 +19,7 @@ from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import Findings, find_findings
 from gru_jax.studies.report.pictures import logarithmic
 from gru_jax.studies.report.table import ID, read_table
+from gru_jax.studies.unusable import find_unusable
 
 
 class StudyResult:
@@ -83,8 +84,15 @@ class StudyResult:
 
     @property
     def best(self) -> Run:
-        """The best member of the best combination of values, by validation."""
-        return self.run(self.findings.best)
+        """The best member of the best combination of values, by validation.
+
+        Raises:
+            UsageError: every member diverged.
+        """
+        findings, unusable = self.findings, find_unusable({name: self._member(name) for name in self.table[ID]})
+        if unusable:
+            raise UsageError(f"{self.path}: {unusable.sentence}")
+        return self.run(findings.best)
 
     def run(self, member: str) -> Run:
         """A member by its id, the column `member` of the table."""

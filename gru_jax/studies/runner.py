@@ -23,6 +23,7 @@ from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
 from gru_jax.studies.directory import StudyDir, read_wave
 from gru_jax.studies.study import Study, StudyMember
 from gru_jax.tasks.loading import Splits, load_splits
+from gru_jax.training.network import check_monitor
 from gru_jax.training.population import CompiledPopulation, MemberMapping, Population
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class StudyRunner:
         mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
         begun = [self.members[name] for _, ids in mine for name in ids]
         self._tell_changed_sources(done, mine)
-        self.observer.planned(next(iter(self.members.values())).config.task.goal, done, begun + share)
+        self.observer.planned(next(iter(self.members.values())).config.goal, done, begun + share)
         mine += self._cut(share)
         self._train(mine)
         barrier("done")
@@ -146,9 +147,13 @@ class StudyRunner:
         Raises:
             UsageError: a device or data are missing, or halving falls between validations.
         """
+        checked = set()
         for member in self.members.values():
             with run_context(member.config):
-                self._load_splits(member.config)
+                splits = self._load_splits(member.config)
+                if (monitored := (training_program(member.config), member.config.goal)) not in checked:
+                    check_monitor(member.config, splits["valid"])
+                    checked.add(monitored)
         self._check_rungs(self._most_steps())
 
     def _unfinished(self) -> list[tuple[Path, list[str]]]:
@@ -285,7 +290,7 @@ class StudyRunner:
 
         def note(member: str, line: Mapping[str, Any]) -> None:
             if member in self.members and line["split"] == "valid" and line["step"] == rung:
-                name, direction = self.members[member].config.task.goal
+                name, direction = self.members[member].config.goal
                 scores[member] = line[name] if direction == "min" else -line[name]
 
         for path in self.directory.waves():

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gru_jax.config import PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
+from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
 from gru_jax.runtime.files import read_json
-from gru_jax.settings import Text, flatten, resolve, setting, to_dict
+from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
+from gru_jax.values import Text, referenced_value
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
@@ -117,13 +118,16 @@ class Study:
         for labels, settings in points:
             config = override(values, {**self.changes, **settings})
             member = StudyMember(fingerprint(config), labels, settings, config)
-            members.setdefault(member.id, member)
+            twin = members.setdefault(member.id, member)
+            idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != settings.get(key)]
+            if idle:
+                raise UsageError(f"axes: {idle[0]} changes no result; allowed are keys that tell members apart")
         if not members:
             raise UsageError(f"axes: no member is left; where={self.where}")
         for key in PROCESS_KEYS:
             if base[key] != Config().to_dict()[key]:
                 raise UsageError(f"config.{key}={base[key]}: without effect in a study; it is for single runs")
-        goals = sorted({" ".join(member.config.task.goal) for member in members.values()})
+        goals = sorted({" ".join(member.config.goal) for member in members.values()})
         if len(goals) > 1:
             raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
         return list(members.values())
@@ -131,7 +135,7 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """The content of `study.json`, without its members."""
         return {
-            "base": self.base,
+            "base": referenced_value("base", self.base, needed=False),
             "changes": self.changes,
             "axes": {axis.name: axis.span or [value.label for value in axis.values] for axis in self.axes},
             "where": self.where,
@@ -194,6 +198,8 @@ def load_study(
     """
     content: dict[str, Any] = read_config_file(spec) if isinstance(spec, str) else dict(to_dict(spec, REGISTRIES))
     source = spec if isinstance(spec, str) else "a study"
+    if "axes" in content:
+        content = {k: v if k == "base" else referenced_value(k, v) for k, v in content.items()}
     if "axes" not in content:
         content = {"base": None if isinstance(spec, str) else content}
     for key, value in content.items():

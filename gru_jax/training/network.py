@@ -19,7 +19,7 @@ from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
 from gru_jax.nn.models import FAMILIES, Readout
-from gru_jax.tasks import Batch
+from gru_jax.tasks import Batch, split_key
 from gru_jax.user_code import look_up
 
 
@@ -75,6 +75,7 @@ def run_network(
         metrics = config.task.metrics(trace.outputs, batch)
     for name in ("loss", config.task.goal[0]):
         check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
+    check_choice("train.monitor", config.goal[0], metrics)
     for name, value in metrics.items():
         if value.shape != batch.xs.shape[:1]:
             raise UsageError(
@@ -82,6 +83,19 @@ def run_network(
                 f"number for each example, [{batch.xs.shape[0]}]"
             )
     return trace, metrics
+
+
+def check_monitor(config: Config, data: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where the metric that `train.monitor` names is none of the task's on such data."""
+    if config.train.monitor is None:
+        return
+
+    def metrics(data: Any) -> Any:
+        model = build_model(config)
+        batch = draw_batch(config, data, split_key("valid", 0), jnp.zeros(1, jnp.int32))
+        return run_network(config, model, model.init(jax.random.key(0)), batch)[1]
+
+    jax.eval_shape(metrics, {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in data.items()})
 
 
 def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple[tuple[Array, ...], ...]:

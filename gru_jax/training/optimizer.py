@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gru_jax.config import LEARNING_RATE, TRACED_ERRORS, OptimizerBase, OptimizerConfig
+from gru_jax.config import LEARNING_RATE, TRACED_ERRORS, OptimizerBase, OptimizerConfig, Plan
 from gru_jax.errors import UsageError
 from gru_jax.norms import scaled_global_norm
-from gru_jax.user_code import look_up, reference
+from gru_jax.training.schedules import Values, schedule_fraction
+from gru_jax.user_code import reference
 
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
-RULES: dict[str, Callable[[Mapping[str, Any], bool], optax.GradientTransformation]] = {
+RULES: dict[str, Callable[[Values, bool], optax.GradientTransformation]] = {
     "adam": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
     "adamw": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
     "sgd": lambda n, nesterov: optax.identity(),
@@ -27,33 +28,18 @@ RULES: dict[str, Callable[[Mapping[str, Any], bool], optax.GradientTransformatio
 }
 
 
-def schedule_shape(config: OptimizerBase, steps: int, warmup: int, final: Any) -> optax.Schedule:
-    """The learning rate at each step as a fraction of its peak: linear from 0, then as the schedule says."""
-    rest = max(1, steps - warmup)
-    registered: dict[str, Callable[[int], optax.Schedule]] = {
-        "constant": lambda rest: optax.constant_schedule(1.0),
-        "cosine": lambda rest: optax.cosine_decay_schedule(1.0, rest, alpha=final),
-        "exponential": lambda rest: lambda count: final ** (jnp.asarray(count, jnp.result_type(float)) / rest),
-    }
-    shape = look_up(registered, config.schedule)(rest)
-    if warmup:
-        shape = optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), shape], [warmup])
-    # The fraction of an int32 count is a float32 even in double precision, that of an int64 count is not.
-    return lambda count: shape(jnp.asarray(count, jnp.result_type(int)))
-
-
 def build_optimizer(
-    config: OptimizerBase, steps: int, warmup: int, values: Mapping[str, Any], seed: Any = 0
+    config: OptimizerBase, durations: Plan, values: Values, seed: Any = 0
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
 
     Args:
         config: decides which parts there are (names, which clipping, which penalties), never a value.
-        steps, warmup: lengths of the training and of the warm-up.
+        durations: of the training and of its schedule.
         values: hyperparameters of the section `optimizer`; they may be traced.
         seed: of the noise on gradients.
     """
-    shape = schedule_shape(config, steps, warmup, values["final"])
+    fraction = schedule_fraction(config, durations, values)
     parts = []
     if config.clip_value is not None:
         parts.append(optax.clip(values["clip_value"]))
@@ -68,11 +54,11 @@ def build_optimizer(
     if isinstance(config, OptimizerConfig):
         parts.append(RULES[config.name](values, config.nesterov))
     elif config.function is not None:
-        parts.append(_of_function(config.function, config, values, lambda count: values["lr"] * shape(count)))
+        parts.append(_of_function(config.function, config, values, lambda count: values["lr"] * fraction(count)))
     if LEARNING_RATE not in config.own_arguments:
         if config.weight_decay and "weight_decay" not in config.own_arguments:
             parts.append(optax.add_decayed_weights(values["weight_decay"], mask=is_kernel))
-        parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * shape(count)))
+        parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * fraction(count)))
     chain = optax.chain(*parts)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -84,7 +70,7 @@ def build_optimizer(
 
 
 def _of_function(
-    function: Callable[..., Any], config: OptimizerBase, values: Mapping[str, Any], schedule: optax.Schedule
+    function: Callable[..., Any], config: OptimizerBase, values: Values, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """What a function of a user's own gives, with the keys of the section as its arguments."""
     traced = {LEARNING_RATE: schedule, **values}
@@ -124,7 +110,7 @@ def _clip_by_global_norm(greatest_norm: Any) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def _noise(values: Mapping[str, Any], key: Any) -> optax.GradientTransformation:
+def _noise(values: Values, key: Any) -> optax.GradientTransformation:
     """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
     inner = optax.add_noise(values["noise"], values["noise_decay"], key)
 

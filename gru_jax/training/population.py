@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.config import Config, initial_program, traced_hyperparameters, training_program
 from gru_jax.data.feed import Feed, ResidentFeed, StreamedFeed
@@ -180,7 +180,8 @@ class Population:
             )
         self.compiled, self.configs, self.count = compiled, list(configs), len(configs)
         self.rows = compiled.rows(self.count if rows is None else rows)
-        self._inputs = self._place(self._member_inputs())
+        member_inputs = self._member_inputs()
+        self._hyperparameters, self._inputs = member_inputs.hyperparameters, self._place(member_inputs)
 
     def _member_inputs(self) -> MemberInputs:
         of_each = [traced_hyperparameters(config) for config in self.configs]
@@ -197,6 +198,17 @@ class Population:
             if ORDER in splits[split] and not self.compiled.single
         }
         return MemberInputs(np.array([config.seed for config in self.configs], np.int32), hyperparameters, orders)
+
+    def scale_learning_rates(self, factors: Float[np.ndarray, " R"]) -> None:
+        """From now on, train each member with its config's learning rate times a factor of its own."""
+        optimizer = self._hyperparameters["optimizer"]
+        rates = optimizer["lr"] * factors.astype(optimizer["lr"].dtype)
+        placed = {**self._inputs.hyperparameters["optimizer"], "lr": self._place(rates)}
+        self._inputs = self._inputs._replace(hyperparameters={**self._inputs.hyperparameters, "optimizer": placed})
+
+    def hyperparameters_of(self, member: int) -> dict[str, dict[str, Any]]:
+        """The values that one member is trained with."""
+        return jax.tree.map(lambda values: values[member], self._inputs.hyperparameters)
 
     def feed(self) -> Feed:
         """The batches of their training."""

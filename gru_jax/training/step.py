@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
-from gru_jax.config import Config, Hyperparameters, plan, with_task_values, with_values
+from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
 from gru_jax.nn import Functional, Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
@@ -27,6 +27,7 @@ from gru_jax.training.gradient import (
 )
 from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.optimizer import build_optimizer
+from gru_jax.training.schedules import learning_rate
 from gru_jax.training.splitting import BATCH_AXIS, over_rows
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
@@ -165,9 +166,7 @@ class Trainer:
         self.run = jax.jit(self.steps, donate_argnums=0)
 
     def _optimizer(self, hyperparameters: Hyperparameters, seed: Any) -> optax.GradientTransformation:
-        return build_optimizer(
-            self.config.optimizer, self.plan.steps, self.plan.warmup, hyperparameters["optimizer"], seed
-        )
+        return build_optimizer(self.config.optimizer, self.plan, hyperparameters["optimizer"], seed)
 
     def _init(
         self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
@@ -238,7 +237,8 @@ class Trainer:
         self, state: TrainState, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
     ) -> StepReport:
         config, grad_norm = self.config, global_norm(update.grads)
-        metrics, live = {**update.metrics, "grad_norm": grad_norm}, {}
+        rate = learning_rate(config.optimizer, self.plan, hyperparameters["optimizer"], state.step)
+        metrics, live = {**update.metrics, "grad_norm": grad_norm, LEARNING_RATE: rate}, {}
         if config.optimizer.clip_norm is not None:
             clipped = grad_norm > hyperparameters["optimizer"]["clip_norm"]
             metrics["clipped"] = clipped.astype(grad_norm.dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import jax
 import polars as pl
 import pytest
 
-from experiments import ablate, cli, report
+from experiments import ablate, cli, report, train
 from experiments.progress import ProgressBar
 from gru_jax.errors import UsageError
 from gru_jax.runs import directory as rundir
@@ -114,6 +116,22 @@ def test_values_added_to_an_axis_are_all_that_is_run(folder, tmp_path, whole, un
     for name, content in before.items():
         assert (tmp_path / "study" / MEMBERS / name / "summary.json").read_bytes() == content
     assert (tmp_path / "study" / "table.csv").read_bytes() == (whole[0] / "table.csv").read_bytes()
+
+
+def test_a_member_is_a_run_that_may_be_trained_for_longer(whole, folder, tmp_path, capsys, undrawn):
+    """In a copy, as a run of its own."""
+    member = next(m for m in study_of(folder).members() if m.config.optimizer.lr < 1)
+    shutil.copytree(whole[0] / MEMBERS / member.id, tmp_path / "copy")
+    longer = dataclasses.replace(member.config, train=dataclasses.replace(member.config.train, steps=16))
+    grown = train.run(longer, tmp_path / "copy")
+    said = capsys.readouterr().out
+    assert "resuming at step 12 of 16" in said
+    assert "lost" not in said
+    wanted = train.run(longer, tmp_path / "whole")
+    assert grown.summary["final"]["test"] == pytest.approx(wanted.summary["final"]["test"], rel=1e-5)
+    assert grown.summary["best"]["step"] == wanted.summary["best"]["step"]
+    steps = grown.metrics["step"].to_list()
+    assert steps == wanted.metrics["step"].to_list()
 
 
 def test_another_base_is_refused(folder, whole, tmp_path):

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import evaluate, train
+from experiments import ablate, evaluate, train
 from gru_jax.config import load_config
+from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError, explain
 from gru_jax.runs.directory import RunDir
+from gru_jax.runtime.preemption import PreemptedError
+from gru_jax.studies.runner import RunnerOptions
 from gru_jax.tasks import split_key
 from gru_jax.training.step import Trainer
 from tests.training.small import small
@@ -55,6 +58,29 @@ def test_overrides_and_arguments():
     # a duration of the other unit on the command line replaces the file's
     config = load_config("configs/mnist_rows.py", {"train.steps": "7"})
     assert (config.train.steps, config.train.epochs) == (7, None)
+
+
+@pytest.mark.parametrize(("flag", "code"), [((), 75), (("--sigterm-exit=0",), 0), (("--sigterm-exit", "99"), 99)])
+@pytest.mark.parametrize(("command", "training"), [(train, "train_run"), (ablate, "StudyRunner")])
+def test_asked_to_end_a_command_has_a_code_of_its_own(command, training, flag, code, tmp_path, monkeypatch, capsys):
+    def preempted(*_):
+        raise PreemptedError("asked to end: step 3 of 9 is saved")
+
+    monkeypatch.setattr(command, training, preempted)
+    monkeypatch.setattr(ablate, "prepare", lambda flags: RunnerOptions())  # devices are there already
+    axis = [] if command is train else ["--axis.seed=0..1"]
+    argv = ["--config", str(ROOT / "configs" / "quickstart.py"), "--workdir", str(tmp_path / "run"), *axis, *flag]
+    assert command.command(argv) == code
+    out = capsys.readouterr().out
+    assert "step 3 of 9 is saved; this goes on from there:\n  python -m experiments." in out
+    assert " ".join(flag) in out
+
+
+@pytest.mark.parametrize("command", [train, ablate])
+@pytest.mark.parametrize("code", ["256", "-1", "ok"])
+def test_no_other_code_is_one(command, code):
+    with pytest.raises(UsageError, match=f"--sigterm-exit={code}: "):
+        command.command(["--config", str(ROOT / "configs" / "quickstart.py"), f"--sigterm-exit={code}"])
 
 
 def test_train_and_evaluate(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from experiments import ablate, report
+from experiments import ablate, cli, report
 from gru_jax.errors import UsageError
 from gru_jax.runs.population import PopulationRun
 from gru_jax.studies.directory import MEMBERS, QUARANTINE, STUDY_FILE, WAVE_FILE, WAVES
@@ -195,7 +195,7 @@ def test_sigterm_ends_a_study_with_how_to_go_on(long, tmp_path):
     until(lambda: list((tmp_path / "study").glob("waves/*/checkpoints/latest/1000")))
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == cli.EXIT_PREEMPTED, err
     assert "of 10000000 is saved; this goes on from there:" in out
     assert f"--workdir={tmp_path / 'study'}" in out
 
@@ -208,4 +208,4 @@ def test_one_of_two_processes_ends_both(long, tmp_path):
     os.kill(running[1].pid, signal.SIGTERM)
     for process in running:
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
+        assert process.returncode == cli.EXIT_PREEMPTED, err

@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from experiments.cli import EXIT_PREEMPTED
 from tests.training.small import timeless
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,7 +65,7 @@ class Soak:
             out, _ = process.communicate()
             self.counts[name] += 1
         self.counts["set aside"] += out.count("kept as")
-        if process.returncode not in (0, -signal.SIGKILL, -signal.SIGTERM):
+        if process.returncode not in (0, EXIT_PREEMPTED, -signal.SIGKILL, -signal.SIGTERM):
             print(out)
             return False
         if self._done():

@@ -81,7 +81,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == cli.EXIT_PREEMPTED
     assert "this goes on from there:\n  python -m experiments.train --config configs/quickstart.py" in out
     assert not (tmp_path / "run" / "summary.json").exists()
     assert not (tmp_path / "run" / LOCK).exists()

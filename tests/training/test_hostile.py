@@ -270,9 +270,10 @@ def test_what_a_lock_says_is_fit_for_a_terminal(tmp_path, capsys):
     assert out.count("\n") == 1
 
 
-def test_a_member_of_a_study_says_why_there_is_nothing_to_replay(uninterrupted, tmp_path):
+def test_a_member_that_is_finite_here_is_said_to_be(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "run")
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "end_reason": "diverged"}))
-    with pytest.raises(UsageError, match="a member of a study, which keeps no batch; trained alone"):
-        replay.run(tmp_path / "run")
+    where, lines = replay.run(tmp_path / "run")
+    assert where is None
+    assert lines[:2] == ["then, after 12 steps: diverged", "here: all is finite"]

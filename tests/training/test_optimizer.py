@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from gru_jax.config import OPTIMIZERS, OptimizerConfig, real_settings
-from gru_jax.training.optimizer import build_optimizer, schedule_shape
+from gru_jax.config import OPTIMIZERS, OptimizerConfig, Plan, real_settings
+from gru_jax.training.optimizer import build_optimizer
 from tests import lenient
 
 pytestmark = pytest.mark.usefixtures("x64")  # float32 would show the rounding of 1 - b2, not mistakes
@@ -17,24 +17,24 @@ PARAMS = {"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.5, 
 LR = 0.05
 
 
-def optax_linear(steps):
-    """A schedule of a user's own, of an integer count."""
-    return optax.linear_schedule(1.0, 0.1, steps)
+def lasting(steps):
+    """The durations of a training of so many steps."""
+    return Plan(steps, None, eval_every=1, log_every=1, flow_every=0, warmup=0)
 
 
-def trajectory(config, steps=5, total=100, warmup=0):
+def trajectory(config, steps=5):
     """Parameters after a few steps on a quadratic, through the compiled path with traced numbers."""
 
     @jax.jit
     def advance(numbers, params, state):
-        optimizer = build_optimizer(config, total, warmup, numbers)
+        optimizer = build_optimizer(config, lasting(100), numbers)
         grads = jax.tree.map(lambda p: 2 * p + 0.1, params)
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     numbers = real_settings(config)
     params = jax.tree.map(jnp.asarray, PARAMS)
-    state = build_optimizer(config, total, warmup, numbers).init(params)
+    state = build_optimizer(config, lasting(100), numbers).init(params)
     for _ in range(steps):
         params, state = advance(numbers, params, state)
     return params
@@ -93,7 +93,7 @@ def test_clipping_of_gradients_of_any_size(size):
 
     @jax.jit
     def update(grads, greatest):
-        optimizer = build_optimizer(config, 10, 0, {**real_settings(config), "clip_norm": greatest})
+        optimizer = build_optimizer(config, lasting(10), {**real_settings(config), "clip_norm": greatest})
         return optimizer.update(grads, optimizer.init(grads), grads)[0]
 
     for greatest in (0.5 * norm, 2.0 * norm):
@@ -111,7 +111,7 @@ def test_clipping_changes_no_bit_of_optax():
         with lenient.jax_as_users_have_it():
             return optimizer.update(grads, optimizer.init(grads), grads)[0]
 
-    got = jax.jit(lambda: of(build_optimizer(config, 10, 0, real_settings(config))))()
+    got = jax.jit(lambda: of(build_optimizer(config, lasting(10), real_settings(config))))()
     wanted = jax.jit(lambda: of(optax.chain(optax.clip_by_global_norm(0.3), optax.scale(-1.0))))()
     jax.tree.map(np.testing.assert_array_equal, got, wanted)
 
@@ -131,47 +131,12 @@ def test_penalties_are_gradients_of_kernels(kind):
     )
 
 
-def shape(steps=100, warmup=0, **options):
-    schedule = schedule_shape(OptimizerConfig(**options), steps, warmup, 0.1)
-    with lenient.jax_as_users_have_it():  # as in the optimiser's update
-        return [float(schedule(jnp.asarray(i, jnp.int32))) for i in range(steps + 1)]
-
-
-def test_schedules():
-    assert shape(schedule="constant") == [1.0] * 101
-    cosine = 0.1 + 0.9 * (1 + np.cos(np.pi * np.arange(101) / 100)) / 2
-    np.testing.assert_allclose(shape(schedule="cosine"), cosine, atol=1e-6)
-    np.testing.assert_allclose(shape(schedule="exponential"), 0.1 ** (np.arange(101) / 100), rtol=1e-5)
-    warm = shape(schedule="cosine", warmup=20)
-    np.testing.assert_allclose(warm[:21], np.arange(21) / 20, atol=1e-6)
-    assert warm[-1] == pytest.approx(0.1, abs=1e-6)
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential", optax_linear])
-def test_learning_rates_are_as_exact_as_the_type(schedule):
-    """The learning rate itself, from the update of a gradient of 1, by a count of 32 bits as optax keeps it."""
-    config = OptimizerConfig(name="sgd", lr=LR, clip_norm=None, weight_decay=0.0, schedule=schedule, final=0.1)
-    numbers, warmup, total = real_settings(config), 7, 40
-    optimizer = build_optimizer(config, total, warmup, numbers)
-    params, state, rest, rates = {"w": jnp.zeros(())}, optimizer.init({"w": jnp.zeros(())}), total - warmup, []
-    for _ in range(total):
-        updates, state = jax.jit(optimizer.update)({"w": jnp.ones(())}, state, params)
-        rates.append(-float(updates["w"]))
-    count = np.arange(total - warmup)
-    shapes = {
-        "constant": np.ones(rest), "cosine": 0.1 + 0.9 * (1 + np.cos(np.pi * count / rest)) / 2,
-        "exponential": 0.1 ** (count / rest), optax_linear: 1 - 0.9 * count / rest,
-    }  # fmt: skip
-    wanted = LR * np.concatenate([np.arange(warmup) / warmup, shapes[schedule]])
-    np.testing.assert_allclose(rates, wanted, rtol=1e-14)
-
-
 def test_noise_decays_as_exactly_as_the_type():
     """The third draw of noise over that of the same key without decay is 3^(-0.55 / 2)."""
     updates = []
     for decay in (0.55, 0.0):
         config = OptimizerConfig(name="sgd", lr=LR, clip_norm=None, weight_decay=0.0, noise=0.3, noise_decay=decay)
-        optimizer = build_optimizer(config, 10, 0, real_settings(config))
+        optimizer = build_optimizer(config, lasting(10), real_settings(config))
         state = optimizer.init({"w": jnp.zeros(())})
         for _ in range(3):
             update, state = optimizer.update({"w": jnp.zeros(())}, state, {"w": jnp.zeros(())})
@@ -186,9 +151,9 @@ def test_changing_a_number_compiles_nothing():
     @jax.jit
     def advance(numbers, params, state):
         compiled.append(1)
-        return build_optimizer(config, 10, 0, numbers).update(params, state, params)
+        return build_optimizer(config, lasting(10), numbers).update(params, state, params)
 
     for lr in (1e-4, 1e-3, 1e-2):
         numbers = real_settings(OptimizerConfig(lr=lr, weight_decay=0.0))
-        advance(numbers, PARAMS, build_optimizer(config, 10, 0, numbers).init(PARAMS))
+        advance(numbers, PARAMS, build_optimizer(config, lasting(10), numbers).init(PARAMS))
     assert len(compiled) == 1

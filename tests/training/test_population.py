@@ -201,6 +201,19 @@ def test_training_goes_on_after_a_member_diverged():
     assert not np.isfinite(losses[0][1]).all() or (losses[0][1] == 0).any()
 
 
+def test_rates_that_are_lowered_are_those_of_a_config():
+    """Of one member alone, in the middle of the training."""
+    configs = [small(seed=i, optimizer={"lr": 0.02, "schedule": "plateau"}) for i in range(2)]
+    halved = small(seed=1, optimizer={"lr": 0.01, "schedule": "plateau"})
+    both, alone = population(configs), population([halved])
+    both.scale_learning_rates(np.array([1.0, 0.5]))
+    done, wanted = (take(p, p.initial(), 0, np.full(len(p.configs), 3)) for p in (both, alone))
+    for name in ("loss", "learning_rate"):
+        np.testing.assert_array_equal(done.metrics[name][1], wanted.metrics[name][0])
+    assert both.hyperparameters_of(0)["optimizer"]["lr"] == np.float32(0.02)
+    assert both.hyperparameters_of(1)["optimizer"]["lr"] == np.float32(0.01)
+
+
 def test_members_have_their_own_numbers_everywhere(x64):
     """In the instruments' backward pass, and where a number meets Python's own in a schedule."""
     flow = {"instruments": ("adjoint",), "batch_size": 4}

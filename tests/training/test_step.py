@@ -157,7 +157,7 @@ def test_an_optimiser_that_overflows_ends_the_call():
     assert int(state.step) == 0
     batch = trainer.batch(0, {}, jnp.asarray(config.task.train_indices(8, 0)(0, 1)[0]))
     assert explain(trainer, state.params, batch) is None
-    said = explain_update(trainer, state, 0, batch)
+    said = explain_update(trainer, state, 0, traced_hyperparameters(trainer.config), batch)
     assert "optimiser's state" in said
     assert re.search(r"nu.* is not, after gradients of up to \d\.\d+e\+2[45], which optimizer\.clip_norm", said)
 
@@ -173,7 +173,7 @@ def test_what_is_not_finite_is_said(config, said):
     trainer = trainer_of(config)
     state = trainer.init(0, traced_hyperparameters(config))
     batch = trainer.batch(0, {}, jnp.asarray(config.task.train_indices(8, 0)(0, 1)[0]))
-    assert re.search(said, explain_update(trainer, state, 0, batch))
+    assert re.search(said, explain_update(trainer, state, 0, traced_hyperparameters(trainer.config), batch))
 
 
 def test_an_optimiser_may_begin_with_infinity():

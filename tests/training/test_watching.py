@@ -17,17 +17,20 @@ from tests.training.small import small, timeless
 
 
 class Recorder:
-    """Stands for the writer of either library."""
+    """Stands for the writer of either library where it need not be installed; the real ones are in `test_writers`."""
 
     def __init__(self, *args, **kwargs):
-        self.args, self.kwargs, self.told, self.closed = args, kwargs, {}, False
+        self.args, self.kwargs, self.told, self.closed, self.summary = args, kwargs, {}, False, {}
         Recorder.last = self
 
     def add_scalar(self, name, value, step):
         self.told[name, step] = value
 
-    def log(self, values, step):
-        self.told |= {(name, step): value for name, value in values.items()}
+    def log(self, values):
+        self.told |= {(name, values["step"]): value for name, value in values.items() if name != "step"}
+
+    def define_metric(self, *args, **kwargs):
+        pass
 
     def close(self):
         self.closed = True
@@ -40,7 +43,7 @@ def libraries(monkeypatch):
     board = types.ModuleType("tensorboardX")
     board.SummaryWriter = Recorder
     wandb = types.ModuleType("wandb")
-    wandb.init, wandb.util = Recorder, types.SimpleNamespace(generate_id=lambda: "abc")
+    wandb.init, wandb.errors = Recorder, types.SimpleNamespace(Error=RuntimeError)
     monkeypatch.setitem(sys.modules, "tensorboardX", board)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
 

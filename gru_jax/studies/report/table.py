@@ -20,9 +20,9 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.stored import open_run
 from gru_jax.runtime.files import read_json, replace_file
-from gru_jax.settings import literal
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.study import read_study_file
+from gru_jax.values import literal
 
 ID, STATUS, STOPPED = "member", "status", "stopped"
 DONE = "done"  # the status of members that came to an end of their own; others have the reason of theirs

@@ -22,6 +22,7 @@ from gru_jax.studies.report.page import PageContent, render_page
 from gru_jax.studies.report.pictures import draw_report_pictures
 from gru_jax.studies.report.table import ID, read_table, write_table
 from gru_jax.studies.study import read_study_file
+from gru_jax.studies.unusable import find_unusable
 
 SOURCE = "study"  # the axis of several directories
 
@@ -47,10 +48,12 @@ class Report:
     Attributes:
         path: of the page, `report.html`.
         sentences: the findings.
+        diverged: where every member diverged, the run directory of the one that came furthest.
     """
 
     path: Path
     sentences: tuple[str, ...]
+    diverged: Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -95,13 +98,14 @@ def write_report(
             shown |= {p.stem.replace("_", " ").capitalize(): p for p in draw_pictures(*only)}
         title = ", ".join(path.name for path in paths)
         reached_target = sum(summary["end_reason"] == EndReason.TARGET for summary in summaries)
-        sentences = describe_findings(findings, frame, reached_target)
+        unusable = find_unusable(members)
+        sentences = [unusable.sentence] if unusable else describe_findings(findings, frame, reached_target)
         content = PageContent(title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown)
         report = out / "report.html"
         replace_file(report, render_page(content).encode())
     except OSError as error:
         raise ArgumentError(f"out={out}: cannot be written ({error.strerror or error})") from error
-    return Report(report, tuple(sentences))
+    return Report(report, tuple(sentences), unusable and unusable.furthest)
 
 
 def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Path]]:
