@@ -28,24 +28,26 @@ from gru_jax.config.hyperparameters import (
 from gru_jax.config.loading import (
     load,
 )
+from gru_jax.config.optimizers import (
+    LEARNING_RATE,
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimizerBase,
+    OptimizerConfig,
+)
 from gru_jax.config.schema import (
     AUTO,
     FLOW_INSTRUMENTS,
-    LEARNING_RATE,
     NEUTRAL_KEYS,
     NOISE,
-    OPTIMIZERS,
     PROCESS_KEYS,
     REGISTRIES,
-    SCHEDULES,
     SOURCES,
     WRITERS,
     Config,
     FlowConfig,
     GradientConfig,
     ModelConfig,
-    OptimizerBase,
-    OptimizerConfig,
     TrainConfig,
 )
 

@@ -9,15 +9,8 @@ from typing import Any
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
-from gru_jax.config.schema import (
-    AUTO,
-    LEARNING_RATE,
-    REGISTRIES,
-    SOURCES,
-    Config,
-    OptimizerBase,
-    OptimizerConfig,
-)  # fmt: skip
+from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
+from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
 from gru_jax.errors import UsageError
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.initializers import Scheme

@@ -1,0 +1,133 @@
+"""The section `optimizer` of a config: a built-in optimiser's settings, or the arguments of a user's own function."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
+
+from gru_jax.errors import UsageError
+from gru_jax.settings import setting
+from gru_jax.user_code import Name, reference
+
+OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
+OPTIMIZERS = get_args(OptimizerName)
+Schedule = Literal["constant", "cosine", "exponential"]
+SCHEDULES = get_args(Schedule)
+LEARNING_RATE = "learning_rate"
+"""The argument of an optimiser of a user's own that the schedule is given to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerBase:
+    """What is done to gradients before an optimiser, in this order: clip by value, clip by norm, noise, L1 and L2; and
+    the learning rate.
+
+    Attributes:
+        lr: learning rate, the peak of the schedule.
+        schedule: constant, cosine or exponential, from `lr` to `lr * final` over the steps after the warm-up; or a
+            function of their number that gives an `optax.Schedule`, the fraction of `lr` at each of them.
+        final: fraction of `lr` at the end.
+        warmup_steps, warmup_epochs: linear warm-up from 0; at most one of them.
+        clip_norm: greatest global norm of the gradient; None for no clipping.
+        clip_value: greatest absolute value of each entry; None for no clipping.
+        l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
+        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
+            adamw and 0 for the others.
+        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
+            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
+
+    Examples:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"lr": 0.1, "schedule": "cosine", "warmup_steps": 5}})
+        >>> config.optimizer.schedule, config.optimizer.final
+        ('cosine', 0.01)
+    """
+
+    function: ClassVar[Callable[..., Any] | None] = None
+    """Of a user's own, that makes the optimiser of this section."""
+    section_hint: ClassVar[str] = "; an optimiser of optax is its function, e.g. {'name': optax.adam, 'lr': 0.001}"
+    own_arguments: ClassVar[tuple[str, ...]] = ()
+    """Those that `function` is given."""
+
+    lr: float = setting(1e-3, low=0.0)
+    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
+    final: float = setting(0.01, low=0.0, high=1.0)
+    warmup_steps: int | None = setting(None, low=0)
+    warmup_epochs: float | None = setting(None, low=0.0)
+    clip_norm: float | None = setting(1.0, low=1e-30)
+    clip_value: float | None = setting(None, low=1e-30)
+    l1: float = setting(0.0, low=0.0)
+    l2: float = setting(0.0, low=0.0)
+    weight_decay: float | None = setting(None, low=0.0)
+    noise: float = setting(0.0, low=0.0)
+    noise_decay: float = setting(0.55, low=0.0)
+
+    @classmethod
+    def section_for(cls, function: Any) -> type[OptimizerBase] | None:
+        """The section of an optimiser of a user's own, with a key for each of its arguments that has a plain value."""
+        return _section_of_function(function) if callable(function) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(OptimizerBase):
+    """A built-in optimiser; in its place may stand a function that gives an `optax.GradientTransformation`.
+
+    Arguments of such a function that have a default are the keys of its section, beside those of `OptimizerBase`. If it
+    takes a `learning_rate`, that is the schedule, and its updates are used as they are; else they are directions, as
+    those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
+
+    Attributes:
+        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
+        momentum, nesterov: of momentum.
+        b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
+        decay: of rmsprop's mean square.
+
+    Examples:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": "adamw", "lr": 0.003}})
+        >>> config.optimizer.name, config.optimizer.weight_decay
+        ('adamw', 0.01)
+        >>> import optax
+        >>> config = load({"train": {"steps": 10}, "optimizer": {"name": optax.adabelief, "eps_root": 1e-8}})
+        >>> config.optimizer.name, config.optimizer.b1, config.optimizer.eps_root
+        ('optax._src.alias:adabelief', 0.9, 1e-08)
+    """
+
+    name: OptimizerName = "adam"
+    momentum: float = setting(0.9, low=0.0, high=1.0)
+    nesterov: bool = False
+    b1: float = setting(0.9, low=0.0, high=1.0)
+    b2: float = setting(0.999, low=0.0, high=1.0)
+    eps: float = setting(1e-8, low=0.0)
+    decay: float = setting(0.9, low=0.0, high=1.0)
+
+
+@functools.cache
+def _section_of_function(function: Callable[..., Any]) -> type[OptimizerBase]:
+    name, fields, own_arguments = reference(function), [], []
+    common = {field.name for field in dataclasses.fields(OptimizerBase)} - {"weight_decay"} | {"name"}
+    for argument in inspect.signature(function).parameters.values():
+        start = f"optimizer.name={name}: its argument {argument.name}"
+        if argument.name in common:
+            raise UsageError(f"{start} is called like a key that every optimiser has; allowed is another name")
+        if argument.name == LEARNING_RATE:
+            own_arguments.append(LEARNING_RATE)
+        elif type(argument.default) in (bool, int, float, str, type(None)):
+            kind = float | None if argument.default is None else type(argument.default)
+            fields.append((argument.name, kind, argument.default))
+            own_arguments.append(argument.name)
+        elif argument.default is argument.empty and argument.kind not in (
+            argument.VAR_POSITIONAL,
+            argument.VAR_KEYWORD,
+        ):
+            raise UsageError(f"{start} needs a default, as all but {LEARNING_RATE} do")
+    return dataclasses.make_dataclass(
+        f"OptimizerConfig({name})",
+        [("name", str, name), *fields],
+        bases=(OptimizerBase,),
+        frozen=True,
+        namespace={"function": staticmethod(function), "own_arguments": tuple(own_arguments)},
+    )
