@@ -18,6 +18,7 @@ from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
+from gru_jax.flow.sources import GradientSource
 from gru_jax.initializers import Scheme
 from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
@@ -132,10 +133,15 @@ class FlowConfig:
     Attributes:
         every: steps between recordings, 0 for none; by default one at the start, the middle and the end.
         instruments: which, see `gru_jax.flow.instruments`; and noise, the gradient's signal-to-noise ratio.
+        source: whose gradient the adjoint profile follows: that of the whole loss (total), of single steps' losses, one
+            of each sequence, evenly spaced (sampled), or of the last step's loss (last). Of a loss that reads many
+            steps, the total says how many losses lie behind a step, not how far each reaches. auto is sampled where the
+            loss reads many steps, else total.
         batch_size: held-out validation sequences that the instruments see.
         sequences, exponents, interval, matrices: see `gru_jax.flow.instruments.Options`.
-        live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
-            own backward pass, on its own batch; 0 for none.
+        live: training steps between recordings of the adjoint profile on the step's own batch, and of the size of
+            updates; 0 for none. With source total the profile comes out of the step's own backward pass, else out of
+            one more, of two sequences of the batch, without dropout.
 
     Examples:
         >>> from gru_jax.config import load
@@ -146,6 +152,7 @@ class FlowConfig:
 
     every: int | None = setting(None, low=0, high=10**9)
     instruments: tuple[Name, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS, is_open=True)
+    source: Literal["auto", GradientSource] = "auto"
     batch_size: int = setting(32, low=1, high=10**5)
     sequences: int = setting(Options().sequences, low=1, high=10**5)
     exponents: int = setting(Options().exponents, low=1, high=10**5)
