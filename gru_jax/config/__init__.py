@@ -4,6 +4,7 @@ from gru_jax.config.comparison import (
     changed_sources,
     differences,
     fingerprint,
+    varying_keys,
 )
 from gru_jax.config.durations import (
     Plan,
@@ -86,6 +87,7 @@ __all__ = [
     "real_settings",
     "traced_hyperparameters",
     "training_program",
+    "varying_keys",
     "with_task_values",
     "with_values",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, figure, house_style
+from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, OUTSIDE, figure, house_style
 
 UNITS = {"loss": "loss", "accuracy": "accuracy", "recall": "recall accuracy"}
 
@@ -35,5 +35,5 @@ def plot_learning_curve(lines: Sequence[Mapping[str, Any]], goal: str, baseline:
             if name == "loss":
                 ax.set_yscale("log")
             ax.set(xlabel="training step", ylabel=UNITS.get(name, name))
-            ax.legend(frameon=False)
+            ax.legend(**OUTSIDE)
     return picture

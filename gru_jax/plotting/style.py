@@ -18,6 +18,15 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 SKY, PINK, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#E69F00", "#000000"
 SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
+OUTSIDE: dict[str, Any] = {
+    "frameon": False, "fontsize": 8, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2,
+    "alignment": "left",
+}  # fmt: skip
+"""Of a legend: beside its axes, where it hides nothing."""
+UNDER: dict[str, Any] = {
+    "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
+}  # fmt: skip
+"""Of a legend: under its axes, where a colour bar stands beside them."""
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
@@ -31,7 +40,7 @@ class Picture(Figure):
         return image.getvalue()
 
 
-def figure(panels: int, width: float = 4.6, columns: int = 3) -> tuple[Figure, list[Axes]]:
+def figure(panels: int, width: float = 5.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
     """A figure with so many panels, and their axes."""
     columns = min(panels, columns)
     rows = -(-panels // columns)
