@@ -41,6 +41,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
+from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.runs.train import train_run
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
@@ -90,9 +91,10 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
     best = summary["best"]
     lines = []
     for name, value in best["test"].items():
-        baseline = summary["baseline"].get(name)
-        beside = "" if baseline is None else f"   (memoryless or chance: {baseline:.5g})"
-        lines.append(f"test {name} {value:.5g}{beside}")
+        baselines = [f"{answer}: {score:.5g}" for answer, score in baselines_of(summary, name).items()]
+        worse = worse_than(summary, name, value)
+        beside = f"   ({', '.join(baselines)})" if baselines else ""
+        lines.append(f"test {name} {value:.5g}{beside}" + f"   worse than {' and '.join(worse)}" * bool(worse))
     lines[0] += f"   at step {best['step']} of {summary['steps']}"
     if summary["stopped"]:
         lines.append(f"stopped early: {summary['stopped']}")

@@ -27,6 +27,7 @@ UNDER: dict[str, Any] = {
     "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
 }  # fmt: skip
 """Of a legend: under its axes, where a colour bar stands beside them."""
+DASHES = ("--", ":", "-.")
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
@@ -77,6 +78,13 @@ def save_figures(
 def cycle(count: int) -> list[str]:
     """So many colours; after the last the first follows."""
     return [SERIES[i % len(SERIES)] for i in range(count)]
+
+
+def draw_levels(ax: Axes, levels: Mapping[str, float | None]) -> None:
+    """A horizontal line at each level that is known, the first dashed, with its name in the legend."""
+    known = {name: level for name, level in levels.items() if level is not None}
+    for i, (name, level) in enumerate(known.items()):
+        ax.axhline(level, color=GREY, ls=DASHES[i % len(DASHES)], lw=1, label=name)
 
 
 def logarithmic_y(ax: Axes) -> None:

@@ -21,6 +21,7 @@ from gru_jax.settings import check_values, setting
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
 
+MEMORYLESS = "memoryless or chance"
 ORDER = "order"
 """Among the arrays of a task of files: which examples of the files a split consists of, if not all in their order."""
 
@@ -93,7 +94,12 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def baseline(self) -> Mapping[str, float]:
-        """Metrics of the best predictor without memory, or of chance."""
+        """Metrics of the best predictor without memory, or of chance; what it knows is from the training data."""
+
+    @property
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """Test metrics of answers that need no network, by name, `baseline` first."""
+        return {MEMORYLESS: self.baseline}
 
     @abc.abstractmethod
     def size(self, split: str) -> int | None:

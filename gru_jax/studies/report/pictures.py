@@ -15,7 +15,19 @@ from matplotlib.figure import Figure
 
 from gru_jax.config import Config
 from gru_jax.plotting.flow import PROFILE_TEXTS, at_least
-from gru_jax.plotting.style import BLACK, BLUE, GREY, ORANGE, OUTSIDE, UNDER, cycle, figure, house_style, save_figures
+from gru_jax.plotting.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    OUTSIDE,
+    UNDER,
+    cycle,
+    draw_levels,
+    figure,
+    house_style,
+    save_figures,
+)
 from gru_jax.studies.axes import REPEATS
 from gru_jax.studies.report.findings import DIVERGED, Findings
 from gru_jax.studies.report.sentences import counted
@@ -32,7 +44,7 @@ def draw_report_pictures(
     axes: Sequence[str],
     findings: Findings,
     curves: Curves,
-    baseline: float | None,
+    baselines: Mapping[str, float],
     config: Config,
     out: Path,
 ) -> list[Path]:
@@ -43,7 +55,7 @@ def draw_report_pictures(
         frame, axes: the table, see `gru_jax.studies.report.table.read`.
         findings: what was found in it.
         curves: by member, steps and scores of the validations.
-        baseline: the score without memory, if there is one.
+        baselines: scores of answers that need no network, by name.
         config: of any member.
         out: the folder.
     """
@@ -51,8 +63,8 @@ def draw_report_pictures(
     made: dict[str, Figure] = {}
     with house_style(**SVG):
         if varied:
-            made["overview"] = plot_overview(frame, varied, findings, curves, baseline)
-            made["effects"] = plot_effects(findings, varied, baseline)
+            made["overview"] = plot_overview(frame, varied, findings, curves, baselines)
+            made["effects"] = plot_effects(findings, varied, baselines)
             exponent = next((name for name in frame.columns if name.startswith(f"{INIT}_lambda_1")), None)
             numeric = [axis for axis in varied if axis != GAIN and frame[axis].dtype.is_numeric()]
             if GAIN in varied and numeric and exponent is not None:
@@ -63,7 +75,7 @@ def draw_report_pictures(
 
 
 def plot_overview(
-    frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baseline: float | None
+    frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baselines: Mapping[str, float]
 ) -> Figure:
     """The score over the first two axes, learning curves of the best combinations, and the score against what the
     instruments said before training.
@@ -75,9 +87,9 @@ def plot_overview(
     rest = list(axes)
     if len(varied) > 1:
         draw_score_map(picture, rest.pop(0), frame, varied, findings)
-    draw_learning_curves(rest.pop(0), frame, findings, curves, baseline)
+    draw_learning_curves(rest.pop(0), frame, findings, curves, baselines)
     if reading is not None:
-        draw_scatter(rest.pop(0), frame, reading, varied, findings, baseline)
+        draw_scatter(rest.pop(0), frame, reading, varied, findings, baselines)
     return picture
 
 
@@ -163,7 +175,7 @@ def write_numbers(ax: Axes, mesh: Any, xs: Any, ys: Any, texts: Sequence[Sequenc
 
 
 def draw_learning_curves(
-    ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baseline: float | None, most: int = 7
+    ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baselines: Mapping[str, float], most: int = 7
 ) -> None:
     """Median and quartiles of the validation score of the best combinations, of each value of the first axis one."""
     chosen, seen = [], set()
@@ -187,7 +199,7 @@ def draw_learning_curves(
         ax.plot(steps, mid, color=colour, lw=1.5, label=label)
         ax.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
         drawn += list(mid)
-    _level(ax, baseline)
+    draw_levels(ax, baselines)
     ax.set(xlabel="training step", ylabel=_pretty(findings.score.removeprefix("best_")))
     if logarithmic(np.array(drawn)):
         ax.set_yscale("log")
@@ -196,7 +208,12 @@ def draw_learning_curves(
 
 
 def draw_scatter(
-    ax: Axes, frame: pl.DataFrame, reading: str, varied: Sequence[str], findings: Findings, baseline: float | None
+    ax: Axes,
+    frame: pl.DataFrame,
+    reading: str,
+    varied: Sequence[str],
+    findings: Findings,
+    baselines: Mapping[str, float],
 ) -> None:
     """The score of every member against a reading of the instruments, coloured by an axis."""
     by = _shorter_up(frame, varied[0], varied[1])[1] if len(varied) > 1 else varied[0]
@@ -214,7 +231,7 @@ def draw_scatter(
     correlation = findings.correlations[reading]
     if logarithmic(frame[findings.score].drop_nulls().to_numpy()):
         ax.set_yscale("log")
-    _level(ax, baseline)
+    draw_levels(ax, baselines)
     among = f" within each {', '.join(correlation.within)}" if correlation.within else ""
     title = _wrapped(f"rank correlation {correlation.rho:.2f}{among}", TITLE_WIDTH)
     sources = frame[HORIZON_SOURCE].drop_nulls().unique().to_list() if HORIZON_SOURCE in frame.columns else []
@@ -244,7 +261,7 @@ def count_coinciding(ax: Axes, x: np.ndarray, y: np.ndarray, near: float = 2.0) 
             ax.annotate(f"{len(heap)}×", values[heap[0]], (3, 3), textcoords="offset points", fontsize=7, color=BLACK)
 
 
-def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
+def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[str, float]) -> Figure:
     """The median score at every value of every axis, with its interval and how often that covers the true median."""
     picture, axes = figure(len(varied), width=4.8)
     for ax, axis in zip(axes, varied, strict=True):
@@ -254,7 +271,7 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
-        _level(ax, baseline)
+        draw_levels(ax, baselines)
         if logarithmic(y):
             ax.set_yscale("log")
         _name_ticks(ax, [effect.value[0] for effect in of_axis])
@@ -265,7 +282,7 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
         title = _wrapped(f"{each} a value, {bars}", TITLE_WIDTH)
         ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}", title=title)
         ax.margins(x=0.1)
-    if baseline is not None:
+    if baselines:
         axes[-1].legend(**OUTSIDE)
     return picture
 
@@ -299,11 +316,6 @@ def _shorter_up(frame: pl.DataFrame, one: str, two: str) -> tuple[str, str]:
     """Two axes: numbers across, names up."""
     numeric = [frame[axis].dtype.is_numeric() for axis in (one, two)]
     return (two, one) if numeric[1] and not numeric[0] else (one, two)
-
-
-def _level(ax: Axes, baseline: float | None) -> None:
-    if baseline is not None:
-        ax.axhline(baseline, color=GREY, ls="--", lw=1, label="memoryless or chance")
 
 
 def _short(value: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.studies.report.findings import CONFIDENCE, DIVERGED, FEWEST, HALVED, LOSS, Effect, Findings
 from gru_jax.studies.report.table import STATUS
 
@@ -42,6 +43,15 @@ def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: i
             f"{counted(correlation.starts, 'start')}, corrected for {readings}){chance}."
         )
     return sentences
+
+
+def describe_baselines(summary: Mapping[str, Any], tested: float) -> list[str]:
+    """What answers without a network score in test, by the summary of a run, and which a test score is worse than."""
+    goal = summary["goal"][0]
+    scores = [f"{answer} {score:.4g}" for answer, score in baselines_of(summary, goal).items()]
+    worse = worse_than(summary, goal, tested)
+    said = [f"Without a network, by the test {goal}: {', '.join(scores)}."] if scores else []
+    return said + [f"The best is worse than {' and '.join(worse)}."] * bool(worse)
 
 
 def _describe_ties(findings: Findings) -> list[str]:

@@ -16,12 +16,13 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.pictures import draw_pictures
 from gru_jax.runs.stored import open_run
+from gru_jax.runs.summary import baselines_of
 from gru_jax.runtime.files import read_json, refuse_links, replace_file
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import find_findings
 from gru_jax.studies.report.page import PageContent, render_page
 from gru_jax.studies.report.pictures import draw_report_pictures
-from gru_jax.studies.report.sentences import describe_findings
+from gru_jax.studies.report.sentences import describe_baselines, describe_findings
 from gru_jax.studies.report.table import ID, read_table, write_table
 from gru_jax.studies.study import read_study_file
 
@@ -89,8 +90,8 @@ def write_report(
         write_table(frame, out)
         best = _best_member(paths, findings.best, members[findings.best])
         _, config = open_run(best.path)
-        baseline = summary["baseline"].get(goal)
-        drawn = draw_report_pictures(frame, axes, findings, curves, baseline, config, out / "plots")
+        of_best = RunDir(best.path).read_summary()
+        drawn = draw_report_pictures(frame, axes, findings, curves, baselines_of(of_best, goal), config, out / "plots")
         shown = {f"{path.stem.capitalize()}": path for path in drawn if path.suffix == ".png"}
         if len(members) == 1:
             only = open_run(next(iter(members.values())), compares_source=False)
@@ -98,6 +99,7 @@ def write_report(
         title = ", ".join(path.name for path in paths)
         reached_target = sum(summary["end_reason"] == EndReason.TARGET for summary in summaries)
         sentences = [*describe_differences(paths), *describe_findings(findings, frame, reached_target)]
+        sentences += describe_baselines(of_best, findings.tested)
         content = PageContent(title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown)
         report = out / "report.html"
         replace_file(report, render_page(content).encode())
