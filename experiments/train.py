@@ -14,6 +14,8 @@ usage: python -m experiments.train --config FILE.py[:ARG] [--config.KEY=VALUE ..
 The same command on a directory that is not done resumes it; on one that is done it says so. A run leaves
 config.json, env.json, metrics.jsonl, flow.npz, checkpoints/, plots/*.png and, last, summary.json.
 
+  --help SECTION           what a section of the config has, e.g. --help model.init
+
 exit codes: 0 done, 2 wrong use (one line says what), 3 a step was not finite (one line says where)
 
 examples:

@@ -56,7 +56,7 @@ class Arrays(FromFiles):
     nearer to the past of an input channel than to their mean, persistence and the seasonal naive.
 
     Attributes:
-        folder: below the data directory.
+        folder: where the files are, below the data directory.
         class_weights: factor of the loss for each class; None for 1.
 
     Examples:

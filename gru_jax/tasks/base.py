@@ -131,7 +131,8 @@ class Generated(Task):
     """A task whose examples are drawn from (seed, index): endless in training, fixed sets for validation and test.
 
     Attributes:
-        valid_size, test_size: examples in those sets.
+        valid_size: examples in the validation set.
+        test_size: examples in the test set.
 
     Examples:
         >>> from gru_jax.tasks import Adding  # one of its subclasses
@@ -168,8 +169,8 @@ class FromFiles(Task):
     files has no part in it.
 
     Attributes:
-        data_dir: where the files are; if None, `$GRU_JAX_DATA`, else `~/.cache/gru_jax`.
-        folds: number of folds for cross-validation; None for the training and validation sets as they are.
+        data_dir: where the files are; None for `$GRU_JAX_DATA` or, where that is not set, `~/.cache/gru_jax`.
+        folds: folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
 
     Examples:
