@@ -88,7 +88,7 @@ class NetworkFlow:
 
     def describe(self) -> list[str]:
         """It in words, a few lines for each layer."""
-        return describe_records(self.records)
+        return describe_records(self.records, reads_many=self.config.model.readout != "last")
 
     def plot(self, name: str = "gradient_flow") -> Figure:
         """One of its pictures, which notebooks show: `gradient_flow`, `gates`, `lyapunov`, ….
@@ -173,12 +173,12 @@ def table_of_records(records: Mapping[str, np.ndarray]) -> pl.DataFrame:
     return pl.concat(tables)
 
 
-def describe_records(records: Mapping[str, np.ndarray]) -> list[str]:
-    """The last record in words, a few lines for each layer."""
+def describe_records(records: Mapping[str, np.ndarray], *, reads_many: bool = False) -> list[str]:
+    """The last record in words, a few lines for each layer, of a network whose loss reads many steps or the last one."""
     lines = []
     for name in (key for key in records if key.startswith("adjoint/")):
         layer, profile = name.split("/", 1)[1], jnp.asarray(records[name][-1])
-        short = PROFILE_TEXTS[source_of(records)].short
+        short = PROFILE_TEXTS[source_of(records)].short or "whole loss" * reads_many
         lines += [f"{layer}:", f"  adjoint{f' ({short})' * bool(short)}: {_describe_profile(profile)}"]
     for name in (key for key in records if key.startswith("lyapunov/")):
         values, time = records[name][-1], len(records["lag"])
