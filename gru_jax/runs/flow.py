@@ -174,7 +174,7 @@ def table_of_records(records: Mapping[str, np.ndarray]) -> pl.DataFrame:
 
 
 def describe_records(records: Mapping[str, np.ndarray], *, reads_many: bool = False) -> list[str]:
-    """The last record in words, a few lines for each layer, of a network whose loss reads many steps or the last one."""
+    """The last record in words, a few lines a layer, of a network whose loss reads many steps or the last one."""
     lines = []
     for name in (key for key in records if key.startswith("adjoint/")):
         layer, profile = name.split("/", 1)[1], jnp.asarray(records[name][-1])
