@@ -7,23 +7,22 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import logging
 import platform
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from gru_jax.cells import CELLS
-from gru_jax.config import REGISTRIES, Config
+from gru_jax.config import KeyExplanation, explain_keys, explain_options, keys_below
 from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
 from gru_jax.runtime.devices import use_all_cores
 from gru_jax.runtime.processes import is_main_process, join_processes
-from gru_jax.settings import describe_settings
-from gru_jax.tasks import TASKS
 from gru_jax.user_code import import_file
 from gru_jax.values import Text, scalar_of, split_list
 
@@ -38,6 +37,8 @@ GREATEST = 10**18  # whole number on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
 CODE = "code"
+HELP = ("--help", "-h")
+SHORT = 80  # characters of a list of names that is shown beside a key
 
 
 def parse(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -103,9 +104,8 @@ def names_flags(command: Callable[[Sequence[str]], int]) -> Callable[[Sequence[s
 def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> None:
     """Run a command with the arguments of this process, and exit as the design says."""
     argv = sys.argv[1:]
-    if any(argument in ("--help", "-h") for argument in argv):
-        print(usage())
-        sys.exit(0)
+    if any(argument in HELP for argument in argv):
+        sys.exit(help_on(argv, usage))
     keep_compiled_programs()
     use_all_cores()
     for stream in (sys.stdout, sys.stderr):  # paths need not be text
@@ -129,6 +129,17 @@ def main(command: Callable[[Sequence[str]], int], usage: Callable[[], str]) -> N
     except KeyboardInterrupt:
         code = fail("interrupted; the same command with the same --workdir goes on", EXIT_INTERRUPTED)
     sys.exit(code)
+
+
+def help_on(argv: Sequence[str], usage: Callable[[], str]) -> int:
+    """Print what a command is for or, where `--help` is followed by a section of the config, what is in that."""
+    following = [argument for flag, argument in itertools.pairwise(argv) if flag in HELP]
+    section = following[0].removeprefix("--").removeprefix("config.") if following else ""
+    try:
+        print(describe_section(section) if section and "=" not in section else usage())
+    except UsageError as error:
+        return fail(f"--help {error}", EXIT_USAGE)
+    return 0
 
 
 class _Printer(logging.Handler):
@@ -274,16 +285,50 @@ def describe_configs(folder: Path) -> str:
 
 
 def describe_keys() -> str:
-    """Every key of the config with its default and, where it takes a name, the names, a line each."""
-    lines = []
-    for key, (value, allowed) in describe_settings(Config(), REGISTRIES).items():
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        setting = f"  --config.{key}={shown}"
-        lines.append(f"{setting:<46}  {allowed}".rstrip())
+    """Every key of the config with its default and what it means, a line each."""
+    lines = [_in_a_line(explained) for explained in explain_keys().values()]
     lines.append("\nkeys of each task and cell:")
-    for section, options in (("task", TASKS), ("model.cell", CELLS)):
-        for name, cls in options.items():
-            keys = describe_settings(cls(), {}).items()
-            shown = ", ".join(f"{key}={value}" + (f" ({names})" if names else "") for key, (value, names) in keys)
-            lines.append(f"  --config.{section}.name={name}: {shown or 'none'}")
+    for section, options in explain_options().items():
+        for option in options:
+            shown = ", ".join(f"{key.rpartition('.')[2]}={_typed(one.default)}" for key, one in option.keys.items())
+            lines.append(f"  --config.{section}.name={option.name}: {shown or 'none'}")
+    lines.append("\n--help SECTION, as --help model.init or --help task, tells more of each key")
     return "\n".join(lines)
+
+
+def describe_section(prefix: str) -> str:
+    """All that is known of the keys of a section, or of one key.
+
+    Raises:
+        UsageError: there is no such section.
+    """
+    parts = [_in_full(explained) for explained in keys_below(prefix).values() if not _is_of_option(explained.key)]
+    for section, options in explain_options().items():
+        if section == prefix or section.startswith(f"{prefix}."):
+            for option in options:
+                parts.append(f"--config.{section}.name={option.name}\n    {option.text}")
+                parts += [textwrap.indent(_in_full(explained), "  ") for explained in option.keys.values()]
+    return "\n".join(parts or [_in_full(explained) for explained in keys_below(prefix).values()])
+
+
+def _is_of_option(key: str) -> bool:
+    """Whether a key is one of a task's or a cell's own."""
+    section, _, name = key.rpartition(".")
+    return section in explain_options() and name != "name"
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _in_a_line(explained: KeyExplanation) -> str:
+    setting = f"  --config.{explained.key}={_typed(explained.default)}"
+    names = f" ({explained.allowed})" * (explained.is_named and len(explained.allowed) < SHORT)
+    return f"{setting:<46}  {explained.line}{names}".rstrip()
+
+
+def _in_full(explained: KeyExplanation) -> str:
+    allowed = explained.allowed + ", or none" * explained.is_optional
+    texts = [*textwrap.wrap(explained.text, 112), *textwrap.wrap(f"allowed: {allowed}", 112)]
+    return "\n    ".join([f"--config.{explained.key}={_typed(explained.default)}", *texts])

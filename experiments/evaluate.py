@@ -24,7 +24,9 @@ from collections.abc import Sequence
 from experiments import cli
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
 from gru_jax.runs.stored import Evaluation, evaluate_run
+from gru_jax.runs.summary import worse_than
 
 
 def run(
@@ -49,11 +51,13 @@ def command(argv: Sequence[str]) -> int:
     split = flags.get("split", "test")
     result = run(flags["workdir"], split, flags.get("checkpoint", BEST), flags.get("data_dir"))
     recorded = result.stored or {}
+    summary = RunDir(flags["workdir"]).read_summary() if result.stored is not None and split == "test" else None
     for name, value in result.metrics.items():
         beside = ""
         if name in recorded:
             beside = "  (equal to the stored one)" if recorded[name] == value else f"  (stored: {recorded[name]!r})"
-        print(f"{split} {name} {value!r}{beside}")
+        worse = [] if summary is None else worse_than(summary, name, value)
+        print(f"{split} {name} {value!r}{beside}" + f"  worse than {' and '.join(worse)}" * bool(worse))
     print(f"checkpoint of step {result.step}")
     return 0
 

@@ -15,6 +15,8 @@ usage: python -m experiments.train --config FILE.py[:ARG] [--config.KEY=VALUE ..
 The same command on a directory that is not done resumes it; on one that is done it says so. A run leaves
 config.json, env.json, metrics.jsonl, flow.npz, checkpoints/, plots/*.png and, last, summary.json.
 
+  --help SECTION           what a section of the config has, e.g. --help model.init
+
 exit codes: 0 done, 2 wrong use (one line says what), 3 a step was not finite (one line says where), 75 SIGTERM came
 before the end (all is saved, the same command goes on), 130 Ctrl-C
 
@@ -43,6 +45,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
+from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.runs.train import train_run
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
@@ -93,9 +96,10 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
     best = summary["best"]
     lines = []
     for name, value in best["test"].items():
-        baseline = summary["baseline"].get(name)
-        beside = "" if baseline is None else f"   (memoryless or chance: {baseline:.5g})"
-        lines.append(f"test {name} {value:.5g}{beside}")
+        baselines = [f"{answer}: {score:.5g}" for answer, score in baselines_of(summary, name).items()]
+        worse = worse_than(summary, name, value)
+        beside = f"   ({', '.join(baselines)})" if baselines else ""
+        lines.append(f"test {name} {value:.5g}{beside}" + f"   worse than {' and '.join(worse)}" * bool(worse))
     lines[0] += f"   at step {best['step']} of {summary['steps']}"
     if summary["stopped"]:
         lines.append(f"stopped early: {summary['stopped']}")

@@ -133,17 +133,18 @@ class Scheme:
 
     Attributes:
         input: initialiser of the input kernels `W [D, H]`, one of `KERNELS`.
-        input_scale: factor on them (the standard deviation for `"normal"`).
+        input_scale: factor on the input kernels (the standard deviation for `"normal"`).
         recurrent: initialiser of the recurrent kernels `U [H, H]`, one of `KERNELS`, drawn for each gate by itself:
             an orthogonal kernel is orthogonal in every gate.
-        recurrent_scale: factor on them.
+        recurrent_scale: factor on the recurrent kernels.
         bias: initialiser of all biases, one of `BIASES`.
-        bias_scale: factor on them: the value for `"constant"`, the standard deviation for `"normal"`.
+        bias_scale: factor on the biases: the value for `"constant"`, the standard deviation for `"normal"`.
         gate_bias: the biases that set how long the cell remembers: `"same"` as the others, `"zeros"`, or one of
             `GATE_BIASES`. Signs follow the cell's convention: a larger value always means a longer memory.
-        gate_value: the retention logit for `gate_bias="constant"`.
-        t_min, t_max: range of time scales, in steps, for `gate_bias="chrono"`.
-        gates: overrides of any of the above for single gates, e.g. `{"n": {"recurrent": "identity"}}`.
+        gate_value: the logit of the fraction that is retained, for `gate_bias="constant"`.
+        t_min: shortest time scale, in steps, for `gate_bias="chrono"`.
+        t_max: longest time scale, in steps, for `gate_bias="chrono"`; None, in a config, for the task's length.
+        gates: overrides of any of the above for single gates, by their names: `{"n": {"recurrent": "identity"}}`.
 
     Examples:
         >>> import jax, jax.numpy as jnp

@@ -59,10 +59,10 @@ def check_values(section: Any) -> None:
 
     Choices are those of `setting` or of a `Literal`. Traced numbers have no value yet and pass.
     """
-    annotations = _annotations(type(section))
+    annotations = annotations_of(type(section))
     for field in dataclasses.fields(section):
-        choices, value = _choices(annotations.get(field.name), field.metadata), getattr(section, field.name)
-        if value is None and _is_optional(annotations.get(field.name)):
+        choices, value = choices_of(annotations.get(field.name), field.metadata), getattr(section, field.name)
+        if value is None and is_optional(annotations.get(field.name)):
             continue
         for item in value if isinstance(value, tuple) else (value,):
             if choices is not None:
@@ -78,7 +78,7 @@ def check_number(field: dataclasses.Field[Any], value: Any, prefix: str = "") ->
 
 
 @functools.cache
-def _annotations(cls: type) -> Mapping[str, Any]:
+def annotations_of(cls: type) -> Mapping[str, Any]:
     """The annotations of a class as types; none where they name what cannot be found, as a class of a user's may."""
     try:
         return typing.get_type_hints(cls)
@@ -86,25 +86,26 @@ def _annotations(cls: type) -> Mapping[str, Any]:
         return {}
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
+def alternatives(annotation: Any) -> tuple[Any, ...]:
     """The types that a union joins; another type is its own only alternative."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
 
 
-def _is_optional(annotation: Any) -> bool:
-    return type(None) in _alternatives(annotation)
+def is_optional(annotation: Any) -> bool:
+    """Whether a type takes None."""
+    return type(None) in alternatives(annotation)
 
 
-def _choices(annotation: Any, metadata: Mapping[str, Any]) -> Sequence[Any] | None:
+def choices_of(annotation: Any, metadata: Mapping[str, Any]) -> Sequence[Any] | None:
     """The values that a field may take, or each item of it if it is a tuple; None where there is no list of them.
 
     A number beside words, as in `int | Literal["auto"]`, is in no list.
     """
     if metadata.get("choices") is not None:
         return metadata["choices"]
-    kinds = _alternatives(annotation)
+    kinds = alternatives(annotation)
     for kind in () if int in kinds else kinds:
         item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
         if typing.get_origin(item) is Literal:
@@ -151,7 +152,7 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
         cls = _section_named(cls, name, registries[cls], f"{path}.name")
         name = name if isinstance(name, str) else reference(name)
         where = f"{path} {name!r}"
-        if "name" in _annotations(cls):
+        if "name" in annotations_of(cls):
             values["name"] = name
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     annotations = {name: _kind(cls, field) for name, field in fields.items()}
@@ -232,23 +233,6 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
                     yield thing
 
 
-def describe_settings(section: Any, registries: Registries, prefix: str = "") -> dict[str, tuple[Any, str]]:
-    """Every key of a section by dotted name: its value, and what is allowed where that is a list of names."""
-    keys: dict[str, tuple[Any, str]] = {}
-    for base, options in registries.items():
-        if isinstance(section, base):
-            keys[f"{prefix}name"] = (to_dict(section, registries)["name"], listing(options))
-    annotations = _annotations(type(section))
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            keys |= describe_settings(value, registries, f"{prefix}{field.name}.")
-        else:
-            choices = _choices(annotations.get(field.name), field.metadata)
-            keys[prefix + field.name] = (value, listing(choices or ()))
-    return keys
-
-
 def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict of dotted names."""
     flat: dict[str, Any] = {}
@@ -267,17 +251,17 @@ def _keys(cls: type, registries: Registries) -> list[str]:
 
 def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
     """The type of a field; of its default where the annotation names what cannot be found."""
-    return _annotations(cls).get(field.name, type(field.default))
+    return annotations_of(cls).get(field.name, type(field.default))
 
 
 def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     """What was given for one key, as the first type of its annotation that takes it."""
     value = referenced_value(path, value)
-    if is_none(value) and _is_optional(annotation):
+    if is_none(value) and is_optional(annotation):
         return None
-    metadata = {**metadata, "choices": _choices(annotation, metadata)}
+    metadata = {**metadata, "choices": choices_of(annotation, metadata)}
     errors = []
-    for kind in _alternatives(annotation):
+    for kind in alternatives(annotation):
         try:
             if kind is not type(None) and typing.get_origin(kind) is not Callable:  # functions are texts, see `_scalar`
                 return _value_of_type(path, value, kind, metadata, registries)
@@ -285,7 +269,7 @@ def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], 
             errors.append(error)
     if not errors:
         raise UsageError(f"{path}: its annotation names what cannot be found, and its default is None")
-    words = [word for kind in _alternatives(annotation) for word in _words(kind)] if len(errors) > 1 else []
+    words = [word for kind in alternatives(annotation) for word in _words(kind)] if len(errors) > 1 else []
     raise UsageError(f"{errors[0]}, or {listing(words)}") if words else errors[0]
 
 
@@ -311,5 +295,5 @@ def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any]
 
 def _plain_type(kind: Any) -> type:
     """The type of the values of a `Literal` or of what a union begins with; another type itself."""
-    kind = _alternatives(kind)[0]
+    kind = alternatives(kind)[0]
     return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else kind

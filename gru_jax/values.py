@@ -220,8 +220,13 @@ def check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if choices is not None:
         check_open_choice(path, value, choices, metadata)
     if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
-        span = f"from {low:g}" if high is None else f"up to {high:g}" if low is None else f"from {low:g} to {high:g}"
-        raise UsageError(f"{path}={value!r}: allowed are numbers {span}")
+        raise UsageError(f"{path}={value!r}: allowed are numbers {describe_range(low, high)}")
+
+
+def describe_range(low: float | int | None, high: float | int | None) -> str:
+    """A range of numbers in words, one end of which may be open."""
+    ends = (("from", low), ("to" if low is not None else "up to", high))
+    return " ".join(f"{word} {end:.10g}" for word, end in ends if end is not None)
 
 
 def show_value(value: Any) -> str:

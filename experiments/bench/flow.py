@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,17 +17,24 @@ from gru_jax.training.instruments import build_instruments
 from gru_jax.training.step import Trainer
 
 TRAINING_STEP, LIVE_STEP = "training step", "training step, live adjoints"
+EVERY_STEP, LIVE_SAMPLED = "training step, loss at every step", "the same, live adjoints of sampled steps"
+BASES = {LIVE_SAMPLED: EVERY_STEP}  # what a cost is in units of, where that is not the training step
 STEPS = 5  # in one call
 
 
-def adding_config(time: int, batch: int, hidden: int) -> Config:
-    """The adding task at this size, with all instruments at their defaults."""
+def config_of_size(batch: int, hidden: int, task: Mapping[str, Any]) -> Config:
+    """A task at this size, with all instruments at their defaults."""
     return load({
-        "task": {"name": "adding", "length": time},
+        "task": task,
         "model": {"hidden": (hidden,)},
         "train": {"batch_size": batch, "steps": 1000},
         "flow": {"instruments": FLOW_INSTRUMENTS, "batch_size": batch},
     })  # fmt: skip
+
+
+def live(config: Config) -> Config:
+    """The config with a recording out of every training step."""
+    return dataclasses.replace(config, flow=dataclasses.replace(config.flow, live=1))
 
 
 def training_steps(config: Config) -> Compiled:
@@ -57,13 +64,17 @@ def instrument_step(config: Config, name: str) -> Compiled:
 def measure_costs(sizes: Sequence[tuple[int, ...]], repeats: int) -> Iterator[dict[str, Any]]:
     """Measure all instruments at every size T,B,H: medians in milliseconds and in training steps."""
     for time, batch, hidden in sizes:
-        config = adding_config(time, batch, hidden)
-        live = dataclasses.replace(config, flow=dataclasses.replace(config.flow, live=1))
-        steps = {TRAINING_STEP: training_steps(config), LIVE_STEP: training_steps(live)}
+        tasks = {"name": "adding"}, {"name": "delayed_memory", "delay": max(1, time // 10)}
+        config, every_step = (config_of_size(batch, hidden, {**task, "length": time}) for task in tasks)
+        steps = {TRAINING_STEP: training_steps(config), LIVE_STEP: training_steps(live(config)),
+                 EVERY_STEP: training_steps(every_step), LIVE_SAMPLED: training_steps(live(every_step))}  # fmt: skip
+        of_several = list(steps)
         steps |= {name: instrument_step(config, name) for name in FLOW_INSTRUMENTS}
         seconds = median_seconds(steps, repeats)
-        seconds |= {name: seconds[name] / STEPS for name in (TRAINING_STEP, LIVE_STEP)}
-        costs = {name: {"ms": 1e3 * s, "steps": s / seconds[TRAINING_STEP]} for name, s in seconds.items()}
+        seconds |= {name: seconds[name] / STEPS for name in of_several}
+        costs = {
+            name: {"ms": 1e3 * s, "steps": s / seconds[BASES.get(name, TRAINING_STEP)]} for name, s in seconds.items()
+        }
         yield {"time": time, "batch": batch, "hidden": hidden, "costs": costs}
 
 
@@ -71,5 +82,5 @@ def describe_costs(row: Row) -> str:
     """What everything costs at one size, a line each."""
     lines = [f"\nT,B,H = {row['time']},{row['batch']},{row['hidden']}"]
     for name, cost in row["costs"].items():
-        lines.append(f"  {name:30}{cost['ms']:9.1f} ms{cost['steps']:9.2f} training steps")
+        lines.append(f"  {name:42}{cost['ms']:9.1f} ms{cost['steps']:9.2f} training steps")
     return "\n".join(lines)

@@ -32,10 +32,10 @@ class GRU(Cell):
       h' = z * h + o * n (keep) or (1 - z) * h + o * n (write), so that h' need not be a convex mix.
 
     Attributes:
-        reset: `"after"` or `"before"`, where the reset gate acts.
-        update: `"keep"` or `"write"`, what z near 1 does.
+        reset: where the reset gate acts, `"after"` the product or `"before"` it.
+        update: what z near 1 does, `"keep"` the state or `"write"` the candidate.
         output_gate: whether the candidate has a gate of its own.
-        activation: `"tanh"` or `"relu"`.
+        activation: of the candidate, `"tanh"` or `"relu"`.
 
     Examples:
         >>> import jax, jax.numpy as jnp

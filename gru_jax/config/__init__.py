@@ -5,10 +5,18 @@ from gru_jax.config.comparison import (
     differences,
     fingerprint,
     flat_differences,
+    varying_keys,
 )
 from gru_jax.config.durations import (
     Plan,
     plan,
+)
+from gru_jax.config.explanations import (
+    KeyExplanation,
+    OptionExplanation,
+    explain_keys,
+    explain_options,
+    keys_below,
 )
 from gru_jax.config.files import (
     load_config,
@@ -71,16 +79,21 @@ __all__ = [
     "FlowConfig",
     "GradientConfig",
     "Hyperparameters",
+    "KeyExplanation",
     "ModelConfig",
     "OptimizerBase",
     "OptimizerConfig",
+    "OptionExplanation",
     "Plan",
     "TrainConfig",
     "changed_sources",
     "differences",
+    "explain_keys",
+    "explain_options",
     "fingerprint",
     "flat_differences",
     "initial_program",
+    "keys_below",
     "load",
     "load_config",
     "naming_traced_numbers",
@@ -90,6 +103,7 @@ __all__ = [
     "real_settings",
     "traced_hyperparameters",
     "training_program",
+    "varying_keys",
     "with_task_values",
     "with_values",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gru_jax.config.schema import GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
@@ -42,6 +42,23 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     """
     before, after = (side.get(SOURCES, {}) for side in (old, new))
     return [name for name in before if name in after and before[name] != after[name]]
+
+
+def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys in which configs as dicts differ, but for `NEUTRAL_KEYS`, each with its value in every config.
+
+    It is None where a config does not have the key.
+
+    Examples:
+        >>> from gru_jax.config import load, varying_keys
+        >>> configs = [load({"train": {"steps": 10}, "optimizer": {"lr": lr}}) for lr in (0.1, 0.2)]
+        >>> varying_keys([config.to_dict() for config in configs])
+        {'optimizer.lr': [0.1, 0.2]}
+    """
+    plain = [{k: v for k, v in flatten(config).items() if not k.startswith(f"{SOURCES}.")} for config in configs]
+    keys = [key for key in dict.fromkeys(key for config in plain for key in config) if key not in NEUTRAL_KEYS]
+    values = {key: [config.get(key) for config in plain] for key in keys}
+    return {key: of_each for key, of_each in values.items() if any(value != of_each[0] for value in of_each)}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:

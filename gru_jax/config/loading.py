@@ -12,9 +12,10 @@ from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
-from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config
+from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config, FlowConfig
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
+from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve, to_dict
 from gru_jax.unroll.options import choose_method
@@ -50,10 +51,19 @@ def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     if optimizer.weight_decay is None:
         optimizer = dataclasses.replace(optimizer, weight_decay=_default_decay(optimizer))
     model = dataclasses.replace(model, init=init, readout=readout)
-    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    config = dataclasses.replace(config, model=model, optimizer=optimizer, flow=_with_source(config.flow, readout))
     _check(config)
     plan(config)
     return config
+
+
+def _with_source(flow: FlowConfig, readout: str) -> FlowConfig:
+    """What the instruments record, with the source of the adjoint profile that fits the readout."""
+    if readout != "last":
+        return dataclasses.replace(flow, source=SAMPLED) if flow.source == AUTO else flow
+    if flow.source == SAMPLED:
+        raise UsageError(f"flow.source={SAMPLED!r}: the loss reads the last state alone; allowed are auto, last, total")
+    return dataclasses.replace(flow, source=TOTAL)
 
 
 def _default_decay(optimizer: OptimizerBase) -> float:

@@ -34,19 +34,23 @@ class OptimizerBase:
             better; or a function of the number of updates after the warm-up that gives an `optax.Schedule`, the
             fraction of `lr` after 0 to so many of them.
         final: fraction of `lr` at the end; with plateau the least.
-        warmup_steps, warmup_epochs: linear warm-up, whose n-th update of W has the rate `lr * n / W`; at most one of
-            them. With one_cycle by default three tenths of the training, else 0.
         start: fraction of `lr` at the first update, of one_cycle.
         drop: factor, of step and plateau.
-        drop_steps, drop_epochs: the numbers of updates after which step multiplies; one of them.
+        drop_steps: numbers of updates after which step multiplies; None for none, or where `drop_epochs` gives them.
+        drop_epochs: the same in passes over the training data; None for none, or where `drop_steps` gives them.
         plateau_patience: validations without improvement, see `train.patience`, after which plateau multiplies.
+        warmup_steps: updates of a linear warm-up, whose n-th of W has the rate `lr * n / W`; None for none (with
+            one_cycle, for three tenths of the training), or where `warmup_epochs` gives it.
+        warmup_epochs: the same in passes over the training data; None for none, or where `warmup_steps` gives it.
         clip_norm: greatest global norm of the gradient; None for no clipping.
         clip_value: greatest absolute value of each entry; None for no clipping.
-        l1, l2: factors of sum |w| and of sum w^2 / 2 over the kernels in the loss's gradient.
-        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None is 0.01 for
-            adamw and 0 for the others.
-        noise, noise_decay: Gaussian noise of variance `noise / (1 + t)^noise_decay` on every entry of the clipped
-            gradient of step t; Neelakantan et al. 2015, arXiv:1511.06807.
+        l1: factor of sum |w| over the kernels in the loss's gradient.
+        l2: factor of sum w^2 / 2 over the kernels in the loss's gradient.
+        weight_decay: decoupled decay of the kernels, times the learning rate, with any optimiser; None for 1/100 with
+            adamw and 0 with the others.
+        noise: variance of Gaussian noise on every entry of the clipped gradient; Neelakantan et al. 2015,
+            arXiv:1511.06807.
+        noise_decay: exponent with which it falls over steps t, as `noise / (1 + t)^noise_decay`.
 
     Examples:
         >>> from gru_jax.config import load
@@ -94,10 +98,13 @@ class OptimizerConfig(OptimizerBase):
     those of `optax.scale_by_adam`, which are scaled by minus the learning rate.
 
     Attributes:
-        name: adam, adamw, sgd, momentum, rmsprop, adagrad, lion.
-        momentum, nesterov: of momentum.
-        b1, b2, eps: of adam, adamw and lion (`eps` also of rmsprop and adagrad).
-        decay: of rmsprop's mean square.
+        name: which optimiser; a function of optax, or of your own, may stand in place of the section.
+        momentum: of momentum, the share of the last update that goes on.
+        nesterov: of momentum, whether it looks ahead.
+        b1: of adam and adamw, the decay of the mean gradient; of lion, that of the mean that gives the update's sign.
+        b2: of adam and adamw, the decay of the mean square; of lion, that of the mean gradient that is kept.
+        eps: of adam, adamw, rmsprop and adagrad, what is added to the root of the mean square.
+        decay: of rmsprop, that of the mean square.
 
     Examples:
         >>> from gru_jax.config import load

@@ -19,6 +19,7 @@ from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
+from gru_jax.flow.sources import GradientSource
 from gru_jax.initializers import Scheme
 from gru_jax.nn.models import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
@@ -56,16 +57,18 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        family: sequence, or a subclass of `gru_jax.nn.SequenceModel` of a user's own.
+        family: what kind of network: sequence, or a subclass of `gru_jax.nn.SequenceModel` of a user's own.
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions.
         dropout: probability of dropping a unit between layers.
-        readout: what the head sees: last, mean or every state; auto is what the task needs.
-        method, chunk, keep: how to unroll; see `gru_jax.unroll`.
+        readout: what the head sees: the last state, the mean over states, or every state; auto is what the task needs.
+        method: how to unroll: fast in blocks of time, reference step by step; auto is fast wherever a cell allows it.
+        chunk: steps in a block of the fast method; None for as many as suit the size.
+        keep: what the fast method keeps for the backward pass: every state, or those at the boundaries of blocks.
         init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
         weights: a safetensors file to start from, with PyTorch's names (see `gru_jax.interop.from_torch`), in place of
-            what is drawn; without a head in it, the head is drawn.
+            what is drawn; without a head in it, the head is drawn. None for what is drawn.
 
     Examples:
         >>> from gru_jax.config import load
@@ -100,16 +103,18 @@ class TrainConfig:
 
     Attributes:
         batch_size: sequences a step.
-        steps, epochs: length of the training.
-        eval_steps, eval_epochs: between validations; by default a twentieth of the training. Each validation also
-            saves a checkpoint.
-        log_steps: between lines of training metrics; by default a tenth of the steps between validations.
+        steps: length of the training in steps; None where `epochs` gives it.
+        epochs: length of the training in passes over the training data; None where `steps` gives it.
+        eval_steps: steps between validations, each of which saves a checkpoint too; None, without `eval_epochs`, for a
+            twentieth of the training.
+        eval_epochs: passes over the training data between validations; None where `eval_steps` decides.
+        log_steps: steps between lines of training metrics; None for a tenth of the steps between validations.
         monitor: the validation metric that decides which network is best, of equal ones that with the lower loss; None
             for that of the task's goal.
         direction: whether its least or its greatest value is best; None for what the task's goal says, min for loss.
         min_delta: by how much it must be better than at the last improvement to be one, for `patience` and for the
             schedule plateau; the network that is kept is the best, by however little.
-        patience: validations without improvement after which training stops; None for never.
+        patience: validations, not steps, without improvement after which training stops; None for never.
         target: validation score at which training stops; None for never.
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
@@ -146,12 +151,21 @@ class FlowConfig:
     """What the gradient-flow instruments record.
 
     Attributes:
-        every: steps between recordings, 0 for none; by default one at the start, the middle and the end.
-        instruments: which, see `gru_jax.flow.instruments`; and noise, the gradient's signal-to-noise ratio.
+        every: steps between recordings, 0 for none; None for one at the start, the middle and the end.
+        instruments: which instruments are recorded, see `gru_jax.flow.instruments`; noise is the gradient's
+            signal-to-noise ratio.
+        source: whose gradient the adjoint profile follows: that of the whole loss (total), of single steps' losses, one
+            of each sequence, evenly spaced (sampled), or of the last step's loss (last). Of a loss that reads many
+            steps, the total says how many losses lie behind a step, not how far each reaches. auto is sampled where the
+            loss reads many steps, else total.
         batch_size: held-out validation sequences that the instruments see.
-        sequences, exponents, interval, matrices: see `gru_jax.flow.instruments.Options`.
-        live: steps between recordings of the adjoint profile and of the size of updates out of the training step's
-            own backward pass, on its own batch; 0 for none.
+        sequences: of these, how many are followed with Jacobians, by the instruments jacobian and lyapunov.
+        exponents: Lyapunov exponents, largest first; at most as many as a state has numbers.
+        interval: steps between the QR decompositions that Lyapunov exponents are made of.
+        matrices: time steps at which Jacobians are formed, evenly over the sequence.
+        live: training steps between recordings of the adjoint profile on the step's own batch, and of the size of
+            updates; 0 for none. With source total the profile comes out of the step's own backward pass, else out of
+            one more, of two sequences of the batch, without dropout.
 
     Examples:
         >>> from gru_jax.config import load
@@ -162,6 +176,7 @@ class FlowConfig:
 
     every: int | None = setting(None, low=0, high=10**9)
     instruments: tuple[Name, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS, is_open=True)
+    source: Literal["auto", GradientSource] = "auto"
     batch_size: int = setting(32, low=1, high=10**5)
     sequences: int = setting(Options().sequences, low=1, high=10**5)
     exponents: int = setting(Options().exponents, low=1, high=10**5)
@@ -176,18 +191,21 @@ class GradientConfig:
 
     Attributes:
         adjoint_clip: greatest norm of what a step sends back to the state before it, for each sequence's own loss, in
-            every layer; see `gru_jax.Intervention`.
-        truncate: steps after which gradients stop there.
+            every layer; see `gru_jax.Intervention`. None for no clipping.
+        truncate: steps after which gradients stop there; None for never.
         detach: probability with which each step's gradient to the hidden state before it is stopped.
-        omega, omega_slopes: factor of Pascanu's regulariser, and whether the slopes in the Jacobians are constant to
-            its gradient, as in the paper, or differentiated; see `gru_jax.flow.vanishing_penalty`.
+        omega: factor of Pascanu's regulariser; see `gru_jax.flow.vanishing_penalty`.
+        omega_slopes: whether the slopes in the Jacobians are constant to its gradient, as in the paper, or
+            differentiated.
         floss: Lyapunov exponents that gradient flossing drives to zero, by the sum of their squares; see
             `gru_jax.flow.flossing_penalty`.
-        floss_before: steps of Adam on that penalty before the training, at learning rate `floss_lr`, on Gaussian
-            inputs.
-        floss_every: steps of the training between those that add `floss_weight` times the penalty's gradient; None
-            for no flossing during the training.
-        floss_time, floss_sequences: steps and number of the sequences that flossing follows.
+        floss_before: steps of Adam on that penalty before the training, on Gaussian inputs.
+        floss_every: steps of the training between those that add the penalty's gradient; None for no flossing while it
+            lasts.
+        floss_weight: factor of the penalty during the training.
+        floss_lr: learning rate of flossing before the training.
+        floss_time: steps of the sequences that flossing follows.
+        floss_sequences: how many sequences flossing follows.
         floss_transient: of these steps, how many at the beginning the exponents leave out.
 
     Examples:
@@ -222,13 +240,13 @@ class Config:
     """Everything that determines a run.
 
     Attributes:
-        seed: of the initial parameters, the batches and the dropout.
-        platform: cpu, gpu or tpu: where the run must take place; auto for JAX's default.
+        seed: what the initial parameters, the batches and the dropout are drawn from.
+        platform: where the run must take place, on cpu, gpu or tpu; auto for JAX's default.
         dtype: type that products run in; parameters are float32, or float64 for float64. float16 is refused: its range
             ends where gradients are small, and there is no loss scale.
-        matmul_precision: of float32 products on accelerators; recorded, since it changes gradients.
-        devices: of each process, over which each batch is split: auto for as many as pay, on a CPU its cores; 0 for all
-            there are.
+        matmul_precision: precision of float32 products on accelerators; recorded, since it changes gradients.
+        devices: how many of each process' devices a batch is split over: auto for as many as pay, on a CPU its cores; 0
+            for all there are.
         resident_mb: training data of up to so many megabytes stay on the device; larger ones are streamed by Grain.
         profile: training steps to trace, as `steps:10-20`; None for none.
         writers: where metrics go beside `metrics.jsonl`; None for nowhere.

@@ -32,6 +32,7 @@ from gru_jax.flow.lyapunov import (
 from gru_jax.flow.parameters import ParameterProfile, parameter_profile
 from gru_jax.flow.regularizers import flossing_penalty, vanishing_penalty
 from gru_jax.flow.signal import StateProfile, signal_to_noise, state_profile, update_ratios
+from gru_jax.flow.sources import from_single_steps, source_profile
 from gru_jax.flow.trajectory import Trajectory, to_carry, to_vector
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "explosion",
     "finite_time_spread",
     "flossing_penalty",
+    "from_single_steps",
     "gate_histograms",
     "gate_values",
     "horizon",
@@ -64,6 +66,7 @@ __all__ = [
     "saturation",
     "signal_to_noise",
     "singular_values",
+    "source_profile",
     "spectral_radius",
     "state_profile",
     "theory",

@@ -10,20 +10,33 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.flow.adjoint import adjoint_norms, lag_profile
+from gru_jax.flow.adjoint import LagProfile, adjoint_norms, lag_profile
 from gru_jax.flow.gates import CANDIDATE, gate_histograms, gate_values, saturation, time_scales
 from gru_jax.flow.jacobian import dense_jacobians, singular_values, spectral_radius
 from gru_jax.flow.lyapunov import lyapunov_spectrum
 from gru_jax.flow.parameters import parameter_profile
 from gru_jax.flow.signal import state_profile
+from gru_jax.flow.sources import source_profile
 from gru_jax.flow.trajectory import Trajectory, to_vector
 from gru_jax.unroll import unroll, valid_steps
 
 Readings = dict[tuple[str, ...], Array]
 """What an instrument measured, by `(kind,)` or `(kind, gate)`."""
+
+
+class SourceAdjoint(NamedTuple):
+    """What the loss of one step of each sequence sent back.
+
+    Attributes:
+        adjoint: dL_t/ds, every part of the carry `[B, T, H]`.
+        chosen: True at the step t of each sequence.
+    """
+
+    adjoint: Carry
+    chosen: Bool[Array, "B T"]
 
 
 class Pass(NamedTuple):
@@ -34,12 +47,14 @@ class Pass(NamedTuple):
         params: its parameters.
         along: its trajectory.
         adjoint: dL/ds_t of each sequence's own loss, every part of the carry `[B, T, H]`.
+        source: the adjoint of single steps' losses, where the loss reads many steps and these are followed; else None.
     """
 
     cell: Cell
     params: Params
     along: Trajectory
     adjoint: Carry
+    source: SourceAdjoint | None = None
 
     @property
     def valid(self) -> Bool[Array, "B T"] | None:
@@ -75,14 +90,29 @@ class Options(NamedTuple):
 
 
 def adjoint(batch_pass: Pass, options: Options) -> Readings:
-    """The norm of the adjoint, ||dL/dh_t||, against the lag from the end of the pass.
+    """The norm of the adjoint of the whole carry, ||dL/ds||, against the lag from the end of the pass or, where single
+    steps' losses are followed, from the step whose loss it is.
 
     Mean `[T]` and quantiles `[3, T]` over the batch.
     """
     del options
-    norms = adjoint_norms(batch_pass.cell.hidden(batch_pass.adjoint))
-    profile = lag_profile(norms, batch_pass.along.lengths, reverse=batch_pass.along.reverse)
+    along, source = batch_pass.along, batch_pass.source
+    adjoint, chosen = (batch_pass.adjoint, None) if source is None else source
+    profile = adjoint_profile(adjoint, along.lengths, chosen, reverse=along.reverse)
     return {("adjoint",): profile.mean, ("adjoint_quantiles",): profile.quantiles}
+
+
+def adjoint_profile(
+    adjoint: Carry, lengths: Int[Array, " B"] | None, chosen: Bool[Array, "B T"] | None = None, *, reverse: bool = False
+) -> LagProfile:
+    """The profile of the norm of an adjoint over all parts of the carry: most of an LSTM's gradient is in its cell.
+
+    Where it is of single steps' losses, `chosen` is True at each sequence's step.
+    """
+    norms = adjoint_norms(to_vector(adjoint))
+    if chosen is None:
+        return lag_profile(norms, lengths, reverse=reverse)
+    return source_profile(norms, chosen, lengths, reverse=reverse)
 
 
 def parameters(batch_pass: Pass, options: Options) -> Readings:

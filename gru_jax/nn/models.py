@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
@@ -105,11 +105,16 @@ class SequenceModel(nnx.Module):
         *,
         lengths: Int[Array, " B"] | None = None,
         mask: Bool[Array, "B T"] | None = None,
+        on_read: Callable[[Array], Array] | None = None,
         **kwargs: Any,
     ) -> Trace:
-        """The outputs with every layer's inputs and results; arguments as in `Stack`."""
+        """The outputs with every layer's inputs and results; arguments as in `Stack`.
+
+        `on_read` is applied to the top states `[B, T, H]` before a readout of several of them: what it does to their
+        gradient is done to each step's share alone, before it enters the recurrence.
+        """
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, **kwargs)
-        features = self._read(layers[-1], lengths, mask)
+        features = self._read(layers[-1], lengths, mask, on_read or (lambda hs: hs))
         return Trace(self.head(features.astype(self.param_dtype)), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
@@ -119,8 +124,16 @@ class SequenceModel(nnx.Module):
             for name, layer in zip(self.stack.names, self.stack.layers, strict=True)
         )
 
-    def _read(self, top: LayerTrace, lengths: Int[Array, " B"] | None, mask: Bool[Array, "B T"] | None) -> Array:
-        hs = top.unrolled.hs
+    def _read(
+        self,
+        top: LayerTrace,
+        lengths: Int[Array, " B"] | None,
+        mask: Bool[Array, "B T"] | None,
+        on_read: Callable[[Array], Array],
+    ) -> Array:
+        if self.readout == "last":
+            return self.stack.layers[-1].final_state(top.unrolled)
+        hs = on_read(top.unrolled.hs)
         if self.readout == "every":
             return hs
         if self.readout == "mean":
@@ -128,8 +141,6 @@ class SequenceModel(nnx.Module):
             valid = valid_steps(lengths, batch, time, mask)
             count = jnp.full(batch, time) if valid is None else valid.sum(axis=1)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
-        if self.readout == "last":
-            return self.stack.layers[-1].final_state(top.unrolled)
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
-from gru_jax.plotting.flow import HORIZON, draw_profiles, horizons
-from gru_jax.plotting.style import GREY, cycle, figure, house_style
+from gru_jax.plotting.flow import HORIZON, PROFILE_TEXTS, draw_profiles, horizons, source_of
+from gru_jax.plotting.style import GREY, OUTSIDE, cycle, figure, house_style
+
+ADJOINT = "adjoint/"
 
 
 class Line(NamedTuple):
@@ -69,7 +71,8 @@ def group_by_seed(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
 
 def plot_profiles(runs: Sequence[ComparedRun]) -> Figure | None:
     """The adjoint profiles, one panel a layer."""
-    return _by_layer(runs, "adjoint/", draw_profiles)
+    source = source_of(runs[0].records)
+    return _by_layer(runs, ADJOINT, lambda ax, series: draw_profiles(ax, series, source))
 
 
 def plot_spectra(runs: Sequence[ComparedRun]) -> Figure | None:
@@ -81,7 +84,7 @@ def plot_spectra(runs: Sequence[ComparedRun]) -> Figure | None:
                 ax.plot(np.arange(1, len(row) + 1), row, color=colour, lw=1.2, label=None if i else label)
         ax.axhline(0.0, color=GREY, ls="--", lw=1)
         ax.set(xlabel="index i", ylabel=r"$\lambda_i$ (nats per step)")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(**OUTSIDE)
 
     return _by_layer(runs, "lyapunov/", draw)
 
@@ -91,6 +94,8 @@ def _by_layer(runs: Sequence[ComparedRun], prefix: str, draw: Callable[..., None
     layers = _names([run.records for run in runs], prefix)
     if not layers:
         return None
+    shorts = filter(None, dict.fromkeys(PROFILE_TEXTS[source_of(run.records)].short for run in runs))
+    of_what = "".join(f" · {short}" for short in shorts) if prefix == ADJOINT else ""
     picture, axes = figure(len(layers), width=5.2)
     for ax, layer in zip(axes, layers, strict=True):
         rows = {
@@ -98,7 +103,8 @@ def _by_layer(runs: Sequence[ComparedRun], prefix: str, draw: Callable[..., None
             for label, group in group_by_seed(runs).items()
         }
         draw(ax, {label: values for label, values in rows.items() if values})
-        ax.set_title(f"{layer.split('/', 1)[1]} · step {', '.join(map(str, sorted({m.step for m in runs})))}")
+        steps = ", ".join(map(str, sorted({run.step for run in runs})))
+        ax.set_title(f"{layer.split('/', 1)[1]} · step {steps}{of_what}")
     return picture
 
 
@@ -109,13 +115,15 @@ def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
         (lambda run: _scores(run, goal), f"validation {goal}", "log" if goal == "loss" else "linear")
     ]
     recorded = [run.recorded for run in runs]
-    names = _names(recorded, "adjoint/") + _names(recorded, "lyapunov/")
+    names = _names(recorded, ADJOINT) + _names(recorded, "lyapunov/")
+    sources = filter(None, dict.fromkeys(PROFILE_TEXTS[source_of(records)].short for records in recorded))
+    note = "".join(f"{short}, " for short in sources)
     for layer in dict.fromkeys(name.split("/", 1)[1] for name in names):
         panels += [
             (lambda run, layer=layer: _exponents(run.recorded, layer),
              rf"{layer}: $\lambda_1$ (nats per step)", "symlog"),
             (lambda run, layer=layer: _horizons(run.recorded, layer),
-             f"{layer}: gradient horizon, {HORIZON:.0%} (steps)\n▲ beyond the sequence", "log"),
+             f"{layer}: gradient horizon, {HORIZON:.0%} (steps)\n{note}▲ or more", "log"),
         ]  # fmt: skip
     drawn = [panel for panel in panels if any(panel[0](run) is not None for run in runs)]
     if not drawn:
@@ -127,7 +135,7 @@ def plot_histories(runs: Sequence[ComparedRun]) -> Figure | None:
         if scale == "symlog":
             ax.axhline(0.0, color=GREY, ls="--", lw=1)
         ax.set(xlabel="training step", ylabel=label)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), **OUTSIDE)
     return picture
 
 
@@ -156,12 +164,11 @@ def _exponents(records: Mapping[str, np.ndarray], layer: str) -> Line | None:
 
 
 def _horizons(records: Mapping[str, np.ndarray], layer: str) -> Line | None:
-    """Horizons by step; those beyond the sequence lie at its length or above."""
-    name = f"adjoint/{layer}"
+    """Horizons by step; censored ones lie at what is drawn or above."""
+    name = f"{ADJOINT}{layer}"
     if name not in records:
         return None
-    lags = horizons(records[name])
-    return Line(records["step"], np.where(np.isnan(lags), records[name].shape[1], lags), np.isnan(lags))
+    return Line(records["step"], *horizons(records[name]))
 
 
 def _names(records: Sequence[Mapping[str, np.ndarray]], prefix: str) -> list[str]:

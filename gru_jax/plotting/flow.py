@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gru_jax import flow
 from gru_jax.config import ModelConfig
-from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, cycle, figure, house_style, logarithmic_y
-from gru_jax.training.instruments import LIVE, LIVE_STEP
+from gru_jax.flow.sources import LAST, SAMPLED, TOTAL
+from gru_jax.plotting.style import BLUE, GREEN, GREY, ORANGE, OUTSIDE, cycle, figure, house_style, logarithmic_y
+from gru_jax.training.instruments import LIVE, LIVE_STEP, SOURCE
 
 Records = Mapping[str, np.ndarray]
 HORIZON = 0.01  # fraction of the peak at which the drawn gradient horizon lies
@@ -23,11 +25,28 @@ DECADES = 12  # of a logarithmic scale; what is smaller is not drawn
 FAINTEST = 1e-4  # of a row's peak in a heat map; what is smaller has the lowest colour
 MARKED = 40  # recordings whose horizons are marked one by one
 FEW = 4  # recordings that are drawn as lines rather than as a heat map
-LAG, NORM = "lag from the end of the pass (steps)", r"mean $\|\partial L/\partial h_t\|$"
-
-
 HOW_TO_READ = "A row is a recording: bright where gradient arrives, dark where it has died on its way."
-EVERY_STEP = "The loss reads every step: at a lag, the gradients of all later losses have added up."
+EVERY_STEP = "The loss reads many steps: at a lag, the gradients of all later losses have added up."
+
+
+class ProfileText(NamedTuple):
+    """How an adjoint profile is labelled: its norm, its lag, and whose gradient it follows, in short and in a line."""
+
+    norm: str
+    lag: str
+    short: str
+    note: str
+
+
+_SINGLE = r"mean $\|\partial L_t/\partial s_{t-k}\|$", "lag $k$ from the step whose loss it is (steps)"
+PROFILE_TEXTS = {
+    TOTAL: ProfileText(r"mean $\|\partial L/\partial s_t\|$", "lag from the end of the pass (steps)", "", ""),
+    SAMPLED: ProfileText(
+        *_SINGLE, "losses of sampled steps", "Each gradient is of one step's loss; steps are sampled."
+    ),
+    LAST: ProfileText(*_SINGLE, "loss of the last step", "Each gradient is of the last step's loss alone."),
+}
+"""By source, see `gru_jax.flow.sources`."""
 
 
 def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
@@ -39,8 +58,9 @@ def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
                 drawn[name] = plot(records)
                 if name == "time_scales":
                     _predict_time_scales(drawn[name], model)
-                if plot in (plot_gradient_flow, plot_live_gradient_flow) and model.readout == "every":
-                    drawn[name].supxlabel(EVERY_STEP, fontsize=8)
+                if plot in (plot_gradient_flow, plot_live_gradient_flow):
+                    note = PROFILE_TEXTS[source_of(records)].note or EVERY_STEP * (model.readout != "last")
+                    drawn[name].supxlabel(note, fontsize=8)
     return drawn
 
 
@@ -54,23 +74,33 @@ def plot_live_gradient_flow(records: Records) -> Figure:
     return _adjoints(records, f"{LIVE}adjoint/", records[LIVE_STEP])
 
 
-def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon."""
+def source_of(records: Records) -> str:
+    """Whose gradient the adjoint profiles of a run follow; all of it where the records do not say."""
+    return str(records[SOURCE]) if SOURCE in records else TOTAL
+
+
+def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]], source: str = TOTAL) -> None:
+    """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon, or at its end
+    where that lies beyond.
+    """
     finite = [p[np.isfinite(p)].max(initial=0.0) for rows in series.values() for p in rows]
     top = max(finite, default=0.0) or 1.0
-    marked = False
+    marked, limits = False, set()
     for (label, rows), colour in zip(series.items(), cycle(len(series)), strict=True):
         for i, profile in enumerate(rows):
             shown = np.where(profile >= top * 10.0**-DECADES, profile, np.nan)
             ax.plot(shown, color=colour, lw=1.5 if len(rows) == 1 else 1.0, label=None if i else label)
-            at = horizons(profile[None])[0]
-            if not np.isnan(at) and not np.isnan(shown[int(at)]):
-                ax.plot(at, shown[int(at)], "o", color=colour, ms=6, mec="white")
-                marked = True
-    ax.set(xlabel=LAG, ylabel=NORM)
+            (lag,), (is_censored,) = horizons(profile[None])
+            at = int(lag) - is_censored
+            if lag and not np.isnan(shown[at]):
+                ax.plot(at, shown[at], ">" if is_censored else "o", color=colour, ms=6, mec="white", clip_on=False)
+                marked |= not is_censored
+                limits |= {int(lag)} if is_censored else set()
+    ax.set(xlabel=PROFILE_TEXTS[source].lag, ylabel=PROFILE_TEXTS[source].norm)
     logarithmic_y(ax)
-    title = f"dots: horizon ({HORIZON:.0%} of the peak)" if marked else None
-    ax.legend(frameon=False, title=title, title_fontsize=8, fontsize=8)
+    said = f"● horizon ({HORIZON:.0%} of the peak)\n" if marked else ""
+    said += f"▶ horizon {at_least(limits)}" if limits else ""
+    ax.legend(title=said.strip() or None, title_fontsize=8, **OUTSIDE)
 
 
 def plot_gate_histograms(records: Records) -> Figure:
@@ -82,7 +112,7 @@ def plot_gate_histograms(records: Records) -> Figure:
         _before_and_after(ax, records[name] / np.diff(edges), edges, records["step"])
         logarithmic_y(ax)
         ax.set(xlabel="gate value", ylabel="density", title=_title(name), xlim=(0, 1))
-        ax.legend(frameon=False)
+        ax.legend(**OUTSIDE)
     return picture
 
 
@@ -100,7 +130,7 @@ def plot_time_scales(records: Records) -> Figure:
         ax.axvline(longest, color=ORANGE, ls="--", lw=1, label=f"the sequence, {longest} steps")
         ax.set_xscale("log")
         ax.set(xlabel=r"time scale $-1/\langle\ln z\rangle$ (steps)", ylabel="units", title=_title(name))
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(**OUTSIDE)
     return picture
 
 
@@ -127,7 +157,7 @@ def _predict_time_scales(picture: Figure, model: ModelConfig) -> None:
             logit = scheme.gate_value if scheme.gate_bias == "constant" else 0.0
             rest = float(flow.theory.retention_time(logit))
             ax.axvline(rest, color=GREEN, ls=":", lw=1.2, label=f"{scheme.gate_bias}, in theory")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(**OUTSIDE)
 
 
 def _units(model: ModelConfig) -> list[int]:
@@ -136,17 +166,28 @@ def _units(model: ModelConfig) -> list[int]:
 
 
 def plot_lyapunov(records: Records) -> Figure:
-    """The largest Lyapunov exponents over training; the shade is one standard deviation over sequences."""
+    """The largest Lyapunov exponents over training or, of one recording, over their index; shades or bars are one
+    standard deviation over sequences.
+    """
     names = _names(records, "lyapunov/")
     picture, axes = figure(len(names))
     for ax, name in zip(axes, names, strict=True):
         values, spread = records[name], records[name.replace("lyapunov/", "lyapunov_deviation/")]
-        draw_ranks(ax, records["step"], values)
-        ax.fill_between(records["step"], values[:, 0] - spread[:, 0], values[:, 0] + spread[:, 0],
-                        color=BLUE, alpha=0.25, lw=0)  # fmt: skip
+        count = values.shape[1]
+        title = f"{_title(name)} · {count} largest exponents" if count > 1 else f"{_title(name)} · largest exponent"
+        if len(values) == 1:  # over its index: there is no training to be seen
+            index = np.arange(1, count + 1)
+            ax.errorbar(index, values[0], spread[0], color=BLUE, lw=1.2, marker="o", ms=3, elinewidth=0.8)
+            ax.set(xlabel="index $i$", title=f"{title}\nstep {records['step'][0]}; bars: deviation over sequences")
+            ax.set_xlim(0.5, count + 0.5)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            draw_ranks(ax, records["step"], values)
+            ax.fill_between(records["step"], values[:, 0] - spread[:, 0], values[:, 0] + spread[:, 0],
+                            color=BLUE, alpha=0.25, lw=0)  # fmt: skip
+            ax.set(xlabel="training step", title=title)
         ax.axhline(0.0, color=GREY, ls="--", lw=1)
-        ax.set(xlabel="training step", ylabel=r"$\lambda_i$ (nats per step)",
-               title=f"{_title(name)} · {values.shape[1]} largest exponents")  # fmt: skip
+        ax.set_ylabel(r"$\lambda_i$ (nats per step)")
     return picture
 
 
@@ -169,7 +210,7 @@ def plot_gradient_shares(records: Records) -> Figure:
             ax.plot(np.cumsum(share) / (total if total > 0 else 1.0), color=colour, lw=1.5, label=name.split("/")[-1])
         ax.set(xlabel="time step", ylabel=r"$\sum_{s\leq t} \langle g_s, g\rangle / \|g\|^2$",
                title=f"{layer} · step {records['step'][-1]}")  # fmt: skip
-        ax.legend(frameon=False, title="gate")
+        ax.legend(title="gate", **OUTSIDE)
     return picture
 
 
@@ -214,16 +255,25 @@ def _adjoints(records: Records, prefix: str, steps: np.ndarray) -> Figure:
     picture, axes = figure(len(names), width=5.2)
     for ax, name in zip(axes, names, strict=True):
         if len(steps) <= FEW:
-            draw_profiles(ax, {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)})
+            rows = {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)}
+            draw_profiles(ax, rows, source_of(records))
             ax.set_title(_title(name))
         else:
-            draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name))
+            draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name), source_of(records))
     if len(steps) > FEW:
         picture.suptitle(HOW_TO_READ, fontsize=8)
     return picture
 
 
-def draw_heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray, norms: np.ndarray, title: str) -> None:
+def draw_heat_map(
+    picture: Figure,
+    ax: Axes,
+    lag: np.ndarray,
+    steps: np.ndarray,
+    norms: np.ndarray,
+    title: str,
+    source: str = TOTAL,
+) -> None:
     """Adjoint norms `[N, T]` over lag and training step, each row relative to its peak, with the horizon drawn in."""
     peak = np.nanmax(norms, axis=1, keepdims=True, initial=0.0, where=np.isfinite(norms))
     relative = np.clip(norms / np.where(peak > 0, peak, 1.0), FAINTEST, 1.0)
@@ -232,20 +282,21 @@ def draw_heat_map(picture: Figure, ax: Axes, lag: np.ndarray, steps: np.ndarray,
     mesh = ax.pcolormesh(
         lag, rows, relative, norm=LogNorm(FAINTEST, 1.0), cmap="cividis", shading="nearest", rasterized=True
     )
-    lags = horizons(norms)
-    within, beyond = ~np.isnan(lags), np.isnan(lags) & np.isfinite(norms).all(axis=1)
-    if within.any():
-        dot = "o" if len(steps) <= MARKED else ""
-        ax.plot(lags, rows, color="white", lw=3, marker=dot, ms=5)
-        ax.plot(lags, rows, color=ORANGE, lw=1.5, marker=dot, ms=3)
-        title += f" · orange: horizon, {HORIZON:.0%} of the peak"
+    lags, is_censored = horizons(norms)
+    beyond = is_censored & (lags > 0) & ~np.isinf(norms).any(axis=1)
+    if not is_censored.all():
+        dot, within = "o" if len(steps) <= MARKED else "", np.where(is_censored, np.nan, lags)
+        ax.plot(within, rows, color="white", lw=3, marker=dot, ms=5)
+        ax.plot(within, rows, color=ORANGE, lw=1.5, marker=dot, ms=3)
+        title += f"\norange: horizon, {HORIZON:.0%} of the peak"
     if beyond.any():
-        ax.plot(np.full(int(beyond.sum()), lag[-1]), rows[beyond], ">", color=ORANGE, mec="white", ms=5)
-        title += " (▸ beyond the sequence)" if within.any() else " · ▸ horizon beyond the sequence"
+        ax.plot(lags[beyond] - 1, rows[beyond], ">", color=ORANGE, mec="white", ms=5, clip_on=False)
+        limits = at_least(lags[beyond])
+        title += f"; ▶ {limits}" if not is_censored.all() else f"\n▶ horizon {limits}"
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
     ax.set_yticks(shown, [str(s) for s in steps[shown]])
-    ax.set(xlabel=LAG, ylabel="training step", title=title)
-    picture.colorbar(mesh, ax=ax, label=rf"{NORM}, of the row's peak", extend="min")
+    ax.set(xlabel=PROFILE_TEXTS[source].lag, ylabel="training step", title=title)
+    picture.colorbar(mesh, ax=ax, label=f"{PROFILE_TEXTS[source].norm}, of the row's peak", extend="min")
 
 
 def _lines(ax: Axes, x: np.ndarray, rows: np.ndarray, numbers: np.ndarray, what: str = "step") -> None:
@@ -254,15 +305,25 @@ def _lines(ax: Axes, x: np.ndarray, rows: np.ndarray, numbers: np.ndarray, what:
     for i, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         ends = i in (0, len(rows) - 1)
         ax.plot(x, row, color=BLUE, alpha=shades[i], lw=1.2, label=f"{what} {number}" if ends else None)
-    ax.legend(frameon=False)
+    ax.legend(**OUTSIDE)
 
 
-def horizons(norms: np.ndarray) -> np.ndarray:
-    """The gradient horizon of each row; NaN where it lies beyond the sequence."""
+def horizons(norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient horizon of each row `[N]`, and whether it is censored: not measured, only known to be that or more.
+
+    Where a profile stays above `HORIZON` of its peak, the horizon is as many lags as it has, or more.
+    """
     peak = np.where(np.isfinite(norms), norms, 0.0).max(axis=1, keepdims=True, initial=0.0)
     relative = norms / np.where(peak > 0, peak, 1.0)  # in the range of float32
     lags = np.asarray(_horizons(jnp.asarray(relative)))
-    return np.where(lags < norms.shape[1], lags, np.nan)
+    is_censored = lags == norms.shape[1]
+    return np.where(is_censored, (~np.isnan(norms)).sum(axis=1), lags).astype(float), is_censored
+
+
+def at_least(limits: Collection[Any]) -> str:
+    """How censored horizons are written: `≥ 200`, or a range of such limits."""
+    low, high = int(min(limits)), int(max(limits))
+    return f"≥ {low}" if low == high else f"≥ {low} … {high}"
 
 
 _horizons = jax.jit(jax.vmap(lambda profile: flow.horizon(profile, HORIZON)))

@@ -18,6 +18,16 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 SKY, PINK, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#E69F00", "#000000"
 SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
+OUTSIDE: dict[str, Any] = {
+    "frameon": False, "fontsize": 8, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2,
+    "alignment": "left",
+}  # fmt: skip
+"""Of a legend: beside its axes, where it hides nothing."""
+UNDER: dict[str, Any] = {
+    "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
+}  # fmt: skip
+"""Of a legend: under its axes, where a colour bar stands beside them."""
+DASHES = ("--", ":", "-.")
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
@@ -31,7 +41,7 @@ class Picture(Figure):
         return image.getvalue()
 
 
-def figure(panels: int, width: float = 4.6, columns: int = 3) -> tuple[Figure, list[Axes]]:
+def figure(panels: int, width: float = 5.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
     """A figure with so many panels, and their axes."""
     columns = min(panels, columns)
     rows = -(-panels // columns)
@@ -68,6 +78,13 @@ def save_figures(
 def cycle(count: int) -> list[str]:
     """So many colours; after the last the first follows."""
     return [SERIES[i % len(SERIES)] for i in range(count)]
+
+
+def draw_levels(ax: Axes, levels: Mapping[str, float | None]) -> None:
+    """A horizontal line at each level that is known, the first dashed, with its name in the legend."""
+    known = {name: level for name, level in levels.items() if level is not None}
+    for i, (name, level) in enumerate(known.items()):
+        ax.axhline(level, color=GREY, ls=DASHES[i % len(DASHES)], lw=1, label=name)
 
 
 def logarithmic_y(ax: Axes) -> None:

@@ -18,7 +18,7 @@ from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
 from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
 from gru_jax.runtime.locks import LOCK, lock_directory
-from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
+from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, SOURCE
 
 OTHER_SOURCE = "code or weights of your own are others than"
 
@@ -226,7 +226,7 @@ def _steps_of(name: str) -> str:
 def _wrong_in_flow(records: Mapping[str, np.ndarray]) -> str | None:
     """What is wrong with the arrays of `flow.npz`."""
     for name, values in records.items():
-        if values.dtype.kind not in "biuf":
+        if values.dtype.kind not in ("U" if name == SOURCE else "biuf"):
             return f"{name} holds {values.dtype}"
         if name in RECORD_AXES:
             continue

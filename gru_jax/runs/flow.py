@@ -18,7 +18,7 @@ from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameters
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import ArgumentError, check_choice
-from gru_jax.plotting.flow import plot_records
+from gru_jax.plotting.flow import PROFILE_TEXTS, plot_records, source_of
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
@@ -88,7 +88,7 @@ class NetworkFlow:
 
     def describe(self) -> list[str]:
         """It in words, a few lines for each layer."""
-        return describe_records(self.records)
+        return describe_records(self.records, reads_many=self.config.model.readout != "last")
 
     def plot(self, name: str = "gradient_flow") -> Figure:
         """One of its pictures, which notebooks show: `gradient_flow`, `gates`, `lyapunov`, ….
@@ -156,9 +156,9 @@ def table_of_records(records: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """The arrays of a `flow.npz` as a table, a row for each number.
 
     Its columns are `step`; `reading`, as `adjoint/layer_0`; `index` into what a recording consists of, flat, which for
-    adjoints is the lag; and `value`.
+    adjoints is the lag; `value`; and, of adjoints, `source`, whose gradient they are: total, sampled or last.
     """
-    schema = {"step": pl.Int64, "reading": pl.String, "index": pl.Int64, "value": pl.Float64}
+    schema = {"step": pl.Int64, "reading": pl.String, "index": pl.Int64, "value": pl.Float64, "source": pl.String}
     tables = [pl.DataFrame(schema=schema)]
     for reading, values in records.items():
         if reading in (*RECORD_AXES, "step", LIVE_STEP):
@@ -166,17 +166,20 @@ def table_of_records(records: Mapping[str, np.ndarray]) -> pl.DataFrame:
         steps = records[LIVE_STEP if reading.startswith(LIVE) else "step"]
         flat = values.reshape(len(steps), -1)
         rows, columns = np.indices(flat.shape).reshape(2, -1)
-        content = {"step": steps[rows], "reading": [reading] * flat.size, "index": columns, "value": flat.ravel()}
+        source = source_of(records) if reading.removeprefix(LIVE).startswith("adjoint") else None
+        content = {"step": steps[rows], "reading": [reading] * flat.size, "index": columns, "value": flat.ravel(),
+                   "source": [source] * flat.size}  # fmt: skip
         tables.append(pl.DataFrame(content).cast(schema))  # type: ignore[arg-type]
     return pl.concat(tables)
 
 
-def describe_records(records: Mapping[str, np.ndarray]) -> list[str]:
-    """The last record in words, a few lines for each layer."""
+def describe_records(records: Mapping[str, np.ndarray], *, reads_many: bool = False) -> list[str]:
+    """The last record in words, a few lines a layer, of a network whose loss reads many steps or the last one."""
     lines = []
     for name in (key for key in records if key.startswith("adjoint/")):
         layer, profile = name.split("/", 1)[1], jnp.asarray(records[name][-1])
-        lines += [f"{layer}:", f"  adjoint: {_describe_profile(profile)}"]
+        short = PROFILE_TEXTS[source_of(records)].short or "whole loss" * reads_many
+        lines += [f"{layer}:", f"  adjoint{f' ({short})' * bool(short)}: {_describe_profile(profile)}"]
     for name in (key for key in records if key.startswith("lyapunov/")):
         values, time = records[name][-1], len(records["lag"])
         condition = (values[0] - values[-1]) * time / np.log(10)
@@ -195,8 +198,10 @@ def describe_records(records: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _describe_profile(profile: jax.Array) -> str:
+    reached = int((~jnp.isnan(profile)).sum())
+
     def lag(value: jax.Array) -> str:
-        return str(int(value)) if int(value) < len(profile) else f"beyond {len(profile) - 1}"
+        return str(int(value)) if int(value) < len(profile) else f"≥ {reached}"
 
     exploded = int(flow.explosion(profile))
     explodes = "" if exploded == len(profile) else f"; exceeds 100x at lag {exploded}"

@@ -15,7 +15,7 @@ from gru_jax.runs.directory import RunDir
 
 def figures_of_run(rundir: RunDir, config: Config) -> dict[str, Figure]:
     """All pictures of a run, by name."""
-    learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], config.task.baseline)
+    learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], config.task.baselines)
     return {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
 
 

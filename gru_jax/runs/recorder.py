@@ -96,4 +96,5 @@ class FlowRecorder:
         options = Options(matrices=self.config.flow.matrices)
         time = self.config.task.time
         edges = np.linspace(0.0, 1.0, bins + 1)
-        return np.arange(time), np.asarray(QUANTILES), edges, np.asarray(options.times(time))
+        matrices = np.asarray(options.times(time))
+        return np.arange(time), np.asarray(QUANTILES), edges, matrices, np.asarray(self.config.flow.source)

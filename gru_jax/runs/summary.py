@@ -8,6 +8,7 @@ from typing import Any
 
 from gru_jax.config import Config
 from gru_jax.runs.early_stopping import EarlyStopping
+from gru_jax.tasks.base import MEMORYLESS
 
 
 def summarise(
@@ -33,6 +34,7 @@ def summarise(
     summary = {
         "goal": list(config.goal),
         "baseline": dict(config.task.baseline),
+        "baselines": {name: dict(metrics) for name, metrics in config.task.baselines.items()},
         "final": {"step": progress.steps, **final},
         "best": {"step": progress.best_step, **best},
         "steps": progress.steps,
@@ -45,6 +47,36 @@ def summarise(
     }
     # JSON has no number that is not finite.
     return json.loads(json.dumps(summary), parse_constant=lambda name: None)
+
+
+def baselines_of(summary: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """What answers without a network score in test by a metric, by their names.
+
+    Examples:
+        >>> from gru_jax.runs.summary import baselines_of
+        >>> baselines_of({"baselines": {"persistence": {"loss": 0.03}, "chance": {"accuracy": 0.5}}}, "loss")
+        {'persistence': 0.03}
+    """
+    named = summary.get("baselines") or {MEMORYLESS: summary["baseline"]}  # of a run of an earlier version
+    return {name: metrics[metric] for name, metrics in named.items() if metrics.get(metric) is not None}
+
+
+def worse_than(summary: Mapping[str, Any], metric: str, value: float | None) -> list[str]:
+    """The answers without a network that a test score is worse than, by their names.
+
+    Of metrics other than the loss and the goal it is not known which way is better.
+
+    Examples:
+        >>> from gru_jax.runs.summary import worse_than
+        >>> summary = {"goal": ["loss", "min"], "baselines": {"persistence": {"loss": 0.03}, "mean": {"loss": 1.9}}}
+        >>> worse_than(summary, "loss", 0.15)
+        ['persistence']
+    """
+    directions = {"loss": "min", summary["goal"][0]: summary["goal"][1]}
+    if metric not in directions or value is None:
+        return []
+    sign = 1 if directions[metric] == "min" else -1
+    return [name for name, score in baselines_of(summary, metric).items() if sign * value > sign * score]
 
 
 def find_damage(content: Mapping[str, Any]) -> str | None:
@@ -64,6 +96,10 @@ def find_damage(content: Mapping[str, Any]) -> str | None:
             if not isinstance(metrics, dict) or len(goal) != 2 or goal[0] not in metrics:
                 return f"{part} has no {split} score"
             tables.append(metrics)
+    named = content.get("baselines", {})
+    if not isinstance(named, dict) or not all(isinstance(metrics, dict) for metrics in named.values()):
+        return "its baselines are none"
+    tables += named.values()
     numbers = (value for table in tables for value in table.values())
     if goal[1] not in ("min", "max") or not all(isinstance(value, int | float | None) for value in numbers):
         return "a score is no number"

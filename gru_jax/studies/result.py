@@ -12,7 +12,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.plotting.style import cycle, figure, house_style
+from gru_jax.plotting.style import OUTSIDE, cycle, figure, house_style
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
@@ -128,7 +128,7 @@ class StudyResult:
             elif logarithmic(values):
                 ax.set_xscale("log")
             if by:
-                ax.legend(frameon=False, title=by)
+                ax.legend(title=by, **OUTSIDE)
         return picture
 
     def _member(self, name: str) -> Path:

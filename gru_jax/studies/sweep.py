@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gru_jax import flow
@@ -17,8 +18,9 @@ from gru_jax.cells import GRU
 from gru_jax.config import Config, override
 from gru_jax.errors import ArgumentError, check_argument, listing
 from gru_jax.flow import theory
-from gru_jax.plotting.flow import draw_profiles, draw_ranks
-from gru_jax.plotting.style import BLUE, GREY, ORANGE, figure, house_style, save_figures
+from gru_jax.flow.sources import TOTAL
+from gru_jax.plotting.flow import PROFILE_TEXTS, at_least, draw_profiles, draw_ranks, horizons
+from gru_jax.plotting.style import BLUE, GREY, ORANGE, OUTSIDE, figure, house_style, save_figures
 from gru_jax.runs.flow import compiled_instruments, initial_params
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.settings import flatten
@@ -29,6 +31,7 @@ GAIN = "model.init.recurrent_scale"
 SWEPT = ("adjoint", "lyapunov")  # instruments
 MOST = 200  # values of a sweep
 PROFILES = 5  # adjoint profiles that are drawn of them
+CENSORED = "horizon_is_censored"  # kind of reading: whether the horizon is only known to be as large or larger
 Readings = dict[str, np.ndarray]
 
 
@@ -92,7 +95,8 @@ def sweep_setting(
     records = {name: _stacked([row[name] for row in rows]) for name in names}
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "sweep.npz", key=key, values=np.array(values), **records)  # type: ignore[arg-type]
-    picture = plot_sweep(key, values, records, stability_edge(config, key) if source == ZEROS else None)
+    edge = stability_edge(config, key) if source == ZEROS else None
+    picture = plot_sweep(key, values, records, edge, configs[0].flow.source)
     return save_figures({"sweep": picture}, out, (form,))[0]
 
 
@@ -133,9 +137,9 @@ def _on_task(config: Config) -> Callable[[Any], Readings]:
         readings = dict(jax.device_get(instruments(params)))
         for name in [name for name in readings if name.startswith("adjoint/")]:
             layer = name.removeprefix("adjoint/")
-            profile = jnp.asarray(readings[name])
-            readings[f"horizon/{layer}"] = np.asarray(flow.horizon(profile, 0.01))
-            readings[f"slope/{layer}"] = np.asarray(flow.log_slope(profile))
+            (lag,), (is_censored,) = horizons(readings[name][None])
+            readings[f"horizon/{layer}"], readings[f"{CENSORED}/{layer}"] = np.asarray(lag), np.asarray(is_censored)
+            readings[f"slope/{layer}"] = np.asarray(flow.log_slope(jnp.asarray(readings[name])))
         return readings
 
     return measure
@@ -170,7 +174,7 @@ def stability_edge(config: Config, key: str = GAIN) -> float | None:
     return float(theory.edge_of_stability(0.0))
 
 
-def plot_sweep(key: str, values: list[str], records: Readings, edge: float | None) -> Figure:
+def plot_sweep(key: str, values: list[str], records: Readings, edge: float | None, source: str = TOTAL) -> Figure:
     """Exponents, gradient horizons and adjoint profiles of every layer, and where theory has the edge of stability."""
     names = [name for kind in ("lyapunov/", "horizon/", "adjoint/") for name in records if name.startswith(kind)]
     numbers = _numbers(values)
@@ -181,7 +185,7 @@ def plot_sweep(key: str, values: list[str], records: Readings, edge: float | Non
             kind, layer = name.split("/", 1)
             if kind == "adjoint":
                 shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), PROFILES)).astype(int))
-                draw_profiles(ax, {values[i]: [records[name][i]] for i in shown})
+                draw_profiles(ax, {values[i]: [records[name][i]] for i in shown}, source)
                 ax.set_title(f"{layer} · {key.split('.')[-1]}")
                 continue
             if kind == "lyapunov":
@@ -190,16 +194,28 @@ def plot_sweep(key: str, values: list[str], records: Readings, edge: float | Non
                 if edge is not None:
                     label = f"edge of stability in theory, {edge:.3g}"
                     ax.axvline(edge, color=ORANGE, ls="--", lw=1.2, label=label)
-                    ax.legend(frameon=False)
+                    ax.legend(**OUTSIDE)
                 title = f"{layer} · {records[name].shape[1]} largest exponents"
                 ax.set(ylabel=r"$\lambda_i$ (nats per step)", title=title)
             else:
-                ax.plot(x, records[name], ls=line, color=BLUE, lw=1.5, marker="o", ms=4)
-                ax.set(ylabel="gradient horizon, 1 % (steps)", title=layer, ylim=(0, None))
+                _draw_horizons(ax, x, records[name], records[f"{CENSORED}/{layer}"], line)
+                short = PROFILE_TEXTS[source].short
+                ax.set(title=f"{layer} · {short}" if short else layer, ylim=(0, None))
             ax.set_xlabel(key)
             if numbers is None:
                 ax.set_xticks(x, values)
     return picture
+
+
+def _draw_horizons(ax: Axes, x: np.ndarray, lags: np.ndarray, is_censored: np.ndarray, line: str) -> None:
+    """Gradient horizons; those that are only known to be as large or larger have marks of their own."""
+    is_censored = is_censored.astype(bool)
+    ax.plot(x, lags, ls=line, color=BLUE, lw=1.5)
+    ax.plot(x[~is_censored], lags[~is_censored], "o", color=BLUE, ms=4)
+    ax.set_ylabel("gradient horizon, 1 % (steps)")
+    if is_censored.any():
+        ax.plot(x[is_censored], lags[is_censored], "^", color=ORANGE, ms=6, label=at_least(lags[is_censored]))
+        ax.legend(**OUTSIDE)
 
 
 def _numbers(values: list[str]) -> np.ndarray | None:
@@ -216,7 +232,7 @@ def _describe_row(row: Readings) -> str:
         if kind == "lyapunov":
             parts.append(f"{layer} lambda_1 {value[0]:.5f}, lambda_{len(value)} {value[-1]:.5f}")
         elif kind == "horizon":
-            parts.append(f"1% horizon {int(value)}")
+            parts.append(f"1% horizon {'≥ ' if row[f'{CENSORED}/{layer}'] else ''}{int(value)}")
         elif kind == "slope":
             parts.append(f"slope {float(value):.5f} nats per step")
     return "; ".join(parts)

@@ -23,7 +23,7 @@ class Adding(Generated):
     1997, in the form of Le et al. 2015, arXiv:1504.00941. Always answering 1 gives the variance of the sum, 1/6.
 
     Attributes:
-        length: T, at least 2.
+        length: steps of a sequence, at least 2.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,15 @@ from jaxtyping import Array, Float, Int
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, in_one_line
+from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
+from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import (
     FOLDED_SPLITS,
     LEAST_WEIGHT,
     LENGTHS,
     MASK,
+    NAMES,
     TARGETS,
     XS,
     ArrayFiles,
@@ -46,11 +50,13 @@ class Arrays(FromFiles):
 
     The loss of classes is cross-entropy, that of numbers the squared error, mean over O; with targets at each step it
     is the mean over a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count
-    the same. The score without memory is that of the best constant answer to the test targets. `write` puts arrays
-    there.
+    the same. `write` puts arrays there.
+
+    Baselines know the training data alone: the mean, or the shares of the classes; and of forecasts, whose targets are
+    nearer to the past of an input channel than to their mean, persistence and the seasonal naive.
 
     Attributes:
-        folder: below the data directory.
+        folder: where the files are, below the data directory.
         class_weights: factor of the loss for each class; None for 1.
 
     Examples:
@@ -143,14 +149,13 @@ class Arrays(FromFiles):
 
     @property
     def baseline(self) -> Mapping[str, float]:
-        targets, weights = self._files.weighted_targets("test")
-        if not self._files.classes:
-            mean = (targets * weights[:, None]).sum(axis=0)
-            return {"loss": float(((targets - mean) ** 2 * weights[:, None]).sum(axis=0).mean())}
-        shares = np.bincount(targets, weights, self._files.classes)
-        paid = shares * (1.0 if self.class_weights is None else np.array(self.class_weights))
-        paid_for = paid[paid > 0]
-        return {"accuracy": float(shares.max()), "loss": float(-(paid_for * np.log(paid_for / paid.sum())).sum())}
+        return next(iter(self.baselines.values()))
+
+    @property
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        files = self._files
+        paths = [path for split in FOLDED_SPLITS for name in NAMES if (path := files.path(split, name)).exists()]
+        return _baselines(self, tuple(map(stamp_of, paths)))
 
     def count(self, split: str) -> int:
         return self._files.rows(split, XS).shape[0]
@@ -188,6 +193,13 @@ class Arrays(FromFiles):
         if self.class_weights is not None:
             loss = loss * jnp.asarray(self.class_weights, loss.dtype)[targets]
         return {"loss": loss, "accuracy": (outputs.argmax(axis=-1) == targets).astype(jnp.float32)}
+
+
+@functools.lru_cache(maxsize=64)
+def _baselines(task: Arrays, stamps: tuple[FileStamp, ...]) -> Mapping[str, Mapping[str, float]]:
+    del stamps
+    order = None if task.folds is None else task.order("train")
+    return baselines_of_arrays(task._files, order, task.class_weights)
 
 
 def _checked_weights(weights: Any) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from gru_jax.settings import check_values, setting
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
 
+MEMORYLESS = "memoryless or chance"
 ORDER = "order"
 """Among the arrays of a task of files: which examples of the files a split consists of, if not all in their order."""
 
@@ -93,7 +94,12 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def baseline(self) -> Mapping[str, float]:
-        """Metrics of the best predictor without memory, or of chance."""
+        """Metrics of the best predictor without memory, or of chance; what it knows is from the training data."""
+
+    @property
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """Test metrics of answers that need no network, by name, `baseline` first."""
+        return {MEMORYLESS: self.baseline}
 
     @abc.abstractmethod
     def size(self, split: str) -> int | None:
@@ -125,7 +131,8 @@ class Generated(Task):
     """A task whose examples are drawn from (seed, index): endless in training, fixed sets for validation and test.
 
     Attributes:
-        valid_size, test_size: examples in those sets.
+        valid_size: examples in the validation set.
+        test_size: examples in the test set.
 
     Examples:
         >>> from gru_jax.tasks import Adding  # one of its subclasses
@@ -162,8 +169,8 @@ class FromFiles(Task):
     files has no part in it.
 
     Attributes:
-        data_dir: where the files are; if None, `$GRU_JAX_DATA`, else `~/.cache/gru_jax`.
-        folds: number of folds for cross-validation; None for the training and validation sets as they are.
+        data_dir: where the files are; None for `$GRU_JAX_DATA` or, where that is not set, `~/.cache/gru_jax`.
+        folds: folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
 
     Examples:

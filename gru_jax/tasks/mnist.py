@@ -41,8 +41,8 @@ class MNIST(FromFiles):
     Le et al. 2015, arXiv:1504.00941, introduced the reading by pixels and the permuted one. Chance is 1/10.
 
     Attributes:
-        layout: `"rows"`, 28 steps of 28 values; `"pixels"`, 784 steps of one; `"permuted"`, these in one fixed random
-            order.
+        layout: how the image is read: as `"rows"`, 28 steps of 28 values; `"pixels"`, 784 steps of one; or
+            `"permuted"`, these in one fixed random order.
 
     Examples:
         >>> from gru_jax.tasks import MNIST

@@ -17,6 +17,7 @@ from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import detach_masks, interventions
 from gru_jax.training.network import cell_trajectories, draw_batch, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.sources import follows_single_steps, source_adjoints
 from gru_jax.training.splitting import BATCH_AXIS, parts_of
 from gru_jax.training.step import Data
 from gru_jax.user_code import look_up
@@ -24,11 +25,14 @@ from gru_jax.user_code import look_up
 Readings = dict[str, Array]
 
 # The names that readings are recorded by.
-RECORD_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time")
+SOURCE = "source"
+"""Record that says whose gradient the adjoint profiles follow, see `gru_jax.flow.sources`."""
+RECORD_AXES = ("lag", "quantiles", "gate_edges", "jacobian_time", SOURCE)
 """Records that describe axes; all others have a row for each recorded step, in `step`."""
 LIVE = "live/"
 """Prefix of what training steps measured of themselves; its rows belong to the steps in `live/step`."""
 LIVE_STEP = f"{LIVE}step"
+DETACH_SEED = 0  # of where gradients are detached, the same at each recording
 
 
 def loss_adjoints(
@@ -41,7 +45,7 @@ def loss_adjoints(
     """
     values = real_settings(config.gradient) if values is None else values
     size, time = batch.xs.shape[:2]
-    detached = detach_masks(config, jax.random.key(0), (size, time), values)
+    detached = detach_masks(config, jax.random.key(DETACH_SEED), (size, time), values)
     intervening = interventions(config, detached, values)
 
     def total(perturbations: tuple[Any, ...]) -> tuple[Array, Trace]:
@@ -87,11 +91,17 @@ def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | 
 def cell_passes(
     config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, Pass]]:
-    """Every cell of the network by name, with its pass over the batch and the adjoint of the task's loss."""
+    """Every cell of the network by name, with its pass over the batch, the adjoint of the task's loss and, where the
+    config follows them, that of single steps' losses.
+    """
+    values = real_settings(config.gradient) if values is None else values
     adjoints, trace = loss_adjoints(config, model, params, batch, values)
+    sources = {}
+    if follows_single_steps(config):
+        sources = source_adjoints(config, model, params, batch, values, jax.random.key(DETACH_SEED))
     inputs = [layer.inputs for layer in trace.layers]
     for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints, batch.lengths):
-        yield place.name, Pass(place.cell, weights, trajectory, adjoint)
+        yield place.name, Pass(place.cell, weights, trajectory, adjoint, sources.get(place.name))
 
 
 def gradient_noise(config: Config, model: Functional, params: Any, batch: Batch) -> Readings:

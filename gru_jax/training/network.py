@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from gru_jax.cells import Params
+from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config, naming_traced_numbers
 from gru_jax.dtypes import carry_dtype
@@ -109,6 +109,11 @@ def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple
     return tuple(map(of_layer, model.layers))
 
 
+def carry_adjoint(place: CellPlace, of_layer: Any) -> Carry:
+    """A cell's share of the adjoints of its layer's states, those of every part of the carry, as a carry."""
+    return carry_from_leaves(place.cell, place.states(of_layer))
+
+
 def cell_trajectories(
     model: Functional,
     params: Any,
@@ -126,8 +131,7 @@ def cell_trajectories(
         lengths: of the sequences.
     """
     for number, place in model.cells:
-        parts = place.states(adjoints[number]) if adjoints[number] is not None else None
-        adjoint = None if parts is None else carry_from_leaves(place.cell, parts)
+        adjoint = None if adjoints[number] is None else carry_adjoint(place, adjoints[number])
         trajectory = Trajectory(inputs[number], lengths=lengths, reverse=place.reverse)
         yield place, place.parameters(params), trajectory, adjoint
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
 from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
-from gru_jax.nn import Functional, Trace
+from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import (
@@ -28,6 +28,7 @@ from gru_jax.training.gradient import (
 from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.schedules import learning_rate
+from gru_jax.training.sources import follows_single_steps, live_profiles
 from gru_jax.training.splitting import BATCH_AXIS, over_rows
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
@@ -137,15 +138,6 @@ def is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def adjoint_profiles(model: Functional, batch: Batch, adjoints: tuple[Any, ...]) -> dict[str, Array]:
-    """||dL/dh_t|| against lag for every cell, mean over the batch, of gradients of the batch's mean loss."""
-    size, profiles = batch.xs.shape[0], {}
-    for number, place in model.cells:
-        norms = size * flow.adjoint_norms(place.states(adjoints[number])[0])
-        profiles[f"adjoint/{place.name}"] = flow.lag_profile(norms, batch.lengths, reverse=place.reverse).mean
-    return profiles
-
-
 class Trainer:
     """The training of a config as pure functions, compiled.
 
@@ -213,7 +205,7 @@ class Trainer:
         params: Any = optax.apply_updates(state.params, update.updates)
         finite = jnp.isfinite(update.loss) & all_finite(update.grads) & all_finite(params)
         finite &= all_finite(update.opt_state, state.opt_state)
-        report = self._report(state, hyperparameters, batch, update, params)
+        report = self._report(state, seed, hyperparameters, batch, update, params)
         new_state = self._constrained(TrainState(state.step + 1, params, update.opt_state), PartitionSpec())
         return new_state, report, finite
 
@@ -234,7 +226,7 @@ class Trainer:
         return Update(metrics["loss"], metrics, grads, adjoints, updates, opt_state)
 
     def _report(
-        self, state: TrainState, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
+        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
     ) -> StepReport:
         config, grad_norm = self.config, global_norm(update.grads)
         rate = learning_rate(config.optimizer, self.plan, hyperparameters["optimizer"], state.step)
@@ -243,7 +235,9 @@ class Trainer:
             clipped = grad_norm > hyperparameters["optimizer"]["clip_norm"]
             metrics["clipped"] = clipped.astype(grad_norm.dtype)
         if config.flow.live:
-            live.update(adjoint_profiles(self.model, batch, update.adjoints))
+            key = jax.random.fold_in(_stream(seed, DETACH_STREAM), state.step)
+            values = hyperparameters["gradient"]
+            live.update(live_profiles(config, self.model, state.params, batch, update.adjoints, values, key))
             ratios = leaves_by_path(flow.update_ratios(state.params, params))
             live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
         return StepReport(metrics, live)
@@ -268,7 +262,7 @@ class Trainer:
         (params, hyperparameters), batch = shared, rows.batch
         trainer, share = self._with_task(hyperparameters), batch.xs.shape[0] / size
         config, perturbations = trainer.config, None
-        if config.flow.live or needs_adjoints(config.gradient):
+        if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 
         def share_of_loss(params: Any, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,17 @@ from gru_jax.unroll.options import (
 )
 from gru_jax.unroll.reference import scan_steps
 from gru_jax.unroll.sharding import batch_split, over_split, vary_alike, zeros_beside
+
+
+class How(NamedTuple):
+    """How to unroll: the method chosen, the direction, and the options as given; steps of an iteration chosen too."""
+
+    method: Literal["fast", "reference"]
+    reverse: bool
+    chunk: int | None
+    keep: Keep
+    layout: Layout
+    unroll: int
 
 
 class PerSequence(NamedTuple):
@@ -120,25 +132,25 @@ def unroll(
     xs = jnp.asarray(xs)
     check_inputs(cell, params, xs)
     chosen = choose_method(cell, method, time=xs.shape[1], intervenes=not intervention.idle)
-    steps = choose_unroll(unroll, chosen)
+    how = How(chosen, reverse, chunk, keep, layout, choose_unroll(unroll, chosen))
     check_choice("keep", keep, KEEPS)
     if chosen == "reference":
         check_intervention(intervention, xs)
-        kept = "auto" if keep == "states" else keep  # which it keeps
-        _refuse_blocks(cell, method, chunk=(chunk, None), keep=(kept, "auto"), layout=(layout, "auto"))
+        _refuse_blocks(cell, method, how)
     masks = _checked_masks(xs, lengths, mask, resets)
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
-    split = batch_split(xs)
+    rows = PerSequence(operands._replace(params={}), masks, intervention.detach)
+    return over_split(functools.partial(_run, cell, how, intervention), batch_split(xs), operands.params, rows)
 
-    def run(params: Params, rows: PerSequence) -> Unrolled:
-        of_rows = rows.operands._replace(params=params)
-        if chosen == "reference":
-            return _step_by_step(cell, of_rows, rows.masks, reverse, steps, intervention._replace(detach=rows.detach))
-        return _in_blocks(cell, of_rows, rows.masks, reverse, chunk, keep, layout, steps)
 
-    return over_split(run, split, operands.params, PerSequence(operands._replace(params={}), masks, intervention.detach))
+def _run(cell: Cell, how: How, intervention: Intervention, params: Params, rows: PerSequence) -> Unrolled:
+    """Unroll some sequences by the method chosen."""
+    operands = rows.operands._replace(params=params)
+    if how.method == "fast":
+        return _in_blocks(cell, operands, rows.masks, how)
+    return _step_by_step(cell, operands, rows.masks, how, intervention._replace(detach=rows.detach))
 
 
 def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:
@@ -173,29 +185,18 @@ def _no_steps(cell: Cell, operands: Operands) -> Unrolled:
     return Unrolled(hs, operands.carry0, zeros_beside(operands.xs, (batch, 0), jnp.bool_))
 
 
-def _in_blocks(
-    cell: Cell,
-    operands: Operands,
-    masks: Masks,
-    reverse: bool,
-    chunk: int | None,
-    keep: Keep,
-    layout: Layout,
-    unroll: int,
-) -> Unrolled:
+def _in_blocks(cell: Cell, operands: Operands, masks: Masks, how: How) -> Unrolled:
     """Unroll by the fast method."""
     batch, time, _ = operands.xs.shape
     units = hidden_size(cell, operands.params)
-    block_length, fused = choose_chunk(chunk, time, batch, units), choose_layout(layout, batch, units)
-    kept = choose_keep(keep, units)
-    settings = BlockedSettings(cell, reverse, block_length, fused, unroll, kept, current_precision())
+    block_length, fused = choose_chunk(how.chunk, time, batch, units), choose_layout(how.layout, batch, units)
+    kept = choose_keep(how.keep, units)
+    settings = BlockedSettings(cell, how.reverse, block_length, fused, how.unroll, kept, current_precision())
     hs, carry, finite = fast_unroll(settings, operands, masks)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 
-def _step_by_step(
-    cell: Cell, operands: Operands, masks: Masks, reverse: bool, unroll: int, intervention: Intervention
-) -> Unrolled:
+def _step_by_step(cell: Cell, operands: Operands, masks: Masks, how: How, intervention: Intervention) -> Unrolled:
     """Unroll by the reference method."""
 
     def observe(carry: Carry, gates: Gates, valid: Array | None) -> tuple[Array, Array]:
@@ -206,14 +207,15 @@ def _step_by_step(
     steps = steps_of(xs, *masks, perturbation)
     carry, (hs, finite) = scan_steps(
         cell, params, steps, carry, observe,
-        reset_carry=reset_carry, reverse=reverse, unroll=unroll, intervention=intervention,
+        reset_carry=reset_carry, reverse=how.reverse, unroll=how.unroll, intervention=intervention,
     )  # fmt: skip
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
 
 
-def _refuse_blocks(cell: Cell, method: Method, **options: tuple[Any, Any]) -> None:
-    """Raise `UsageError` where an option of the fast method alone is set: each comes with its value and default."""
+def _refuse_blocks(cell: Cell, method: Method, how: How) -> None:
+    """Raise `UsageError` where an option of the fast method alone is set."""
     reason = "the reference method" if method == "reference" else f"{cell} is not pointwise, or intervened in, and"
-    for name, (value, default) in options.items():
+    kept = "auto" if how.keep == "states" else how.keep  # which it keeps
+    for name, value, default in (("chunk", how.chunk, None), ("keep", kept, "auto"), ("layout", how.layout, "auto")):
         if value != default:
             raise UsageError(f"{name}={value!r}: {reason} goes step by step; allowed is {default!r}")

@@ -93,7 +93,7 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(run):
     assert named == {"a-0 … a-1": ["a-0", "a-1"], "b-0": ["b-0"]}
     loss, exponent_or_horizon = plot_histories(members).axes
     assert [len(line.get_xdata()) for line in loss.lines] == [4, 4, 4]
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a-0 … a-1", "b-0"]
+    assert [text.get_text() for text in exponent_or_horizon.get_legend().get_texts()] == ["a-0 … a-1", "b-0"]
     assert loss.lines[0].get_color() == loss.lines[1].get_color() != loss.lines[2].get_color()
     assert "gradient horizon, 1% (steps)" in exponent_or_horizon.get_ylabel()
 

@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments import train
-from gru_jax.config import REGISTRIES, Config
+from gru_jax.config import explain_keys
 from gru_jax.data.idx import read_idx
 from gru_jax.errors import UsageError
-from gru_jax.settings import describe_settings
 from gru_jax.tasks import MNIST
 
-KEYS = {key: (value, allowed) for key, (value, allowed) in describe_settings(Config(), REGISTRIES).items()}
+KEYS = {key: (one.default, one.allowed) for key, one in explain_keys().items()}
 FREE = {"task.data_dir", "profile", "model.init.gates"}  # any text may be right, or has tests of its own
 WORDS = st.sampled_from(["fast", "1.2.3", "[", "{}", "[1,", "1e", "0x", "--", "True False", "nan?", "½", "\x00", "1;2"])
 BROKEN = {

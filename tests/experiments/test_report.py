@@ -12,12 +12,14 @@ import subprocess
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from experiments import report, train
 from gru_jax.errors import UsageError
+from gru_jax.plotting.style import figure
 from gru_jax.runs.directory import RunDir
-from gru_jax.studies.report import findings
-from gru_jax.studies.report.write import _best_member, gather
+from gru_jax.studies.report import findings, pictures, sentences, table
+from gru_jax.studies.report.write import _best_member, describe_differences, gather
 from tests.training.small import small
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -38,7 +40,8 @@ def test_a_clear_winner():
     frame = frame_of({"a": [1.0, 1.1, 0.9, 1.0, 1.2], "b": [2.0, 2.1, 1.9, 2.0, 2.2]})
     found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
     assert found.combinations[0].value == ("a",)
-    assert (found.best, found.ahead, found.tested) == ("a2", 1.0, 2.0)
+    assert (found.best, found.lead.ahead, found.tested, found.tied) == ("a2", 1.0, 2.0, 0)
+    assert found.lead.p == pytest.approx(2 / 252)  # ways to choose 5 of 10
     effect = found.combinations[0]
     assert effect.low <= effect.median == 1.0 <= effect.high
     assert (effect.members, effect.seeds, effect.diverged) == (5, 5, 0)
@@ -49,8 +52,8 @@ def test_a_clear_winner():
 def test_one_member_each_says_nothing_about_luck():
     frame = frame_of({"a": [1.0], "b": [2.0]})
     found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
-    assert found.ahead is None
-    assert "luck cannot be judged" in " ".join(findings.describe_findings(found, frame, 0))
+    assert found.lead is None
+    assert "luck cannot be judged" in " ".join(sentences.describe_findings(found, frame, 0))
 
 
 def test_correlations_over_samples_have_nothing_to_hold_fixed():
@@ -79,10 +82,125 @@ def test_correlations_are_taken_where_all_else_is_equal():
 
 
 def test_luck_is_called_luck():
-    frame = frame_of({"a": [1.0, 3.0, 2.0], "b": [2.1, 1.1, 3.1]})
+    frame = frame_of({"a": [1.0, 3.0, 2.0, 4.0, 5.0], "b": [2.1, 1.1, 3.1, 4.1, 5.1]})
     found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
-    assert found.ahead < 0.95
-    assert "seeds alone could have put it first" in " ".join(findings.describe_findings(found, frame, 0))
+    assert found.lead.ahead < 0.95
+    assert "seeds alone could have put it first" in " ".join(sentences.describe_findings(found, frame, 0))
+
+
+@pytest.mark.parametrize(("members", "p", "excluded"), [(3, 0.1, False), (4, 2 / 70, True), (5, 2 / 252, True)])
+def test_no_more_is_said_than_so_few_members_can_tell(members, p, excluded):
+    """Three against three: all of one lie before the other in every resample, and by chance once in ten."""
+    frame = frame_of({"a": [1.0 + 0.1 * i for i in range(members)], "b": [2.0 + 0.1 * i for i in range(members)]})
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+    said = " ".join(sentences.describe_findings(found, frame, 0))
+    assert found.lead.p == pytest.approx(p)
+    assert (found.lead.ahead is None) == (members < 5)
+    assert ("which seeds do not explain" in said) == excluded
+    assert ("3 against 3 members cannot give less than 0.1: more seeds would tell" in said) == (members == 3)
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (4, 7), (12, 12)])
+def test_the_exchange_test_is_that_of_wilcoxon(sizes):
+    draw = np.random.default_rng(1)
+    one, two = draw.normal(size=sizes[0]), draw.normal(0.5, size=sizes[1])
+    wanted = stats.mannwhitneyu(one, two, method="exact").pvalue
+    assert findings.exchange_p(one, two)[0] == pytest.approx(wanted, abs=1e-9 if sum(sizes) < 20 else 0.02)
+    assert findings.exchange_p(one, np.full(sizes[1], np.inf))[0] < 0.05  # who diverged is worse than all
+
+
+def test_ties_are_said_and_broken_by_the_loss():
+    """Few validation examples: three combinations have the same accuracy, and a loss each."""
+    losses = {"a": 0.5, "b": 0.3, "c": 0.4, "d": 0.1}
+    rows = [
+        {"member": f"{x}{seed}", "x": x, "seed": seed, "status": "done", "best_test_accuracy": 0.9,
+         "best_valid_accuracy": 0.5 if x == "d" else 0.875, "best_valid_loss": loss - 0.01 * seed}
+        for x, loss in losses.items() for seed in range(2)
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows)
+    found = findings.find_findings(frame, ["x", "seed"], ("accuracy", "max"))
+    assert [effect.value for effect in found.combinations] == [("b",), ("c",), ("a",), ("d",)]
+    assert (found.tied, found.best) == (2, "b1")
+    said = sentences.describe_findings(found, frame, 0)
+    assert "It is tied with x = c; x = a: the median validation loss puts it first." in said
+    untied = findings.find_findings(frame.filter(pl.col("x").is_in(["a", "d"])), ["x", "seed"], ("accuracy", "max"))
+    assert untied.tied == 0
+    assert "tied" not in " ".join(sentences.describe_findings(untied, frame, 0))
+
+
+def test_several_runs_begin_with_what_differs(tmp_path):
+    configs = {"one": small(), "two": small(optimizer={"lr": 0.02}, model={"init": {"gate_bias": "chrono"}})}
+    for name, config in configs.items():
+        (tmp_path / name).mkdir()
+        RunDir(tmp_path / name).config.write_text(json.dumps(config.to_dict()))
+    one, two = (tmp_path / name for name in configs)
+    differences = "model.init.gate_bias: same (one), chrono (two); optimizer.lr: 0.01 (one), 0.02 (two)"
+    assert describe_differences([one, two]) == [f"The runs differ in {differences}."]
+    assert describe_differences([one, one]) == ["The configs of the runs do not differ."]
+    assert describe_differences([one]) == []
+
+
+def test_censored_readings_are_larger_and_no_more():
+    """Horizons beyond a short sequence may lie on either side of what a long one measures."""
+    values, is_censored = np.array([10.0, 50.0, 120.0, 200.0, 30.0]), np.array([False, True, False, True, False])
+    #   known to be below:  0,   2 (10, 30),  2,   3 (not 50),  1;  above: 4,  0,  1 (200),  0,  3
+    assert findings.censored_ranks(values, is_censored).tolist() == [1.0, 4.0, 3.5, 4.5, 2.0]
+    plain = np.array([3.0, 1.0, 2.0, 2.0])
+    np.testing.assert_array_equal(findings.censored_ranks(plain, np.zeros(4, bool)), stats.rankdata(plain))
+    np.testing.assert_array_equal(findings.censored_ranks(plain, np.ones(4, bool)), np.full(4, 2.5))
+    tie = findings.censored_ranks(np.array([5.0, 5.0]), np.array([True, False]))
+    assert tie.tolist() == [2.0, 1.0]  # measured at 5 is below a limit of 5
+
+
+def test_correlations_know_of_censored_readings():
+    """Beyond the sequence, of 50 steps and of 400: as numbers they would order what is not known to be ordered."""
+    rows = [
+        {"member": str(seed), "seed": seed, "status": "done", "best_valid_loss": float(loss),
+         "best_test_loss": 0.0, "init_horizon/layer_0": float(lag), "censored/init_horizon/layer_0": censored}
+        for seed, (lag, loss, censored) in enumerate(
+            [(10, 9, False), (20, 8, False), (50, 1, True), (400, 2, True), (30, 7, False)]
+        )
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows)
+    rho = findings.correlations(frame, ["seed"], "best_valid_loss")["init_horizon/layer_0"].rho
+    as_numbers = findings.correlations(frame.drop("censored/init_horizon/layer_0"), ["seed"], "best_valid_loss")
+    ranks = [[1, 2, 4.5, 4.5, 3], [5, 4, 1, 2, 3]]
+    assert rho == pytest.approx(np.corrcoef(ranks)[0, 1])
+    assert as_numbers["init_horizon/layer_0"].rho == pytest.approx(-0.9)
+    only = frame.with_columns(pl.lit(True).alias("censored/init_horizon/layer_0"))
+    assert findings.correlations(only, ["seed"], "best_valid_loss") == {}
+
+
+def test_horizons_beyond_the_sequence_are_flagged_in_the_table():
+    profiles = np.stack([0.5 ** np.arange(20), 0.99 ** np.arange(20)])
+    records = {"step": np.arange(2), "adjoint/layer_0": profiles, "lag": np.arange(20), "source": np.asarray("last")}
+    dying, lasting = (table.single_readings(records, which) for which in (0, 1))
+    assert (dying["horizon/layer_0"], dying["censored/horizon/layer_0"]) == (7, False)
+    assert (lasting["horizon/layer_0"], lasting["censored/horizon/layer_0"]) == (20, True)
+    assert table._named("init", "censored/horizon/layer_0") == "censored/init_horizon/layer_0"
+
+
+def test_pictures_have_numbers_in_cells_and_count_marks_that_coincide():
+    frame = frame_of({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0, 3.0]}).with_columns(pl.lit(1).alias("y"))
+    frame = pl.concat([frame, frame.with_columns(pl.lit(2).alias("y"), pl.col("best_valid_loss") * 10)])
+    found = findings.find_findings(frame, ["x", "y", "seed"], ("loss", "min"))
+    picture, axes = figure(2)
+    pictures.draw_score_map(picture, axes[0], frame, ["x", "y"], found)
+    assert sorted(text.get_text() for text in axes[0].texts) == ["1", "10", "2", "20"]
+    light, dark = (axes[0].texts[i].get_color() for i in (0, -1))
+    assert light != dark  # the least is on the darkest, the most on the lightest
+    pictures.draw_scatter(axes[1], frame, "init_horizon/layer_0", ["x", "y"], found, None)
+    assert sorted(text.get_text() for text in axes[1].texts) == ["2×", "2×", "3×", "3×"]
+
+
+@pytest.mark.parametrize(
+    ("members", "title"), [(1, "1 member a value, no bars of one repeat"), (3, "3 members a value")]
+)
+def test_one_member_is_one(members, title):
+    frame = frame_of({x: [float(i) for i in range(members)] for x in "ab"})
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+    (axes,) = pictures.plot_effects(found, ["x"], None).axes
+    assert axes.get_title().startswith(title)
 
 
 def test_members_that_diverged_are_worse_than_all():
@@ -119,11 +237,11 @@ def test_the_coverage_is_said():
     found = findings.find_findings(
         frame_of({"a": [1.0, 3.0, 2.0], "b": [4.0, 5.0, 6.0]}), ["x", "seed"], ("loss", "min")
     )
-    said = " ".join(findings.describe_findings(found, frame_of({"a": [1.0], "b": [2.0]}), 0))
+    said = " ".join(sentences.describe_findings(found, frame_of({"a": [1.0], "b": [2.0]}), 0))
     assert "median best_valid_loss 2 (1 to 3 covers the true median with 75%, 3 members)" in said
     assert "95%" not in said
     alone = findings.find_findings(frame_of({"a": [1.0], "b": [2.0]}), ["x", "seed"], ("loss", "min"))
-    said = " ".join(findings.describe_findings(alone, frame_of({"a": [1.0], "b": [2.0]}), 0))
+    said = " ".join(sentences.describe_findings(alone, frame_of({"a": [1.0], "b": [2.0]}), 0))
     assert "median best_valid_loss 1 (1 member)" in said
     assert math.isnan(alone.combinations[0].low)
 
@@ -191,7 +309,7 @@ def test_an_effect_is_still_seen():
     assert correlation.rho > 0.95
     assert correlation.p < 0.01
     assert (correlation.members, correlation.starts, correlation.within) == (24, 8, ("lr",))
-    said = " ".join(findings.describe_findings(found, frame, 0))
+    said = " ".join(sentences.describe_findings(found, frame, 0))
     assert "over 8 starts, corrected for 2 readings)." in said
 
 
@@ -201,7 +319,7 @@ def test_two_equal_combinations_are_seldom_told_apart():
     for _ in range(count):
         frame = frame_of({x: draw.normal(size=4).tolist() for x in "ab"})
         found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
-        told_apart += "which seeds do not explain" in " ".join(findings.describe_findings(found, frame, 0))
+        told_apart += "which seeds do not explain" in " ".join(sentences.describe_findings(found, frame, 0))
     assert told_apart / count <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / count)
 
 
@@ -261,8 +379,9 @@ def test_the_best_member_can_be_run_alone(whole, tmp_path, undrawn):
 
 def test_a_single_run(tmp_path):
     train.run(small(), tmp_path / "run")
-    path = report.run([tmp_path / "run"]).path
-    document = drawn(path)
+    written = report.run([tmp_path / "run"])
+    document = drawn(written.path)
+    assert written.sentences[0] == "1 member, 0 diverged."
     assert 'data-ready="ok"' in document
     assert document.count("data:image/png;base64") >= 2
     row = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 
 from gru_jax.config import ModelConfig
 from gru_jax.plotting.comparison import Line, draw_line
-from gru_jax.plotting.flow import EVERY_STEP, FAINTEST, HOW_TO_READ, draw_profiles, plot_records
+from gru_jax.plotting.flow import (
+    EVERY_STEP,
+    FAINTEST,
+    HOW_TO_READ,
+    PROFILE_TEXTS,
+    draw_profiles,
+    horizons,
+    plot_records,
+)
 from gru_jax.plotting.style import figure, logarithmic_y
 
 TIME = 20
@@ -44,9 +52,21 @@ def test_horizons_are_drawn_and_those_beyond_the_sequence_are_marked_at_its_end(
     assert np.isnan(horizon.get_xdata()[2:]).all()
     assert beyond.get_xdata().tolist() == [TIME - 1] * 3
     assert beyond.get_ydata().tolist() == [2, 3, 4]
-    assert axes.get_title() == "layer_0 · orange: horizon, 1% of the peak (▸ beyond the sequence)"
-    (only,) = heat_map(*[LASTING] * 5).axes[0].lines
+    assert axes.get_title() == "layer_0\norange: horizon, 1% of the peak; ▶ ≥ 20"
+    alone = heat_map(*[LASTING] * 5).axes[0]
+    (only,) = alone.lines
     assert only.get_marker() == ">"
+    assert alone.get_title() == "layer_0\n▶ horizon ≥ 20"
+
+
+def test_a_profile_that_reaches_fewer_lags_is_censored_there():
+    """Sampled steps reach no further than the latest of them; what is not known is not above the threshold."""
+    short = np.where(np.arange(TIME) < 15, LASTING, np.nan)
+    lags, is_censored = horizons(np.stack([DYING, LASTING, short]))
+    assert lags.tolist() == [7, TIME, 15]
+    assert is_censored.tolist() == [False, True, True]
+    beyond = heat_map(LASTING, LASTING, LASTING, LASTING, short).axes[0].lines[-1]
+    assert beyond.get_xdata().tolist() == [TIME - 1] * 4 + [14]
 
 
 def test_a_profile_that_is_not_finite_has_no_horizon():
@@ -55,15 +75,41 @@ def test_a_profile_that_is_not_finite_has_no_horizon():
     assert axes.get_title() == "layer_0"
 
 
-@pytest.mark.parametrize("readout", ["last", "every"])
+@pytest.mark.parametrize("readout", ["last", "mean", "every"])
 def test_what_there_is_to_see_is_said(readout):
     picture = heat_map(*[DYING] * 5, readout=readout)
     assert picture.get_suptitle() == HOW_TO_READ
-    assert (picture.get_supxlabel() == EVERY_STEP) == (readout == "every")
+    assert (picture.get_supxlabel() == EVERY_STEP) == (readout != "last")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("source", ["last", "sampled"])
+def test_whose_gradient_it_is_is_said(source, count):
+    records = {**records_of(*[DYING] * count), "source": np.asarray(source)}
+    picture = plot_records(records, ModelConfig(readout="every"))["gradient_flow"]
+    assert picture.get_supxlabel() == PROFILE_TEXTS[source].note != ""
+    assert picture.axes[0].get_xlabel() == "lag $k$ from the step whose loss it is (steps)"
+
+
+def test_a_spectrum_of_one_recording_is_over_its_index():
+    records = {"lyapunov/layer_0": np.array([[-0.1, -0.2, -0.3]]), "lyapunov_deviation/layer_0": np.full((1, 3), 0.01)}
+    one = plot_records({**records, "step": np.array([7])}, ModelConfig())["lyapunov"].axes[0]
+    assert (one.get_xlabel(), one.lines[0].get_xdata().tolist()) == ("index $i$", [1, 2, 3])
+    twice = {name: np.repeat(values, 2, axis=0) for name, values in records.items()}
+    two = plot_records({**twice, "step": np.array([0, 7])}, ModelConfig())["lyapunov"].axes[0]
+    assert two.get_xlabel() == "training step"
+
+
+def test_legends_hide_nothing_and_are_whole():
+    picture = plot_records(records_of(DYING, LASTING), ModelConfig())["gradient_flow"]
+    picture.draw_without_rendering()
+    (axes,) = picture.axes
+    legend, within = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert within.x1 <= legend.x0 < legend.x1 <= picture.bbox.x1
 
 
 def test_no_legend_of_what_is_not_there():
-    for profile, title in ((DYING, "dots: horizon (1% of the peak)"), (LASTING, "")):
+    for profile, title in ((DYING, "● horizon (1% of the peak)"), (LASTING, "▶ horizon ≥ 20")):
         axes = Figure().subplots()
         draw_profiles(axes, {"a": [profile]})
         assert axes.get_legend().get_title().get_text() == title

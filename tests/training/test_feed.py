@@ -88,8 +88,10 @@ def test_numbers_are_learnt_too(tmp_path):
     for name, megabytes in {"streamed": 0, "resident": 1}.items():
         summary = train.run(config(tmp_path, megabytes=megabytes), tmp_path / name).summary
         assert summary["goal"] == ["loss", "min"]
-    targets = np.load(tmp_path / "arrays" / "test_targets.npy")
-    assert summary["baseline"]["loss"] == pytest.approx(targets.var(axis=0).mean())
+    known, targets = (np.load(tmp_path / "arrays" / f"{split}_targets.npy") for split in ("train", "test"))
+    wanted = np.square(targets - known.mean(axis=0)).mean()
+    assert summary["baseline"]["loss"] == pytest.approx(wanted)
+    assert summary["baselines"]["training mean"]["loss"] == pytest.approx(wanted)
     assert_same_losses(tmp_path / "streamed", tmp_path / "resident")
 
 
@@ -117,10 +119,10 @@ def test_sizes_and_baselines(tmp_path):
     task = Arrays(data_dir=str(tmp_path))
     assert (task.input_size, task.output_size, task.time, task.goal) == (2, 3, 7, ("accuracy", "max"))
     assert [task.size(split) for split in SPLITS] == list(SIZES.values())
-    labels = np.load(tmp_path / "arrays" / "test_targets.npy")
-    shares = np.bincount(labels, minlength=3) / len(labels)
-    assert task.baseline["accuracy"] == shares.max()
-    assert task.baseline["loss"] == pytest.approx(-(shares * np.log(shares)).sum())
+    labels = {split: np.load(tmp_path / "arrays" / f"{split}_targets.npy") for split in SPLITS}
+    shares, in_test = (np.bincount(labels[split], minlength=3) / len(labels[split]) for split in ("train", "test"))
+    assert task.baseline["accuracy"] == pytest.approx(in_test[shares.argmax()])
+    assert task.baseline["loss"] == pytest.approx(-(in_test * np.log(shares)).sum())
     batch = task.batch(jax.device_put(task.load("valid")), jax.random.key(0), jax.numpy.arange(4))
     np.testing.assert_array_equal(batch.lengths, np.load(tmp_path / "arrays" / "valid_lengths.npy")[:4])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,15 +13,16 @@ from scipy import stats
 
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.table import ID, INIT, STATUS
+from gru_jax.studies.report.table import CENSORED, ID, INIT, STATUS
 
-SEED = "seed"
+SEED, LOSS = "seed", "loss"
 DIVERGED, HALVED = EndReason.DIVERGED.value, EndReason.HALVED.value
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 FEWEST = 3  # members of a combination from which luck is looked at
-FEWEST_TO_EXCLUDE = 4  # of two times three without any difference, all of one lie before the other once in ten
+FEWEST_TO_RESAMPLE = 5  # of fewer, samples with replacement say more than there is to know
 PERMUTATIONS = 9999
+MOST_EXCHANGES = 50_000  # up to which all are looked at
 
 
 class Effect(NamedTuple):
@@ -62,15 +64,30 @@ class Correlation(NamedTuple):
     starts: int
 
 
+class Lead(NamedTuple):
+    """How sure it is that the best combination is before the second.
+
+    Attributes:
+        p: of no difference, two-sided, by exchanging members between the two; see `exchange_p`.
+        least_p: the least that so many members can give.
+        ahead: share of resamples of the members in which the best stays ahead; None where one of them has fewer than
+            `FEWEST_TO_RESAMPLE`.
+    """
+
+    p: float
+    least_p: float
+    ahead: float | None
+
+
 class Findings(NamedTuple):
     """What a study says.
 
     Attributes:
         score: the column that decides; `direction`: min or max of it.
         axes: those that are not repeats.
-        combinations: of their values, best first.
-        ahead: share of resamples of the members in which the best combination stays ahead of the second; None where
-            one of them has fewer than `FEWEST`.
+        combinations: of their values, best first; equal scores are told apart by the loss.
+        tied: how many other combinations have the score of the best.
+        lead: how sure its place is; None where it or the second has fewer than `FEWEST` members.
         best: id of the best member of the best combination.
         tested: median of the test score over the best combination's members that did not diverge.
         effects: by axis, of each of its values.
@@ -81,7 +98,8 @@ class Findings(NamedTuple):
     direction: str
     axes: list[str]
     combinations: list[Effect]
-    ahead: float | None
+    tied: int
+    lead: Lead | None
     best: str
     tested: float
     effects: dict[str, list[Effect]]
@@ -94,28 +112,32 @@ def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str])
     A member that diverged counts as worse than all others. Members of a combination differ in seed and fold alone.
     """
     name, direction = goal
-    score = f"best_valid_{name}"
+    score, loss = f"best_valid_{name}", f"best_valid_{LOSS}"
+    tells_apart = loss in frame.columns and loss != score
     varied = [axis for axis in axes if axis not in REPEATS]
     parts = dict(_groups(frame, varied))
     ranked = sorted(
         (_effect(key, part, score, direction) for key, part in parts.items()),
-        key=lambda effect: _worse(effect.median, direction),
+        key=lambda effect: (
+            _worse(effect.median, direction),
+            float(np.median(_scores(parts[effect.value], loss, "min"))) if tells_apart else 0.0,
+        ),
     )
     chosen = parts[ranked[0].value]
-    order = [_worse(value, direction) for value in _scores(chosen, score, direction)]
+    scores = np.array([_worse(value, direction) for value in _scores(chosen, score, direction)])
+    order = np.lexsort([_scores(chosen, loss, "min"), scores] if tells_apart else [scores])
     alive = chosen.filter(pl.col(STATUS) != DIVERGED)
     tested = [math.nan if v is None else v for v in alive[f"best_test_{name}"].to_list()]
     effects = {axis: [_effect(key, part, score, direction) for key, part in _groups(frame, [axis])] for axis in axes}
     rivals = [_scores(parts[effect.value], score, direction) for effect in ranked[:2]]
-    judged = len(rivals) == 2 and min(map(len, rivals)) >= FEWEST
-    ahead = _ahead(rivals[0], rivals[1], direction) if judged else None
     return Findings(
         score=score,
         direction=direction,
         axes=varied,
         combinations=ranked,
-        ahead=ahead,
-        best=chosen[ID][int(np.argmin(order))],
+        tied=sum(effect.median == ranked[0].median for effect in ranked[1:]),
+        lead=_lead(rivals, direction),
+        best=chosen[ID][int(order[0])],
         tested=float(np.nanmedian(tested)) if np.isfinite(tested).any() else math.nan,
         effects=effects,
         correlations=correlations(frame, axes, score),
@@ -127,7 +149,8 @@ def correlations(frame: pl.DataFrame, axes: Sequence[str], score: str) -> dict[s
 
     Readings before training do not know of, say, the learning rate, which the score depends on all the more: members
     are ranked among those that share their values on all axes that leave the reading as it is. Spearman's correlation,
-    pooled within these groups; readings that do not vary are left out.
+    pooled within these groups; readings that do not vary are left out. Of a censored reading, a gradient horizon beyond
+    the sequence, it is known that it is larger than those below its limit, and no more: see `censored_ranks`.
 
     One initial network under seven learning rates is one network, and seeds of one initialisation are its repeats.
     Hence `p` is of a permutation test (Fisher 1935; with 9,999 random permutations and the observed order) of the mean
@@ -156,15 +179,35 @@ def _pooled_ranks(
     frame: pl.DataFrame, reading: str, score: str, within: Sequence[str], start_axes: Sequence[str]
 ) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
     """Centred ranks of reading and score within each group, `[members, 2]`, and every member's values on some axes."""
-    columns, starts = [np.zeros((0, 2))], []
+    columns, starts, flag = [np.zeros((0, 2))], [], f"{CENSORED}{reading}"
     for _, part in _groups(frame, within):
         known = part.filter(pl.all_horizontal(pl.col(reading, score).is_not_null() & ~pl.col(reading, score).is_nan()))
         pairs = known.select(reading, score).to_numpy()
         if len(pairs) > 2 and len(np.unique(pairs[:, 0])) > 1:
-            ranks = stats.rankdata(pairs, axis=0)
+            is_censored = (
+                known[flag].fill_null(False).to_numpy() if flag in known.columns else np.zeros(len(pairs), bool)
+            )
+            ranks = np.stack([censored_ranks(pairs[:, 0], is_censored), stats.rankdata(pairs[:, 1])], axis=1)
             columns.append((ranks - ranks.mean(axis=0)) / len(pairs))
             starts += known.select(start_axes).rows() if start_axes else [()] * len(pairs)
     return np.concatenate(columns), starts
+
+
+def censored_ranks(values: np.ndarray, is_censored: np.ndarray) -> np.ndarray:
+    """Ranks of numbers of which some are only known to be as large as they stand, or larger.
+
+    The rank of one is the middle one, plus a half for each that is known to be below it, minus a half for each that is
+    known to be above; without censored ones these are the usual ranks. Gehan 1965, Biometrika 52, 203-223.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gru_jax.studies.report.findings import censored_ranks
+        >>> censored_ranks(np.array([50.0, 200.0, 120.0]), np.array([True, True, False])).tolist()
+        [2.0, 2.5, 1.5]
+    """
+    above = (values[:, None] > values[None, :]) | ((values[:, None] == values[None, :]) & is_censored[:, None])
+    above &= ~is_censored[None, :]
+    return (len(values) + 1 + above.sum(axis=1) - above.sum(axis=0)) / 2
 
 
 def _permutation_p(x: np.ndarray, y: np.ndarray) -> float:
@@ -184,59 +227,6 @@ def _inert(frame: pl.DataFrame, axis: str, axes: Sequence[str], reading: str) ->
     others = [other for other in axes if other != axis]
     groups = [part for _, part in _groups(frame, others) if part[axis].n_unique() > 1]
     return bool(groups) and all(part[reading].drop_nulls().n_unique() <= 1 for part in groups)
-
-
-def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: int) -> list[str]:
-    """The findings in words, of a study of which so many members stopped at their target."""
-    best, count = findings.combinations[0], len(findings.combinations)
-    diverged = int((frame[STATUS] == DIVERGED).sum())
-    halved = int((frame[STATUS] == HALVED).sum())
-    sentences = [f"{frame.height} members, {diverged} diverged" + (f", {halved} halved" if halved else "") + "."]
-    what = _named(findings.axes, best.value)
-    sentences.append(
-        f"Best of {count} combination{'s' * (count > 1)} on validation data: {what}; median {findings.score} "
-        f"{best.median:.4g} ({_interval(best)}{best.members} member{'s' * (best.members > 1)}); "
-        f"its median test score is {findings.tested:.4g}."
-    )
-    if findings.ahead is None and count > 1:
-        sentences.append(
-            f"With fewer than {FEWEST} members of a combination, luck cannot be judged: more seeds would tell."
-        )
-    if findings.ahead is not None:
-        second = findings.combinations[1]
-        # The better of two is put first, whichever it is: the level of a test on both sides.
-        excluded = min(best.members, second.members) >= FEWEST_TO_EXCLUDE and findings.ahead >= (1 + CONFIDENCE) / 2
-        luck = "which seeds do not explain" if excluded else "so seeds alone could have put it first"
-        sentences.append(
-            f"The second is {_named(findings.axes, second.value)}, {second.median:.4g}: the first stays ahead in "
-            f"{findings.ahead:.0%} of resamples of the members, {luck}."
-        )
-    if reached_target:
-        sentences.append(
-            f"{reached_target} members stopped at their target: among these, compare the steps rather than the score."
-        )
-    if findings.correlations:
-        name, correlation = max(findings.correlations.items(), key=lambda item: abs(item[1].rho))
-        among = f", within each {' and '.join(correlation.within)}" if correlation.within else ""
-        chance = "" if correlation.p < 1 - CONFIDENCE else ", which may be chance"
-        readings = f"{len(findings.correlations)} reading{'s' * (len(findings.correlations) > 1)}"
-        sentences.append(
-            f"Of the readings before training, {name} goes best with the score: rank correlation {correlation.rho:.2f}"
-            f"{among} ({correlation.members} members, p = {correlation.p:.2g} over {correlation.starts} starts, "
-            f"corrected for {readings}){chance}."
-        )
-    return sentences
-
-
-def _interval(effect: Effect) -> str:
-    if not effect.coverage:
-        return ""
-    return f"{effect.low:.4g} to {effect.high:.4g} covers the true median with {effect.coverage:.0%}, "
-
-
-def _named(axes: Sequence[str], values: Sequence[Any]) -> str:
-    shown = (f"{axis} = {value}" for axis, value in zip(axes, values, strict=True) if value is not None)
-    return ", ".join(shown) or "the only one"
 
 
 def _groups(frame: pl.DataFrame, names: Sequence[str]) -> list[tuple[tuple[Any, ...], pl.DataFrame]]:
@@ -293,6 +283,40 @@ def _resampled(values: np.ndarray) -> np.ndarray:
     # Not scipy.stats.bootstrap, which has no answer where members diverged to infinity.
     rows = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     return np.median(values[rows], axis=1)
+
+
+def _lead(rivals: Sequence[np.ndarray], direction: str) -> Lead | None:
+    if len(rivals) < 2 or min(map(len, rivals)) < FEWEST:
+        return None
+    one, two = rivals
+    few = min(len(one), len(two)) < FEWEST_TO_RESAMPLE
+    p, least_p = exchange_p(one, two)
+    return Lead(p, least_p, None if few else _ahead(one, two, direction))
+
+
+def exchange_p(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
+    """The two-sided p of no difference between two groups of scores, and the least that groups of these sizes can have.
+
+    Of all ways to divide the members into groups of these sizes, the share in which the mean ranks differ by as much as
+    they do (Wilcoxon 1945 with ties as they are); of 9,999 random ones and this, where there are more than 50,000.
+    Three against three can give no less than 0.1, four against four 0.029.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gru_jax.studies.report.findings import exchange_p
+        >>> exchange_p(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, np.inf]))
+        (0.1, 0.1)
+    """
+    count, size = len(one) + len(two), len(one)
+    ranks = stats.rankdata(np.concatenate([one, two])) - (count + 1) / 2
+    ways = math.comb(count, size)
+    if ways <= MOST_EXCHANGES:
+        sums = np.array([ranks[list(chosen)].sum() for chosen in itertools.combinations(range(count), size)])
+    else:
+        draws = np.random.default_rng(0).permuted(np.tile(ranks, (PERMUTATIONS, 1)), axis=1)[:, :size].sum(axis=1)
+        sums = np.append(draws, ranks[:size].sum())
+    p = float(np.mean(np.abs(sums) >= abs(ranks[:size].sum()) - 1e-9))
+    return p, max(min(1.0, 2 / ways), 1 / (1 + PERMUTATIONS) if ways > MOST_EXCHANGES else 0.0)
 
 
 def _ahead(one: np.ndarray, two: np.ndarray, direction: str) -> float:

@@ -32,6 +32,9 @@ const levels = name => {
 };
 const short = v => typeof v === "number" ? String(parseFloat(v.toPrecision(7))) : String(v);
 const shorter = v => typeof v === "number" ? String(parseFloat(v.toPrecision(4))) : String(v);
+const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+const censored = (row, name) => row[`censored/${name}`] === true;  // the number is that or more
+const written = (row, name) => (censored(row, name) ? "≥ " : "") + shorter(row[name]);
 function select(id, options, chosen, changed) {
   const box = document.getElementById(id);
   for (const o of options) box.add(new Option(o, o, false, o === chosen));
@@ -52,21 +55,25 @@ function heat() {
     return metric === DIVERGED ? mean(rows.map(r => value(r, metric))) : AGGREGATE[how](alive.map(r => value(r, metric)));
   }));
   const log = logarithmic(z.flat());
+  const limit = cells.map((line, i) => line.map((rows, j) =>
+    rows.some(r => censored(r, metric) && r[metric] <= z[i][j]) ? "≥ " : ""));
+  const labels = z.map((line, i) => line.map((v, j) => v === null ? "" : limit[i][j] + String(parseFloat(v.toPrecision(3)))));
   const hover = cells.map((line, i) => line.map((rows, j) =>
-    `${x} = ${short(xs[j])}<br>${y} = ${short(ys[i])}<br>${metric}: ${z[i][j] === null ? "none" : shorter(z[i][j])}` +
-    `<br>${rows.length} members, ${rows.filter(r => r.status === "diverged").length} diverged`));
+    `${x} = ${short(xs[j])}<br>${y} = ${short(ys[i])}<br>${metric}: ${z[i][j] === null ? "none" : limit[i][j] + shorter(z[i][j])}` +
+    `<br>${counted(rows.length, "member")}, ${rows.filter(r => r.status === "diverged").length} diverged`));
   const marks = [];
   cells.forEach((line, i) => line.forEach((rows, j) => {
     const bad = rows.filter(r => r.status === "diverged").length;
     if (bad) marks.push({x: short(xs[j]), y: short(ys[i]), text: `${bad}/${rows.length} ×`, showarrow: false,
-                         font: {color: ORANGE, size: 11}});
+                         yshift: z[i][j] === null ? 0 : -14, font: {color: ORANGE, size: 11}});
   }));
   const shown = z.map(line => line.map(v => v === null ? null : log ? Math.log10(v) : v));
   const all = finite(shown.flat()), ticks = log ? [0, .25, .5, .75, 1].map(q => Math.min(...all) + q * (Math.max(...all) - Math.min(...all))) : null;
   const bar = log ? {title: {text: metric}, tickvals: ticks, ticktext: ticks.map(t => shorter(Math.pow(10, t)))} : {title: {text: metric}};
-  Plotly.react("heat", [{type: "heatmap", x: xs.map(short), y: ys.map(short), z: shown, text: hover, hoverinfo: "text",
+  Plotly.react("heat", [{type: "heatmap", x: xs.map(short), y: ys.map(short), z: shown, text: labels,
+    texttemplate: "%{text}", hovertext: hover, hoverinfo: "text",
     colorscale: "Cividis", colorbar: bar, xgap: 2, ygap: 2}],
-    {...LAYOUT, xaxis: {title: {text: x}, type: "category"}, yaxis: {title: {text: y}, type: "category", automargin: true}, annotations: marks}, CONFIG);
+    {...LAYOUT, xaxis: {title: {text: x}, type: "category", automargin: true}, yaxis: {title: {text: y}, type: "category", automargin: true}, annotations: marks}, CONFIG);
 }
 function curves() {
   const by = document.getElementById("curves-by").value, metric = D.goal, traces = [];
@@ -90,15 +97,24 @@ function curves() {
 }
 function scatter() {
   const [x, y, by] = ["scatter-x", "scatter-y", "scatter-by"].map(i => document.getElementById(i).value);
+  const place = r => `${shorter(value(r, x))} ${shorter(value(r, y))}`, heaps = {};
+  for (const row of D.rows) (heaps[place(row)] = heaps[place(row)] || []).push(row);
+  const bound = r => censored(r, x) || censored(r, y);
   const traces = levels(by).map((level, k) => {
     const rows = D.rows.filter(r => r[by] === level);
-    return {x: rows.map(r => value(r, x)), y: rows.map(r => value(r, y)), mode: "markers", type: "scatter", name: short(level),
-            text: rows.map(r => D.axes.map(a => `${a} = ${short(r[a])}`).join("<br>")),
-            marker: {color: SERIES[k % SERIES.length], size: 8, symbol: rows.map(r => r.status === "diverged" ? "x" : "circle")}};
+    const here = rows.map(r => heaps[place(r)]);
+    return {x: rows.map(r => value(r, x)), y: rows.map(r => value(r, y)), mode: "markers+text", type: "scatter", name: short(level),
+            text: rows.map((r, i) => here[i].length > 1 && here[i][0] === r ? `${here[i].length}×` : ""), textposition: "top right",
+            hovertext: rows.map((r, i) => D.axes.map(a => `${a} = ${short(r[a])}`).join("<br>") +
+              (here[i].length > 1 ? `<br>${here[i].length} members here` : "") + (bound(r) ? "<br>or more" : "")), hoverinfo: "x+y+text",
+            marker: {color: SERIES[k % SERIES.length], size: 8,
+                     symbol: rows.map(r => r.status === "diverged" ? "x" : censored(r, x) ? "triangle-right" : censored(r, y) ? "triangle-up" : "circle")}};
   });
   const type = name => logarithmic(D.rows.map(r => value(r, name))) ? "log" : "linear";
   Plotly.react("scatter", traces, {...LAYOUT, xaxis: {title: {text: x}, type: type(x)}, yaxis: {title: {text: y}, type: type(y)},
     legend: {title: {text: by}}}, CONFIG);
+  const limits = [...new Set(D.rows.flatMap(r => [x, y].filter(n => censored(r, n)).map(n => `≥ ${shorter(r[n])}`)))];
+  document.getElementById("scatter-note").textContent = limits.length ? `Triangles: only known to be ${limits.join(", ")}.` : "";
 }
 function effects() {
   const axis = document.getElementById("effects-axis").value, found = D.effects[axis];
@@ -106,27 +122,28 @@ function effects() {
   Plotly.react("effects", [{x: found.map(e => short(e.value)), y, mode: "markers", marker: {color: BLUE, size: 10},
     error_y: {type: "data", symmetric: false, array: found.map(e => e.high === null ? null : Math.max(0, e.high - e.median)),
       arrayminus: found.map(e => e.low === null ? null : Math.max(0, e.median - e.low)), color: BLUE},
-    text: found.map(e => `${e.members} members, ${e.seeds} seeds, ${e.diverged} diverged`), hoverinfo: "x+y+text"}],
-    {...LAYOUT, xaxis: {title: {text: axis}, type: "category"}, yaxis: {title: {text: `median ${D.score}`}, type: log ? "log" : "linear"}}, CONFIG);
-  document.getElementById("effects-note").textContent = found.map(e => `${short(e.value)}: ${e.members} members, ${e.seeds} seeds, ${e.diverged} diverged, ` +
+    text: found.map(e => `${counted(e.members, "member")}, ${counted(e.seeds, "seed")}, ${e.diverged} diverged`), hoverinfo: "x+y+text"}],
+    {...LAYOUT, xaxis: {title: {text: axis}, type: "category", automargin: true}, yaxis: {title: {text: `median ${D.score}`}, type: log ? "log" : "linear"}}, CONFIG);
+  document.getElementById("effects-note").textContent = found.map(e => `${short(e.value)}: ${counted(e.members, "member")}, ${counted(e.seeds, "seed")}, ${e.diverged} diverged, ` +
     (e.coverage ? `the interval covers ${Math.round(100 * e.coverage)} %` : "no interval of one seed")).join(" · ");
 }
 function correlations() {
   const names = Object.keys(D.correlations);
   Plotly.newPlot("correlations", [{type: "bar", orientation: "h", y: names, x: names.map(n => D.correlations[n][0]), marker: {color: BLUE},
-    text: names.map(n => `p = ${D.correlations[n][1].toPrecision(2)} over ${D.correlations[n][4]} starts, corrected for ${names.length} readings; ${D.correlations[n][2]} members` +
+    text: names.map(n => `p = ${D.correlations[n][1].toPrecision(2)} over ${counted(D.correlations[n][4], "start")}, corrected for ${counted(names.length, "reading")}; ${counted(D.correlations[n][2], "member")}` +
       (D.correlations[n][3].length ? `, within each ${D.correlations[n][3].join(", ")}` : "")), hoverinfo: "x+text"}],
     {...LAYOUT, height: 120 + 32 * names.length, xaxis: {range: [-1, 1], title: {text: `rank correlation with ${D.score}`}}, yaxis: {automargin: true, autorange: "reversed"}}, CONFIG);
 }
 function members() {
   const table = document.getElementById("members"), head = table.createTHead().insertRow(), body = table.createTBody();
+  const columns = D.columns.filter(name => !name.startsWith("censored/"));
   let order = 1;
   const fill = rows => body.replaceChildren(...rows.map(row => {
     const line = document.createElement("tr");
-    for (const name of D.columns) line.insertCell().textContent = row[name] === null || row[name] === undefined ? "" : shorter(row[name]);
+    for (const name of columns) line.insertCell().textContent = row[name] === null || row[name] === undefined ? "" : written(row, name);
     return line;
   }));
-  D.columns.forEach(name => {
+  columns.forEach(name => {
     const cell = document.createElement("th");
     cell.textContent = name;
     cell.addEventListener("click", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,28 @@ from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
-from gru_jax.plotting.style import BLUE, GREY, ORANGE, cycle, figure, house_style, save_figures
+from gru_jax.plotting.flow import PROFILE_TEXTS, at_least
+from gru_jax.plotting.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    OUTSIDE,
+    UNDER,
+    cycle,
+    draw_levels,
+    figure,
+    house_style,
+    save_figures,
+)
 from gru_jax.studies.axes import REPEATS
 from gru_jax.studies.report.findings import DIVERGED, Findings
-from gru_jax.studies.report.table import INIT, STATUS
+from gru_jax.studies.report.sentences import counted
+from gru_jax.studies.report.table import CENSORED, HORIZON_SOURCE, INIT, STATUS
 from gru_jax.studies.sweep import GAIN, stability_edge
 
 SVG: Any = {"svg.hashsalt": "gru_jax"}  # the same picture is the same file
-BELOW: dict[str, Any] = {
-    "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
-}  # fmt: skip
+TITLE_WIDTH, LABEL_WIDTH, TICK_WIDTH = 46, 26, 14  # characters of a line in a title, a legend, a name of a tick
 Curves = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
@@ -31,7 +44,7 @@ def draw_report_pictures(
     axes: Sequence[str],
     findings: Findings,
     curves: Curves,
-    baseline: float | None,
+    baselines: Mapping[str, float],
     config: Config,
     out: Path,
 ) -> list[Path]:
@@ -42,7 +55,7 @@ def draw_report_pictures(
         frame, axes: the table, see `gru_jax.studies.report.table.read`.
         findings: what was found in it.
         curves: by member, steps and scores of the validations.
-        baseline: the score without memory, if there is one.
+        baselines: scores of answers that need no network, by name.
         config: of any member.
         out: the folder.
     """
@@ -50,8 +63,8 @@ def draw_report_pictures(
     made: dict[str, Figure] = {}
     with house_style(**SVG):
         if varied:
-            made["overview"] = plot_overview(frame, varied, findings, curves, baseline)
-            made["effects"] = plot_effects(findings, varied, baseline)
+            made["overview"] = plot_overview(frame, varied, findings, curves, baselines)
+            made["effects"] = plot_effects(findings, varied, baselines)
             exponent = next((name for name in frame.columns if name.startswith(f"{INIT}_lambda_1")), None)
             numeric = [axis for axis in varied if axis != GAIN and frame[axis].dtype.is_numeric()]
             if GAIN in varied and numeric and exponent is not None:
@@ -62,7 +75,7 @@ def draw_report_pictures(
 
 
 def plot_overview(
-    frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baseline: float | None
+    frame: pl.DataFrame, varied: Sequence[str], findings: Findings, curves: Curves, baselines: Mapping[str, float]
 ) -> Figure:
     """The score over the first two axes, learning curves of the best combinations, and the score against what the
     instruments said before training.
@@ -74,9 +87,9 @@ def plot_overview(
     rest = list(axes)
     if len(varied) > 1:
         draw_score_map(picture, rest.pop(0), frame, varied, findings)
-    draw_learning_curves(rest.pop(0), frame, findings, curves, baseline)
+    draw_learning_curves(rest.pop(0), frame, findings, curves, baselines)
     if reading is not None:
-        draw_scatter(rest.pop(0), frame, reading, varied, findings, baseline)
+        draw_scatter(rest.pop(0), frame, reading, varied, findings, baselines)
     return picture
 
 
@@ -99,41 +112,70 @@ def plot_phase_diagram(
     for ax, grid, norm, colours, label in zip(axes, grids, norms, ("PuOr_r", "cividis"), labels, strict=True):
         mesh = ax.pcolormesh(xs, ys, grid, cmap=colours, norm=norm, shading="nearest")
         picture.colorbar(mesh, ax=ax, label=label)
+        write_numbers(ax, mesh, xs, ys, [[compact(v) for v in row] for row in grid])
         if min(len(xs), len(ys)) > 1 and np.nanmin(grids[0]) < 0 < np.nanmax(grids[0]):
             ax.contour(xs, ys, grids[0], levels=[0.0], colors="black", linewidths=1.5)
             ax.plot([], [], color="black", lw=1.5, label=r"$\lambda_1 = 0$, measured")
         if theory is not None:
             ax.axvline(theory, color=ORANGE, ls="--", lw=1.5, label=f"edge at rest in theory, {theory:.3g}")
         ax.set(xlabel=GAIN, ylabel=other)
-        ax.legend(**BELOW)
+        ax.legend(**UNDER)
     return picture
 
 
 def draw_score_map(picture: Figure, ax: Axes, frame: pl.DataFrame, varied: Sequence[str], findings: Findings) -> None:
-    """Median score of the members that did not diverge, over two axes; the share that did in numbers."""
+    """Median score of members that did not diverge, over two axes in colours and numbers, and the share that did."""
     across, up = _shorter_up(frame, varied[0], varied[1])
     xs, ys = levels(frame, across), levels(frame, up)
-    values = np.full((len(ys), len(xs)), np.nan)
+    values, texts = np.full((len(ys), len(xs)), np.nan), [[""] * len(xs) for _ in ys]
     rows, columns = ({value: i for i, value in enumerate(levels_of)} for levels_of in (ys, xs))
     for (x, y), cell in frame.drop_nulls([across, up]).group_by(across, up):
         i, j = rows[y], columns[x]
         alive = cell.filter(pl.col(STATUS) != DIVERGED)[findings.score].drop_nulls().to_numpy()
         values[i, j] = np.median(alive) if len(alive) else np.nan
         lost = cell.height - len(cell.filter(pl.col(STATUS) != DIVERGED))
-        if lost:
-            ax.text(j, i, f"{lost}/{cell.height} ×", ha="center", va="center", color=ORANGE, fontsize=8)
+        shown = [compact(values[i, j])] * bool(len(alive)) + [f"{lost}/{cell.height} ×"] * bool(lost)
+        texts[i][j] = "\n".join(shown)
     mesh = ax.pcolormesh(np.arange(len(xs)), np.arange(len(ys)), values, cmap="cividis",
                          norm=LogNorm() if logarithmic(values) else None, shading="nearest")  # fmt: skip
     picture.colorbar(mesh, ax=ax, label=f"median {_pretty(findings.score)}")
-    ax.set_xticks(range(len(xs)), [_short(x) for x in xs], rotation=45 if len(xs) > 5 else 0)
-    ax.set_yticks(range(len(ys)), [_short(y) for y in ys])
+    write_numbers(ax, mesh, np.arange(len(xs)), np.arange(len(ys)), texts)
+    _name_ticks(ax, xs)
+    ax.set_yticks(range(len(ys)), [_wrapped(_short(y), LABEL_WIDTH) for y in ys])
     ax.set(xlabel=across, ylabel=up)
     lost = frame.filter(pl.col(STATUS) == DIVERGED).height
-    ax.set_title(f"{frame.height} members, {lost} diverged")
+    ax.set_title(f"{counted(frame.height, 'member')}, {lost} diverged" + " (×)" * bool(lost))
+
+
+def compact(number: float) -> str:
+    """A number in up to six characters, as a cell of a heat map has them; nothing of one that is not finite.
+
+    Examples:
+        >>> from gru_jax.studies.report.pictures import compact
+        >>> compact(0.8875), compact(0.000477), compact(12.0)
+        ('0.887', '4.8e-4', '12')
+    """
+    text = f"{number:.3g}" if np.isfinite(number) else ""
+    if len(text) > 6:
+        digits, _, exponent = f"{number:.1e}".partition("e")
+        text = f"{digits}e{int(exponent)}"
+    return text
+
+
+def write_numbers(ax: Axes, mesh: Any, xs: Any, ys: Any, texts: Sequence[Sequence[str]]) -> None:
+    """Write a text into each cell of a heat map, dark on light and light on dark, as large as the cells allow."""
+    longest = max((len(line) for row in texts for text in row for line in text.split("\n")), default=1)
+    size = float(np.clip(300.0 / max(1, len(xs)) / max(longest, 3), 4.0, 8.0))
+    mesh.update_scalarmappable()
+    colours = np.broadcast_to(mesh.get_facecolors(), (len(xs) * len(ys), 4)).reshape(len(ys), len(xs), 4)
+    for y, row, of_row in zip(ys, texts, colours, strict=True):
+        for x, text, (red, green, blue, opaque) in zip(xs, row, of_row, strict=True):
+            is_dark = opaque > 0 and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            ax.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if is_dark else "black")
 
 
 def draw_learning_curves(
-    ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baseline: float | None, most: int = 7
+    ax: Axes, frame: pl.DataFrame, findings: Findings, curves: Curves, baselines: Mapping[str, float], most: int = 7
 ) -> None:
     """Median and quartiles of the validation score of the best combinations, of each value of the first axis one."""
     chosen, seen = [], set()
@@ -153,38 +195,73 @@ def draw_learning_curves(
         rows = [dict(zip(curve["step"], curve["score"], strict=True)) for curve in of_members]
         at = [[row[step] for row in rows if step in row] for step in steps]
         low, mid, high = (np.array([np.quantile(values, q) for values in at]) for q in (0.25, 0.5, 0.75))
-        label = ", ".join(_short(v) for v in effect.value if v is not None)
+        label = _wrapped(", ".join(_short(v) for v in effect.value if v is not None), LABEL_WIDTH)
         ax.plot(steps, mid, color=colour, lw=1.5, label=label)
         ax.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
         drawn += list(mid)
-    _level(ax, baseline)
+    draw_levels(ax, baselines)
     ax.set(xlabel="training step", ylabel=_pretty(findings.score.removeprefix("best_")))
     if logarithmic(np.array(drawn)):
         ax.set_yscale("log")
-    ax.set_title(f"best for each {first}; median and quartiles")
-    ax.legend(**BELOW)
+    ax.set_title(_wrapped(f"best for each {first}; median and quartiles", TITLE_WIDTH))
+    ax.legend(**OUTSIDE)
 
 
 def draw_scatter(
-    ax: Axes, frame: pl.DataFrame, reading: str, varied: Sequence[str], findings: Findings, baseline: float | None
+    ax: Axes,
+    frame: pl.DataFrame,
+    reading: str,
+    varied: Sequence[str],
+    findings: Findings,
+    baselines: Mapping[str, float],
 ) -> None:
     """The score of every member against a reading of the instruments, coloured by an axis."""
     by = _shorter_up(frame, varied[0], varied[1])[1] if len(varied) > 1 else varied[0]
-    values = levels(frame, by)
+    values, flag = levels(frame, by), f"{CENSORED}{reading}"
+    alive = frame.filter(pl.col(STATUS) != DIVERGED)
+    is_censored = pl.col(flag).fill_null(False) if flag in frame.columns else pl.lit(False)
     for value, colour in zip(values, cycle(len(values)), strict=True):
-        part = frame.filter((pl.col(by) == value) & (pl.col(STATUS) != DIVERGED))
-        ax.plot(part[reading], part[findings.score], "o", ms=4, alpha=0.7, color=colour, label=_short(value))
+        part = alive.filter(pl.col(by) == value)
+        for marker, shown in (("o", part.filter(~is_censored)), (">", part.filter(is_censored))):
+            ax.plot(shown[reading], shown[findings.score], marker, ms=4, alpha=0.7, color=colour)
+        ax.plot([], [], "o", ms=4, color=colour, label=_wrapped(_short(value), LABEL_WIDTH))
+    limits = alive.filter(is_censored)[reading].drop_nulls()
+    if len(limits):
+        ax.plot([], [], ">", ms=4, color=GREY, label=at_least(limits.to_list()))
     correlation = findings.correlations[reading]
     if logarithmic(frame[findings.score].drop_nulls().to_numpy()):
         ax.set_yscale("log")
-    _level(ax, baseline)
+    draw_levels(ax, baselines)
     among = f" within each {', '.join(correlation.within)}" if correlation.within else ""
-    title = f"rank correlation {correlation.rho:.2f}{among}"
-    ax.set(xlabel=_pretty(reading), ylabel=_pretty(findings.score), title=title)
-    ax.legend(**BELOW)
+    title = _wrapped(f"rank correlation {correlation.rho:.2f}{among}", TITLE_WIDTH)
+    sources = frame[HORIZON_SOURCE].drop_nulls().unique().to_list() if HORIZON_SOURCE in frame.columns else []
+    of_what = [PROFILE_TEXTS[source].short for source in sources] if "lambda" not in reading else []
+    xlabel = ", ".join([_pretty(reading), *filter(None, of_what)])
+    ax.set(xlabel=_wrapped(xlabel, TITLE_WIDTH), ylabel=_pretty(findings.score), title=title)
+    count_coinciding(ax, alive[reading].to_numpy(), alive[findings.score].to_numpy())
+    ax.legend(title=_wrapped(by, LABEL_WIDTH), title_fontsize=8, **OUTSIDE)
 
 
-def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | None) -> Figure:
+def count_coinciding(ax: Axes, x: np.ndarray, y: np.ndarray, near: float = 2.0) -> None:
+    """Write beside marks that lie on top of each other, to so many points, how many they are."""
+    ax.margins(x=0.1)
+    ax.autoscale_view()
+    values = np.stack([x, y], axis=1).astype(float)
+    values = values[np.isfinite(values).all(axis=1)]
+    points = ax.transData.transform(values) * 72.0 / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    heaps: list[list[int]] = []
+    for i, place in enumerate(points):
+        heap = next((heap for heap in heaps if np.abs(points[heap[0]] - place).max() <= near), None)
+        if heap is None:
+            heaps.append([i])
+        else:
+            heap.append(i)
+    for heap in heaps:
+        if len(heap) > 1:
+            ax.annotate(f"{len(heap)}×", values[heap[0]], (3, 3), textcoords="offset points", fontsize=7, color=BLACK)
+
+
+def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[str, float]) -> Figure:
     """The median score at every value of every axis, with its interval and how often that covers the true median."""
     picture, axes = figure(len(varied), width=4.8)
     for ax, axis in zip(axes, varied, strict=True):
@@ -194,15 +271,32 @@ def plot_effects(findings: Findings, varied: Sequence[str], baseline: float | No
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
-        _level(ax, baseline)
+        draw_levels(ax, baselines)
         if logarithmic(y):
             ax.set_yscale("log")
-        names = [_short(effect.value[0]) for effect in of_axis]
-        ax.set_xticks(range(len(of_axis)), names, rotation=45 if len(of_axis) > 4 else 0)
-        counts, covered = sorted({e.members for e in of_axis}), sorted({f"{100 * e.coverage:.0f} %" for e in of_axis})
-        ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}",
-               title=f"{', '.join(map(str, counts))} members a value, bars cover {', '.join(covered)}")  # fmt: skip
+        _name_ticks(ax, [effect.value[0] for effect in of_axis])
+        *others, most = sorted({effect.members for effect in of_axis})
+        each = ", ".join(map(str, others)) + " or " * bool(others) + counted(most, "member")
+        covered = sorted({f"{100 * effect.coverage:.0f} %" for effect in of_axis if effect.coverage})
+        bars = f"bars cover {', '.join(covered)}" if covered else "no bars of one repeat"
+        title = _wrapped(f"{each} a value, {bars}", TITLE_WIDTH)
+        ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}", title=title)
+        ax.margins(x=0.1)
+    if baselines:
+        axes[-1].legend(**OUTSIDE)
     return picture
+
+
+def _name_ticks(ax: Axes, values: Sequence[Any]) -> None:
+    """Name the places 0, 1, …; names that would run into each other are turned, and end at their place."""
+    names = [_wrapped(_short(value), TICK_WIDTH) for value in values]
+    width = len(names) * max(len(line) for name in names for line in name.split("\n"))
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(names)), names, **(turned if width > 32 else {}))
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_long_words=False)
 
 
 def levels(frame: pl.DataFrame, axis: str) -> list[Any]:
@@ -222,11 +316,6 @@ def _shorter_up(frame: pl.DataFrame, one: str, two: str) -> tuple[str, str]:
     """Two axes: numbers across, names up."""
     numeric = [frame[axis].dtype.is_numeric() for axis in (one, two)]
     return (two, one) if numeric[1] and not numeric[0] else (one, two)
-
-
-def _level(ax: Axes, baseline: float | None) -> None:
-    if baseline is not None:
-        ax.axhline(baseline, color=GREY, ls="--", lw=1, label="memoryless or chance")
 
 
 def _short(value: Any) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 
 from gru_jax import flow
 from gru_jax.errors import UsageError
-from gru_jax.plotting.flow import horizons
+from gru_jax.plotting.flow import horizons, source_of
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.stored import open_run
@@ -28,6 +28,10 @@ ID, STATUS, STOPPED = "member", "status", "stopped"
 DONE = "done"  # the status of members that came to an end of their own; others have the reason of theirs
 UNFINISHED = (EndReason.DIVERGED, EndReason.HALVED)
 INIT, FINAL = "init", "final"  # prefixes of what the instruments said at the first and the last recording
+CENSORED = "censored/"
+"""Prefix of a column that says of which numbers of another one it is only known that they are as large or larger."""
+HORIZON_SOURCE = "horizon_source"
+"""Column that says whose gradient horizons and slopes are of, see `gru_jax.flow.sources`."""
 
 _slope = jax.jit(flow.log_slope)
 
@@ -66,7 +70,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, list[str]]:
 
 def run_row(path: Path) -> dict[str, Any]:
     """What a run came to, without anything that two equal runs need not share."""
-    rundir, config = open_run(path, compares_source=False)
+    rundir, _ = open_run(path, compares_source=False)
     summary = rundir.read_summary()
     status = summary["end_reason"] if summary["end_reason"] in UNFINISHED else DONE
     row: dict[str, Any] = {STATUS: status, STOPPED: summary["stopped"] or "", "steps": summary["steps"]}
@@ -77,36 +81,41 @@ def run_row(path: Path) -> dict[str, Any]:
     row["parameters"] = summary["parameters"]
     records = rundir.read_flow()
     if "step" in records and len(records["step"]):
+        if any(name.startswith("adjoint/") for name in records):
+            row[HORIZON_SOURCE] = source_of(records)
         try:
             for when, which in ((INIT, 0), (FINAL, -1)):
-                row |= {
-                    f"{when}_{name}": value for name, value in single_readings(records, which, config.task.time).items()
-                }
+                row |= {_named(when, name): value for name, value in single_readings(records, which).items()}
         except (IndexError, TypeError, ValueError) as error:
             raise UsageError(f"{rundir.flow}: damaged ({error})") from error
     return row
 
 
-def single_readings(records: Mapping[str, np.ndarray], which: int, time: int) -> dict[str, float]:
-    """Single numbers out of a recording: of every layer the gradient horizon in steps (the sequence's length where it
-    is beyond), the slope of the log adjoint norm against lag in nats per step, the largest Lyapunov exponent in nats
-    per step, and the median time scale of units in steps.
+def single_readings(records: Mapping[str, np.ndarray], which: int) -> dict[str, float | bool]:
+    """Single numbers out of a recording: of every layer the gradient horizon in steps (with `censored/horizon/<layer>`,
+    whether it is only known to be that or more), the slope of the log adjoint norm against lag in nats per step, the
+    largest Lyapunov exponent in nats per step, and the median time scale of units in steps.
     """
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float | bool] = {}
     for name, values in records.items():
         kind, _, layer = name.partition("/")
         reading = values[which] if kind in ("adjoint", "lyapunov", "time_scales") else None
         if reading is None:
             continue
         if kind == "adjoint":
-            lag = float(horizons(reading[None])[0])
-            numbers[f"horizon/{layer}"] = float(time) if math.isnan(lag) else lag
+            (lag,), (is_censored,) = horizons(reading[None])
+            numbers[f"horizon/{layer}"], numbers[f"{CENSORED}horizon/{layer}"] = float(lag), bool(is_censored)
             numbers[f"slope/{layer}"] = float(_slope(jnp.asarray(reading)))
         elif kind == "lyapunov":
             numbers[f"lambda_1/{layer}"] = float(reading[0])
         else:
             numbers[f"time_scale/{layer}"] = float(np.nanmedian(reading)) if np.isfinite(reading).any() else math.nan
     return {name: numbers[name] for name in sorted(numbers)}
+
+
+def _named(when: str, name: str) -> str:
+    """The column of a reading of the first or the last recording."""
+    return f"{CENSORED}{when}_{name.removeprefix(CENSORED)}" if name.startswith(CENSORED) else f"{when}_{name}"
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> list[Path]:

@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from gru_jax.config import varying_keys
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.pictures import draw_pictures
 from gru_jax.runs.stored import open_run
-from gru_jax.runtime.files import refuse_links, replace_file
+from gru_jax.runs.summary import baselines_of
+from gru_jax.runtime.files import read_json, refuse_links, replace_file
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
-from gru_jax.studies.report.findings import describe_findings, find_findings
+from gru_jax.studies.report.findings import find_findings
 from gru_jax.studies.report.page import PageContent, render_page
 from gru_jax.studies.report.pictures import draw_report_pictures
+from gru_jax.studies.report.sentences import describe_baselines, describe_findings
 from gru_jax.studies.report.table import ID, read_table, write_table
 from gru_jax.studies.study import read_study_file
 from gru_jax.studies.unusable import find_unusable
@@ -90,8 +93,8 @@ def write_report(
         write_table(frame, out)
         best = _best_member(paths, findings.best, members[findings.best])
         _, config = open_run(best.path)
-        baseline = summary["baseline"].get(goal)
-        drawn = draw_report_pictures(frame, axes, findings, curves, baseline, config, out / "plots")
+        of_best = RunDir(best.path).read_summary()
+        drawn = draw_report_pictures(frame, axes, findings, curves, baselines_of(of_best, goal), config, out / "plots")
         shown = {f"{path.stem.capitalize()}": path for path in drawn if path.suffix == ".png"}
         if len(members) == 1:
             only = open_run(next(iter(members.values())), compares_source=False)
@@ -99,7 +102,9 @@ def write_report(
         title = ", ".join(path.name for path in paths)
         reached_target = sum(summary["end_reason"] == EndReason.TARGET for summary in summaries)
         unusable = find_unusable(members)
-        sentences = [unusable.sentence] if unusable else describe_findings(findings, frame, reached_target)
+        outcome = [unusable.sentence] if unusable else describe_findings(findings, frame, reached_target)
+        sentences = [*describe_differences(paths), *outcome]
+        sentences += describe_baselines(of_best, findings.tested)
         content = PageContent(title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown)
         report = out / "report.html"
         replace_file(report, render_page(content).encode())
@@ -129,6 +134,21 @@ def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Pa
         axes += [axis for axis in axes_here if axis not in axes]
     frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
     return frame, axes, members
+
+
+def describe_differences(paths: Sequence[Path]) -> list[str]:
+    """In what several runs differ, a key with its values and whose they are; nothing of one, or of studies."""
+    if len(paths) < 2 or any((path / STUDY_FILE).is_file() for path in paths):
+        return []
+    names = [path.name for path in paths]
+    names = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    parts = []
+    for key, values in varying_keys([read_json(RunDir(path).config) for path in paths]).items():
+        whose: dict[str, list[str]] = {}
+        for name, value in zip(names, values, strict=True):
+            whose.setdefault("none" if value is None else str(value), []).append(name)
+        parts.append(f"{key}: " + ", ".join(f"{value} ({', '.join(of_value)})" for value, of_value in whose.items()))
+    return [f"The runs differ in {'; '.join(parts)}." if parts else "The configs of the runs do not differ."]
 
 
 def validation_curve(path: Path, goal: str) -> dict[str, list[Any]]:
