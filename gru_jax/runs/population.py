@@ -76,6 +76,10 @@ class PopulationRun(TrainingLoop):
         self.recorder.record(self.step, self.state.params, end=True)
         self.recorder.write()
         evaluations = self._evaluate_ends()
+        for member, (final, best) in zip(self.members, evaluations, strict=True):
+            numbers = [value for metrics in (*final.values(), *best.values()) for value in metrics.values()]
+            if not member.has_ended and not np.isfinite(numbers).all():
+                member.end(EndReason.DIVERGED, "diverged: a metric of its last or best network is not finite")
         lines: list[list[dict[str, Any]]] = [[] for _ in paths]
         for member, line in lines_by_member(self.rundir, len(paths)):
             lines[member].append(line)

@@ -56,6 +56,8 @@ def train_run(
     check_memory(config, device)
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)
+    for line in config.task.describe_data():
+        log_once(logger, line)
     environment = describe_environment(config, device, len(devices))
     with contextlib.ExitStack() as stack:
         on_main_process(lambda: stack.enter_context(rundir.held()))

@@ -208,6 +208,8 @@ class StudyRunner:
         key = json.dumps({k: v for k, v in config.to_dict()["task"].items() if k != "fold"})
         if key not in self._splits:
             self._splits[key] = load_splits(config.task, config.resident_mb, streams=False)
+            for line in config.task.describe_data():
+                logger.info(line)
         return self._splits[key]
 
     def _most_steps(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from gru_jax.data.batching import StepIndices, batch_indices
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError
 from gru_jax.settings import check_values, setting
+from gru_jax.tasks.facts import DataFacts, facts_in_use
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
@@ -107,6 +109,14 @@ class Task(abc.ABC):
         """What `load` gives, to be read row by row, where a task can; of these, `batch` takes those it is given."""
         return {}
 
+    def check_rows(self, split: str) -> None:
+        """Look at data that are to be read row by row, once, as `load` looks at those that it reads.
+
+        Raises:
+            UsageError: they are not usable.
+        """
+        del split
+
     @abc.abstractmethod
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         """The examples with these indices."""
@@ -114,6 +124,10 @@ class Task(abc.ABC):
     def train_indices(self, batch_size: int, seed: int) -> StepIndices:
         """Which training examples each step of a run with this seed sees."""
         return batch_indices(self.size("train"), batch_size, split_key("train", seed))
+
+    def describe_data(self) -> list[str]:
+        """Lines on the data for people, as what labels occur."""
+        return []
 
     @abc.abstractmethod
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -178,7 +192,11 @@ class FromFiles(Task):
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
     fold: int = setting(0, low=0, kw_only=True)
 
+    stored_facts: ClassVar[DataFacts | None] = None
+    """What a run has kept of its data, of a task that a run was opened with."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stored_facts", facts_in_use())  # an attribute of this task, and none of its settings
         super().__post_init__()
         if self.fold and self.folds is None:
             raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
@@ -186,6 +204,15 @@ class FromFiles(Task):
             raise UsageError(
                 f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
             )
+
+    @property
+    def facts(self) -> DataFacts | None:
+        """What a run keeps of its data, to use the network without them; None where the task knows it itself."""
+        return None
+
+    def data_files(self) -> Mapping[str, Path]:
+        """The files by whose content a run knows its data, by their names; no need of those verified otherwise."""
+        return {}
 
     @abc.abstractmethod
     def count(self, split: str) -> int:
