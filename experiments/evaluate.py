@@ -1,11 +1,13 @@
 """Evaluate a trained network on a split, and compare with what its run recorded.
 
 usage: python -m experiments.evaluate --workdir RUN [--split test] [--checkpoint best] [--data_dir DIR]
+                                      [--predictions FILE]
 
   --workdir RUN        a directory that experiments.train made, finished or not
   --split NAME         train, valid or test (default test); generated tasks have no finite train split
   --checkpoint WHICH   best (default) or latest
   --data_dir DIR       where the data files are now, if not where the run found them
+  --predictions FILE   write what the network says of every sequence: .csv, .tsv, .parquet, .jsonl or .npz
   --code FILE.py       the file that defines classes or functions of your own, which the run was made with
 
 On the machine of the run the stored metrics come out again to the last bit; the command says whether they do.
@@ -20,15 +22,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments import cli
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import BEST
-from gru_jax.runs.stored import Evaluation, evaluate_run
+from gru_jax.runs.evaluation import Evaluation, evaluate_run
+from gru_jax.runs.predictions import check_suffix
 
 
 def run(
-    workdir: str | os.PathLike[str], split: str = "test", checkpoint: str = BEST, data_dir: str | None = None
+    workdir: str | os.PathLike[str],
+    split: str = "test",
+    checkpoint: str = BEST,
+    data_dir: str | None = None,
+    *,
+    predicts: bool = False,
 ) -> Evaluation:
     """Evaluate a checkpoint of a run; for notebooks. Arguments as of `gru_jax.runs.stored.evaluate_run`.
 
@@ -36,18 +45,23 @@ def run(
         UsageError: there is no such run, checkpoint, split or data.
     """
     with cli.printed_messages():
-        return evaluate_run(workdir, split, checkpoint, data_dir)
+        return evaluate_run(workdir, split, checkpoint, data_dir, predicts=predicts)
 
 
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, _ = cli.parse(argv, ("workdir", "split", "checkpoint", "data_dir"))
+    flags, _ = cli.parse(argv, ("workdir", "split", "checkpoint", "data_dir", "predictions"))
     cli.load_code(flags)
     if "workdir" not in flags:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     split = flags.get("split", "test")
-    result = run(flags["workdir"], split, flags.get("checkpoint", BEST), flags.get("data_dir"))
+    path = flags.get("predictions")
+    if path is not None:
+        check_suffix(Path(path), "predictions")
+    result = run(
+        flags["workdir"], split, flags.get("checkpoint", BEST), flags.get("data_dir"), predicts=path is not None
+    )
     recorded = result.stored or {}
     for name, value in result.metrics.items():
         beside = ""
@@ -55,6 +69,9 @@ def command(argv: Sequence[str]) -> int:
             beside = "  (equal to the stored one)" if recorded[name] == value else f"  (stored: {recorded[name]!r})"
         print(f"{split} {name} {value!r}{beside}")
     print(f"checkpoint of step {result.step}")
+    if path is not None and result.predictions is not None:
+        result.predictions.write(path)
+        print(f"predictions: {path}")
     return 0
 
 

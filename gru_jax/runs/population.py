@@ -15,6 +15,7 @@ import numpy as np
 from gru_jax.config import fingerprint
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import BEST, LATEST, Checkpoints
+from gru_jax.runs.data_facts import keep_facts
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.environment import describe_environment
@@ -109,6 +110,7 @@ class PopulationRun(TrainingLoop):
         config, progress, compiled = self.population.configs[i], self.members[i], self.population.compiled
         env = {**describe_environment(self.config, self.device), "seed": config.seed}
         rundir.start(config.to_dict(), env)
+        keep_facts(rundir, config)
         seconds = self.seconds * progress.steps / (sum(member.steps for member in self.members) or 1)
         rate = {"steps_per_second": round(progress.steps / max(seconds, 1e-9), 3)}
         finite = {s: {k: v for k, v in m.items() if np.isfinite(v)} for s, m in evaluations.tested(progress)}

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -212,7 +213,7 @@ class ArrayFiles:
         if targets.dtype.kind == "f":
             self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
-        negative: np.ndarray = np.less(values, 0)
+        negative = np.less(values, 0)
         if negative.any():
             hint = "; steps that do not count go by a mask" if self.per_step else ""
             allowed = f"allowed are whole numbers from 0, a class each{hint}"
@@ -344,6 +345,6 @@ def _check_stored(files: ArrayFiles, split: str, stamps: tuple[FileStamp, ...]) 
     return check_finite(rows.blocks(), lengths, rows.place, files.missing)
 
 
-def _place_of(targets: Rows, counts: np.ndarray, wrong: np.ndarray) -> str:
+def _place_of(targets: Rows, counts: np.ndarray, wrong: Any) -> str:
     """Where the first wrong one of the targets that count is."""
     return targets.place(*(int(i) for i in np.argwhere(counts)[np.flatnonzero(wrong)[0]]))

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from gru_jax.data.arrays import check_input
 from gru_jax.data.checks import Missing, as_float32
 from gru_jax.data.division import DivideBy
 from gru_jax.data.files import data_root
@@ -26,6 +27,7 @@ from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
 from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.tasks.reading import read_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Sequences(FromFiles):
         return describe_sequences(self._files)
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
-        xs = self._inputs(data[XS][index].astype(jnp.float32))
+        xs = self.network_inputs(data[XS][index].astype(jnp.float32))
         lengths = data[LENGTHS][index].astype(jnp.int32) if LENGTHS in data else None
         targets = self._targets(data[TARGETS][index])
         if not self.facts.per_step:
@@ -167,8 +169,7 @@ class Sequences(FromFiles):
         counts = (mask if self.facts.codes else mask[..., None]) >= LEAST_WEIGHT
         return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
 
-    def _inputs(self, xs: Array) -> Array:
-        """Inputs as the network sees them."""
+    def network_inputs(self, xs: Array) -> Array:
         absent, scale = jnp.isnan(xs), self.facts.inputs_scale or FeatureScale((0.0,), (1.0,))
         mean, deviation = (_beside(values, xs) for values in (scale.mean, scale.deviation))
         if self.missing == "zero":
@@ -190,6 +191,44 @@ class Sequences(FromFiles):
         if scale is None:
             return targets
         return (targets - _beside(scale.mean, targets)) / _beside(scale.deviation, targets)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.facts.classes
+
+    def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
+        if self.facts.codes:
+            return super().read_outputs(outputs)
+        return read_numbers(self._in_units(outputs), self.facts.targets)
+
+    def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
+        if self.facts.codes:
+            return super().read_targets(targets)
+        return read_numbers(self._in_units(targets), self.facts.targets, "target ")
+
+    def _in_units(self, values: np.ndarray) -> np.ndarray:
+        """Numbers as the loss takes them, in the units of the files."""
+        scale, values = self.facts.targets_scale, np.asarray(values, np.float64)
+        return values if scale is None else values * scale.deviation + scale.mean
+
+    def check_new(self, arrays: Mapping[str, np.ndarray], path: Path) -> Mapping[str, np.ndarray]:
+        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing)
+        targets = arrays.get(TARGETS)
+        if targets is None:
+            return arrays
+        shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
+        if targets.shape != shape or targets.dtype.kind not in ("iu" if facts.codes else "f"):
+            needed = f"{list(shape)} of {'whole numbers' if facts.codes else 'floats'}"
+            raise UsageError(
+                f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}"
+            )
+        mask = arrays.get(MASK, np.ones(arrays[XS].shape[:2]))
+        within = np.arange(mask.shape[1]) < arrays.get(LENGTHS, np.full(len(mask), mask.shape[1]))[:, None]
+        counted = targets[(mask > 0) & within] if facts.per_step else targets
+        if facts.codes and not np.isin(counted, facts.codes).all():
+            unknown = counted[~np.isin(counted, facts.codes)][0]
+            raise UsageError(f"{path}: targets hold {unknown}; allowed are {', '.join(map(str, facts.codes))}")
+        return arrays
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         values = self._values(outputs, batch.targets)

@@ -1,0 +1,34 @@
+"""What a run keeps of its data, so that its network can be used without them."""
+
+from __future__ import annotations
+
+from gru_jax.config import Config
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runtime.files import read_json, write_json
+from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.facts import DataFacts
+
+FACTS_FILE = "data.json"
+
+
+def keep_facts(rundir: RunDir, config: Config) -> None:
+    """Write what is known of the data into the directory of a run, if its task knows anything of files."""
+    facts = config.task.facts if isinstance(config.task, FromFiles) else None
+    if facts is not None:
+        write_json(rundir.path / FACTS_FILE, facts.to_json())
+
+
+def read_facts(rundir: RunDir) -> DataFacts | None:
+    """What `keep_facts` wrote; None where it wrote nothing.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = rundir.path / FACTS_FILE
+    if not path.exists():
+        return None
+    try:
+        return DataFacts.from_json(read_json(path))
+    except UsageError as error:
+        raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
