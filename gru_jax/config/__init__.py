@@ -1,9 +1,11 @@
 """The config of a run: what it may hold, how long things last, and which of its numbers are traced."""
 
 from gru_jax.config.comparison import (
+    changed_data,
     changed_sources,
     differences,
     fingerprint,
+    say_what_differs,
 )
 from gru_jax.config.durations import (
     Plan,
@@ -71,6 +73,7 @@ __all__ = [
     "OptimizerConfig",
     "Plan",
     "TrainConfig",
+    "changed_data",
     "changed_sources",
     "differences",
     "fingerprint",
@@ -82,6 +85,7 @@ __all__ = [
     "plan",
     "read_config_file",
     "real_settings",
+    "say_what_differs",
     "traced_hyperparameters",
     "training_program",
     "with_task_values",

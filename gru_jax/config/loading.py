@@ -11,6 +11,7 @@ from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.schema import (
     AUTO,
+    DATA,
     LEARNING_RATE,
     REGISTRIES,
     SOURCES,
@@ -42,7 +43,7 @@ def load(values: Config | Mapping[str, Any]) -> Config:
         True
     """
     if not isinstance(values, Config):
-        values = {key: value for key, value in values.items() if key != SOURCES}
+        values = {key: value for key, value in values.items() if key not in (SOURCES, DATA)}
     config = resolve(Config, values, REGISTRIES)
     model = config.model
     gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from gru_jax.cells import CELLS, GRU, Cell
+from gru_jax.data.fingerprint import fingerprint_of_file
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
@@ -24,6 +25,7 @@ from gru_jax.runtime.devices import Platform, Precision
 from gru_jax.runtime.files import FileStamp, sha256_of, stamp_of
 from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
+from gru_jax.tasks.base import FromFiles
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name, reference, source_digest
 
@@ -47,6 +49,8 @@ PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
 SOURCES = "sources"
 """Key of a config as a dict, under which is what defines the classes and functions of a user's own."""
+DATA = "data"
+"""Key of a config as a dict, under which are the files of its data, by name, and what their content is known by."""
 NEUTRAL_KEYS = ("task.data_dir", *PROCESS_KEYS)
 """Keys on which no result depends, beyond its last bits."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
@@ -376,14 +380,17 @@ class Config:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
         Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
-        that of the file of weights that the run starts from.
+        that of the file of weights that the run starts from. Under `data` is, for every file of its data, the
+        fingerprint of its content.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
         if self.model.weights is not None:
             path = Path(self.model.weights)
             sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
-        return {**plain, SOURCES: sources} if sources else plain
+        files = self.task.data_files() if isinstance(self.task, FromFiles) else {}
+        data = {name: fingerprint_of_file(path) for name, path in files.items()}
+        return {**plain, **({SOURCES: sources} if sources else {}), **({DATA: data} if data else {})}
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gru_jax.config import Config
+from gru_jax.config import Config, changed_data
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, write_json
@@ -17,6 +17,16 @@ def keep_facts(rundir: RunDir, config: Config) -> None:
     facts = config.task.facts if isinstance(config.task, FromFiles) else None
     if facts is not None:
         write_json(rundir.path / FACTS_FILE, facts.to_json())
+
+
+def check_same_data(rundir: RunDir, config: Config) -> None:
+    """Refuse data that are not those which a run was trained on.
+
+    Raises:
+        UsageError: a file has another content, or is not there.
+    """
+    if changed := changed_data(read_json(rundir.config), config.to_dict()):
+        raise UsageError(f"{rundir.path}: was trained on other data than there are now, of {', '.join(changed)}")
 
 
 def read_facts(rundir: RunDir) -> DataFacts | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import changed_sources, differences
+from gru_jax.config import changed_sources, differences, say_what_differs
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
 from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
@@ -71,7 +71,9 @@ class RunDir:
         except OSError as error:
             raise ArgumentError(f"workdir={self.path}: cannot be used ({error.strerror})") from error
         if changed:
-            raise ArgumentError(f"workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}")
+            raise ArgumentError(
+                f"workdir={self.path}: belongs to {say_what_differs(changed, 'a run of another config')}"
+            )
         return "done" if self.summary.exists() else "started"
 
     @contextlib.contextmanager

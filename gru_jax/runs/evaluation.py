@@ -11,6 +11,7 @@ import jax
 from gru_jax.config import Config
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.checkpoints import BEST
+from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.predictions import Predictions, predict_split
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
@@ -70,6 +71,7 @@ def evaluate_run(
     config = _with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
+    check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         data = jax.device_put(config.task.load(split))

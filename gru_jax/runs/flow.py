@@ -19,6 +19,7 @@ from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameter
 from gru_jax.errors import ArgumentError, check_choice
 from gru_jax.plotting.flow import plot_records
 from gru_jax.runs.checkpoints import BEST, LATEST
+from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
@@ -112,6 +113,8 @@ def measure_network(
         step: of the run, see `params_of_run`.
         out: where the records go too, as `flow.npz`; None for nowhere.
     """
+    if rundir is not None:
+        check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device), without_alarms():
         reached, params = (0, initial_params(config)) if rundir is None else params_of_run(rundir, config, step)

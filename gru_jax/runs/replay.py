@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from gru_jax.errors import ArgumentError
+from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.diagnosis import Failure, explain, first_bad, read_failure
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.stored import open_run
@@ -34,6 +35,7 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
             f"workdir={workdir}: a member of a study, which keeps no batch; trained alone, by the command in the "
             "study's report, it meets the same again and keeps it"
         )
+    check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         trainer = Trainer(config)

@@ -147,7 +147,10 @@ class Sequences(FromFiles):
         return self._files.read(split)
 
     def data_files(self) -> Mapping[str, Path]:
-        root = data_root(self.data_dir)
+        try:
+            root = data_root(self.data_dir)
+        except UsageError:  # a run knows what it needs of them; where they are read, it is said
+            return {}
         return {path.relative_to(root).as_posix(): path for path in self._files.data_files()}
 
     def check_rows(self, split: str) -> None:

@@ -100,9 +100,8 @@ def test_what_a_person_reads(labelled, tmp_path):
     names = ["ash", "elm", "oak"]
     assert table["prediction"].to_list() == [names[i] for i in predictions.outputs.argmax(axis=1)]
     np.testing.assert_allclose(table.select(pl.sum_horizontal(pl.col("^p\\(.*$"))).to_series(), 1)
-    np.testing.assert_allclose(
-        table.select("^p\\(.*$").to_numpy(), jax.nn.softmax(predictions.outputs, axis=1), rtol=1e-5
-    )
+    probabilities = jax.nn.softmax(predictions.outputs, axis=1)
+    np.testing.assert_allclose(table.select("^p\\(.*$").to_numpy(), probabilities, rtol=1e-5)
     alone = gru_jax.open(labelled).predict(xs[1:2, :1])
     np.testing.assert_array_equal(alone, np.asarray(predictions)[1:2])
     with pytest.raises(UsageError, match=r"xs: xs of shape \[4, 3, 3\]; needed is \[N, T, 2\]"):
