@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_input(
-    arrays: Mapping[str, np.ndarray], path: Path, features: int, missing: Missing = "error"
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+    features: int,
+    missing: Missing = "error",
+    place: Callable[..., str] | None = None,
 ) -> dict[str, np.ndarray]:
     """New inputs, once they are known to be usable.
 
@@ -48,6 +52,7 @@ def check_input(
         path: of their file, or what they are called.
         features: D.
         missing: whether NaN is refused.
+        place: says where a row, a step and a feature are; None for their numbers.
 
     Raises:
         UsageError: they have another shape, a length is out of range, or a number is not finite.
@@ -73,7 +78,7 @@ def check_input(
                 f"{path}: lengths range from {lengths.min()} to {lengths.max()}: allowed are 0 to T={xs.shape[1]}"
             )
         lengths = lengths.astype(np.int32)
-    rows = MemoryRows.of_array(path, xs)
+    rows = MemoryRows.of_array(path, xs, place)
     check_finite([(0, xs)], lengths, rows.place, missing)
     arrays = dict(arrays) if lengths is None else {**arrays, "lengths": lengths}
     return {**arrays, "xs": xs.astype(np.float32)}

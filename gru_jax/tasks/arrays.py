@@ -148,10 +148,10 @@ class Sequences(FromFiles):
 
     def data_files(self) -> Mapping[str, Path]:
         try:
-            root = data_root(self.data_dir)
+            root, paths = data_root(self.data_dir), self._files.data_files()
         except UsageError:  # a run knows what it needs of them; where they are read, it is said
             return {}
-        return {path.relative_to(root).as_posix(): path for path in self._files.data_files()}
+        return {path.relative_to(root).as_posix(): path for path in paths}
 
     def check_rows(self, split: str) -> None:
         self._files.open(split)
@@ -214,8 +214,10 @@ class Sequences(FromFiles):
         scale, values = self.facts.targets_scale, np.asarray(values, np.float64)
         return values if scale is None else values * scale.deviation + scale.mean
 
-    def check_new(self, arrays: Mapping[str, np.ndarray], path: Path) -> Mapping[str, np.ndarray]:
-        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing)
+    def check_new(
+        self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
+    ) -> Mapping[str, np.ndarray]:
+        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
         targets = arrays.get(TARGETS)
         if targets is None:
             return arrays

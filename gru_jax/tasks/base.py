@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -155,15 +155,17 @@ class Task(abc.ABC):
         """
         return self.check_new(read_arrays(path), path)
 
-    def check_new(self, arrays: Mapping[str, np.ndarray], path: Path) -> Mapping[str, np.ndarray]:
-        """New inputs, of a file or called by a name, once they are known to fit the task.
+    def check_new(
+        self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """New inputs, of a file or called by a name, once they are known to fit the task; `place` says where one is.
 
         Raises:
             UsageError: they do not.
         """
         for name in arrays:
             check_choice(f"{path}: array", name, ("xs", "lengths"))
-        return check_input(arrays, path, self.input_size)
+        return check_input(arrays, path, self.input_size, place=place)
 
     def describe_data(self) -> list[str]:
         """Lines on the data for people, as what labels occur."""
