@@ -39,7 +39,7 @@ def run(
     *,
     predicts: bool = False,
 ) -> Evaluation:
-    """Evaluate a checkpoint of a run; for notebooks. Arguments as of `gru_jax.runs.stored.evaluate_run`.
+    """Evaluate a checkpoint of a run; for notebooks. Arguments as of `gru_jax.runs.evaluation.evaluate_run`.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or data.

@@ -10,7 +10,7 @@ def get_config() -> ConfigDict:
             "task": {
                 "name": "files",
                 "train": "ett/ETTh1.csv",
-                "inputs": ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"),
+                "inputs": ("OT",),
                 "targets": ("OT",),
                 "window": 96,
                 "horizon": 24,
@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
                 "test_fraction": 0.2,
                 "scale": True,
             },
-            "model": {"hidden": (32,)},
+            "model": {"hidden": (16,)},
+            "optimizer": {"lr": 0.003},
             "train": {"batch_size": 64, "epochs": 3, "eval_epochs": 0.5, "eval_batch_size": 512},
         }
     )

@@ -33,7 +33,7 @@ def fingerprint_of_file(path: Path) -> str:
         >>> path = pathlib.Path(folder.name, "a.csv")
         >>> _ = path.write_text("x,y")
         >>> fingerprint_of_file(path)
-        'sha256:cc0ae22b3ac01e28c1bee893a1bd1a59'
+        'sha256:968e772cf168b7f17f3fbd00e6e1c8b4'
         >>> folder.cleanup()
     """
     try:
@@ -42,7 +42,7 @@ def fingerprint_of_file(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=2**16)
 def _fingerprint(path: Path, stamp: FileStamp) -> str:  # asked for many times in a run
     if stamp.size <= WHOLE_BYTES:
         return f"sha256:{sha256_of(path)[:DIGITS]}"

@@ -10,17 +10,19 @@ from typing import Literal
 
 from gru_jax.data.columns import TableOptions, read_columns
 from gru_jax.data.loaded import LoadedSequences
+from gru_jax.data.npz import read_npz
 from gru_jax.data.ts import read_ts
 from gru_jax.data.ucr import read_ucr
 from gru_jax.errors import UsageError, closest, listing
 
-Format = Literal["auto", "table", "ucr", "ts"]
+Format = Literal["auto", "table", "ucr", "ts", "npz"]
 READERS: Mapping[str, Callable[[Path, TableOptions, slice], LoadedSequences]] = {
     "table": read_columns,
     "ucr": read_ucr,
     "ts": read_ts,
+    "npz": read_npz,
 }
-ENDINGS = {".csv": "table", ".tsv": "table", ".txt": "table", ".parquet": "table", ".ts": "ts"}
+ENDINGS = {".csv": "table", ".tsv": "table", ".txt": "table", ".parquet": "table", ".ts": "ts", ".npz": "npz"}
 _UCR = re.compile(r".*_(TRAIN|TEST)\.(tsv|txt)$")
 
 

@@ -192,8 +192,10 @@ def describe_records(records: Mapping[str, np.ndarray]) -> list[str]:
         lines.append(f"{name.split('/', 1)[1]}: time scales of units {low:.3g}, {middle:.3g}, {high:.3g} steps "
                      "(quantiles 0.1, 0.5, 0.9)")  # fmt: skip
     for name in (key for key in records if key.startswith("spectral_radius/")):
-        values = records[name][-1]
-        lines.append(f"{name.split('/', 1)[1]}: spectral radius of a step {values.min():.4f} to {values.max():.4f}")
+        radii = records[name][-1]
+        radii = radii[np.isfinite(radii)]  # where no sequence has a step there is none
+        if radii.size:
+            lines.append(f"{name.split('/', 1)[1]}: spectral radius of a step {radii.min():.4f} to {radii.max():.4f}")
     return lines
 
 

@@ -25,6 +25,8 @@ from gru_jax.training.network import build_model
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
 
 XS, TARGETS, LENGTHS = "xs", "targets", "lengths"
+RESERVED = ("sequence", "step", "outputs", LENGTHS, "file")
+"""Names that tables and archives have for themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +166,7 @@ def _readable(task: Task, made: Outputs) -> Predictions:
     columns = dict(task.read_outputs(made.outputs))
     if made.targets is not None:
         columns = {**task.read_targets(made.targets), **columns}
+    columns = {f"predicted {name}" if name in RESERVED else name: column for name, column in columns.items()}
     return Predictions(made.outputs, columns, made.lengths, made.metrics)
 
 

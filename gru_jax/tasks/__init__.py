@@ -1,7 +1,7 @@
 """Tasks: generated and file data sets with their losses and metrics."""
 
 from gru_jax.tasks.adding import Adding
-from gru_jax.tasks.arrays import Arrays
+from gru_jax.tasks.arrays import Arrays, Sequences
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
@@ -32,6 +32,7 @@ __all__ = [
     "Files",
     "FromFiles",
     "Generated",
+    "Sequences",
     "Task",
     "TemporalOrder",
     "split_key",

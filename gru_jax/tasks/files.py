@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import SUFFIXES
 from gru_jax.data.columns import Layout, MissingTargets, TableOptions
 from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
@@ -176,13 +175,14 @@ class Files(Sequences):
     r"""Classify or label sequences, or predict numbers from them, that stand in tables or in files of UCR or UEA.
 
     Files are `.csv`, `.tsv` and `.parquet` tables with names of columns; `_TRAIN.tsv` and `_TEST.tsv` of the UCR
-    archive; and `.ts` of UEA and aeon. Sequences may be of unequal lengths. `train/*.csv` stands for many files.
-    Classes are the texts or whole numbers that occur. The rest is as of `gru_jax.tasks.arrays.Sequences`.
+    archive; `.ts` of UEA and aeon; and `.npz` with `xs`, `targets` and `lengths`. Sequences may be of unequal lengths.
+    A pattern such as `train/*.csv` stands for many files. Classes are the texts or whole numbers that occur. The rest
+    is as of `gru_jax.tasks.arrays.Sequences`.
 
     Attributes:
         train, valid, test: files of each split, below the data directory; what is None is held out of train, by
             `valid_fraction` and `test_fraction`.
-        format: table, ucr or ts; auto goes by their names.
+        format: table, ucr, ts or npz; auto goes by their names.
         inputs: columns of a table that are inputs; None for all but the others named here.
         targets: its columns that are targets; more than one only of numbers.
         kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
@@ -253,7 +253,7 @@ class Files(Sequences):
         return ReadFiles(root, **options, sources=sources, format=self.format, options=self._table_options)
 
     def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
-        if path.suffix in SUFFIXES:
+        if path.suffix == ".npy":
             return super().read_input(path)
         facts = self.facts
         options = dataclasses.replace(self._table_options, is_new=True)

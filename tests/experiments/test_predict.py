@@ -178,3 +178,22 @@ def test_damaged_facts_are_one_line(labelled, unchecked_types):
             assert "\n" not in str(error.value)
     finally:
         path.write_text(before)
+
+
+def test_evaluations_write_the_predictions_of_a_split(tmp_path, undrawn, capsys):
+    train.run({**TRAINED, "task": TemporalOrder(20, **SIZES)}, tmp_path / "run")
+    for split, count in (("valid", 10), ("test", COUNT)):
+        path = tmp_path / f"{split}.csv"
+        flags = ["--workdir", str(tmp_path / "run"), "--split", split, "--predictions", str(path)]
+        assert evaluate.command(flags) == 0
+        out = capsys.readouterr().out
+        assert out.count("(equal to the stored one)") == 2
+        assert f"predictions: {path}" in out
+        table = pl.read_csv(path)
+        assert table.columns[:3] == ["sequence", "target", "prediction"]
+        right = (table["target"] == table["prediction"]).mean()
+        stored = json.loads((tmp_path / "run" / "summary.json").read_text())["best"][split]["accuracy"]
+        assert table.height == count
+        np.testing.assert_allclose(right, stored)
+    with pytest.raises(UsageError, match=r"--predictions=a\.txt: allowed are files that end in \.csv"):
+        evaluate.command([*flags[:-1], "a.txt"])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import ablate, train
 from gru_jax.data.checks import check_finite, measure_features
 from gru_jax.data.division import held_out
 from gru_jax.data.npy import MemoryRows, open_rows
@@ -257,6 +257,15 @@ def test_a_test_score_that_is_not_finite_ends_with_its_own_error(tmp_path, undra
         train.run({**CONFIG, "task": task, "model": model}, tmp_path / "run")
     assert not (tmp_path / "run" / "summary.json").exists()
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_member_whose_test_score_is_not_finite_has_diverged(tmp_path, undrawn):
+    task = put(tmp_path, test_xs=lambda xs: np.full_like(xs, 3e38))
+    model = {"hidden": 4, "cell": {"name": "elman", "activation": "relu"}, "init": {"recurrent": "identity"}}
+    ablate.run({"base": {**CONFIG, "task": task, "model": model}, "axes": {"seed": [0, 1]}}, tmp_path / "study")
+    summaries = [json.loads(path.read_text()) for path in (tmp_path / "study" / "members").glob("*/summary.json")]
+    assert [summary["end_reason"] for summary in summaries] == ["diverged"] * 2
+    assert all("is not finite" in summary["stopped"] for summary in summaries)
 
 
 def test_rows_are_read_in_any_order_in_memory_and_from_files(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 import gru_jax
 from experiments import evaluate, predict, train
+from gru_jax.config import load_config
 from gru_jax.data.columns import TableOptions, read_columns
 from gru_jax.data.tables import open_table
 from gru_jax.data.ts import read_ts
@@ -128,6 +129,41 @@ def test_wide_tables_and_ucr(tmp_path):
     texts[2] = "1\t0.5\t1.5\tNaN\tNaN\tNaN"
     put(tmp_path, "Set_TEST.tsv", texts)
     assert ucr.load("test")["lengths"].tolist() == [5, 5, 2, 5, 5, 5]
+
+
+def test_npz_files(tmp_path):
+    xs, lengths = np.random.default_rng(0).normal(size=(6, 4, 2)), np.array([4, 2, 3, 4, 1, 4])
+    np.savez(tmp_path / "a.npz", xs=xs, lengths=lengths, targets=np.array([1, 2, 5] * 2))
+    task = Files(data_dir=str(tmp_path), **dict.fromkeys(SPLITS, "a.npz"))
+    data = task.load("test")
+    assert (task.facts.classes, data["targets"].tolist()) == (("1", "2", "5"), [0, 1, 2] * 2)
+    np.testing.assert_array_equal(data["lengths"], lengths)
+    assert task.read_input(tmp_path / "a.npz")["targets"].tolist() == [0, 1, 2] * 2
+    np.savez(tmp_path / "a.npz", xs=xs, lengths=lengths, targets=np.ones((6, 4, 3)) * np.arange(3))
+    assert (task.readout, task.output_size) == ("every", 3)
+    for name, array, message in (
+        ("targets", np.ones((5, 4, 3)), r"targets of shape \[5, 4, 3\] beside xs of \[6, 4, 2\]"),
+        ("xs", np.ones((6, 4)), r"needed is xs of shape \[N, T, D\]"),
+        ("mask", np.ones((6, 4)), "has a mask"),
+        ("lengths", lengths - 1, "lengths hold 0; allowed are 1 to 4"),
+        ("lenghts", lengths, "array='lenghts': allowed are xs, targets, lengths, mask; did you mean 'lengths'"),
+    ):
+        np.savez(tmp_path / "a.npz", **{"xs": xs, "targets": np.ones((6, 1)), name: array})
+        with pytest.raises(UsageError, match=message) as error:
+            task.load("test")
+        assert "a.npz" in str(error.value)
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:300])
+    with pytest.raises(UsageError, match=r"a\.npz: cannot be read"):
+        task.load("test")
+
+
+def test_folds_of_files_need_no_validation(tmp_path):
+    put(tmp_path, "rows.csv", long_rows())
+    columns = {key: value for key, value in LONG.items() if key != "valid_fraction"}
+    task = Files(data_dir=str(tmp_path), **columns, folds=3, fold=1)
+    assert [task.size(split) for split in SPLITS] == [6, 3, 3]
+    with pytest.raises(UsageError, match=r"valid_fraction=0\.25: without effect, with folds there is no such split"):
+        _ = dataclasses.replace(task, valid_fraction=0.25).time
 
 
 TS = """# a comment
@@ -380,3 +416,22 @@ def test_a_split_without_targets_is_named(tmp_path):
             _ = dataclasses.replace(task, test=outside).time
     batch = dataclasses.replace(task, test="a.ts").load("test")
     assert jnp.asarray(batch["targets"]).tolist() == [1, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sizes", "outputs"),
+    [
+        ("worms", [145, 36, 77], 5),
+        ("basic_motions", [30, 10, 40], 4),
+        ("etth1", [10333, 3365, 3365], 1),
+        ("pollution", [12153, 4177, 4300], 1),
+        ("jsb", [229, 76, 77], 88),
+    ],
+)
+def test_configs_of_real_files(name, sizes, outputs, data_dir, tmp_path):
+    assert data_dir.is_dir()
+    task = load_config(f"configs/own_data/{name}.py" + (f":{tmp_path}/jsb" if name == "jsb" else "")).task
+    splits = load_splits(task, 2048)
+    assert [len(splits[split]["xs"]) for split in SPLITS] == sizes
+    assert task.output_size == outputs
