@@ -27,7 +27,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".npz":
         raise UsageError(f"{path}: of a kind that this task does not read; allowed are {listing(SUFFIXES)}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = dict(archive)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
         raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from error

@@ -14,7 +14,7 @@ import gru_jax
 from experiments import evaluate, predict, train
 from gru_jax.errors import UsageError
 from gru_jax.runs.predictions import Predictions
-from gru_jax.tasks import TASKS, Adding, Arrays, CopyMemory, DelayedMemory, TemporalOrder, split_key
+from gru_jax.tasks import TASKS, Adding, Arrays, CopyMemory, DelayedMemory, Files, TemporalOrder, split_key
 
 SPLITS = ("train", "valid", "test")
 TRAINED = {"model": {"hidden": (6, 5)}, "train": {"steps": 2, "batch_size": 8}, "flow": {"every": 0}}
@@ -40,12 +40,21 @@ def written(folder, targets, **settings):
     return Arrays.write(folder / "mine", **{s: arrays(i, targets) for i, s in enumerate(SPLITS)}, **settings)
 
 
+def stored(folder, **settings):
+    (folder / "mine").mkdir()
+    for seed, split in enumerate(SPLITS):
+        np.savez(folder / "mine" / f"{split}.npz", **arrays(seed, labels_of_steps))
+    np.savez(folder / "new.npz", **arrays(2, labels_of_steps))
+    return Files(data_dir=str(folder), **{split: f"mine/{split}.npz" for split in SPLITS}, **settings)
+
+
 MAKE = {
     "adding": lambda folder: Adding(12, **SIZES),
     "copy_memory": lambda folder: CopyMemory(3, **SIZES),
     "delayed_memory": lambda folder: DelayedMemory(2, 9, **SIZES),
     "temporal_order": lambda folder: TemporalOrder(20, **SIZES),
     "arrays of labels": lambda folder: written(folder, labels_of_steps),
+    "files": lambda folder: stored(folder, scale=True),
     "arrays of numbers": lambda folder: written(folder, numbers, scale=True, missing="mask"),
 }
 
@@ -74,7 +83,8 @@ def test_predictions_equal_the_stored_test_scores_to_the_bit(kind, tmp_path, und
     predictions = gru_jax.open(workdir).predict(*inputs)
     np.testing.assert_array_equal(predictions, result.predictions)
     if data:  # with targets, from a file: metrics come out too
-        np.savez(tmp_path / "new.npz", **data)
+        if not (tmp_path / "new.npz").exists():
+            np.savez(tmp_path / "new.npz", **data)
         assert predict.run(workdir, tmp_path / "new.npz").metrics == stored
 
 

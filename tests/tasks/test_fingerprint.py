@@ -15,6 +15,8 @@ from gru_jax.data import fingerprint as module
 from gru_jax.data.fingerprint import fingerprint_of_file
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
+from gru_jax.studies.runner import RunnerOptions, StudyRunner
+from gru_jax.studies.study import load_study
 from gru_jax.tasks import Arrays
 
 SPLITS = ("train", "valid", "test")
@@ -129,3 +131,15 @@ def test_large_files_are_sampled(tmp_path, monkeypatch):
     assert fingerprint_of_file(path) == sampled
     path.write_bytes(content + b"!")
     assert fingerprint_of_file(path) != sampled
+
+
+def test_a_wave_that_was_begun_on_other_data_is_refused(tmp_path):
+    task = written(tmp_path / "one")
+    written(tmp_path / "two")
+    study = load_study({"base": config_of(task), "axes": {"task.folder": ["one", "two"]}})
+    runner = StudyRunner(study, tmp_path / "study", RunnerOptions())
+    runner.directory.new_wave(0, {name: member.config.to_dict() for name, member in runner.members.items()})
+    assert len(runner._unfinished()) == 1
+    written(tmp_path / "two", seed=1)
+    with pytest.raises(UsageError, match=r"waves/0-0000: begun on other data, of two/train_xs\.npy, two/valid_xs\.npy"):
+        runner._unfinished()

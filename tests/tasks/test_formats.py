@@ -425,7 +425,7 @@ def test_a_split_without_targets_is_named(tmp_path):
         ("worms", [145, 36, 77], 5),
         ("basic_motions", [30, 10, 40], 4),
         ("etth1", [10333, 3365, 3365], 1),
-        ("pollution", [12153, 4177, 4300], 1),
+        ("pollution", [12185, 4317, 4313], 1),
         ("jsb", [229, 76, 77], 88),
     ],
 )
