@@ -41,6 +41,7 @@ class TableOptions:
         horizon: steps from a step to the row that has its target.
         header: whether the first line has the names of the columns.
         missing_targets: whether a number to predict that is missing is refused, or its window or step left out.
+        part: between which fractions of the rows of every sequence windows stand.
         is_new: whether there may be no targets, as for predictions.
     """
 
@@ -56,7 +57,13 @@ class TableOptions:
     horizon: int = 0
     header: bool = True
     missing_targets: MissingTargets = "error"
+    part: tuple[float, float] = (0.0, 1.0)
     is_new: bool = False
+
+    def rows_of(self, sequence: np.ndarray) -> np.ndarray:
+        """The part of a sequence's rows."""
+        first, last = (round(fraction * len(sequence)) for fraction in self.part)
+        return sequence[first:last]
 
     @property
     def fewest_rows(self) -> int:
@@ -64,13 +71,12 @@ class TableOptions:
         return (self.window or 1) + self.horizon
 
 
-def read_columns(path: Path, options: TableOptions, part: slice = slice(None)) -> LoadedSequences:
+def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     """The sequences of a table.
 
     Args:
         path: of the file.
         options: what its columns are.
-        part: of the rows of every sequence, where one recording is divided in time.
 
     Raises:
         UsageError: a column is missing, a cell is no number, or a sequence is too short.
@@ -88,7 +94,7 @@ def read_columns(path: Path, options: TableOptions, part: slice = slice(None)) -
     return (
         _read_wide(table, options, inputs, targets)
         if options.layout == "wide"
-        else _read_long(table, options, inputs, targets, part)
+        else _read_long(table, options, inputs, targets)
     )
 
 
@@ -168,12 +174,10 @@ def without_padding(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.where(present.any(axis=1), lengths, 1)
 
 
-def _read_long(
-    table: Table, options: TableOptions, inputs: Sequence[str], targets: Sequence[str], part: slice
-) -> LoadedSequences:
+def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targets: Sequence[str]) -> LoadedSequences:
     values = as_float32(np.stack([table.numbers(name) for name in inputs], axis=1))
     labels, are_classes = _target_values(table, options, targets) if targets else (None, False)
-    rows = [piece for whole in _sequence_rows(table, options) for piece in _windows(whole[part], options)]
+    rows = [piece for whole in _sequence_rows(table, options) for piece in _windows(options.rows_of(whole), options)]
     if not rows:
         raise UsageError(
             f"{table.path}: no sequence has the {options.fewest_rows} rows that a window and its target take"

@@ -16,7 +16,7 @@ from gru_jax.data.ucr import read_ucr
 from gru_jax.errors import UsageError, closest, listing
 
 Format = Literal["auto", "table", "ucr", "ts", "npz"]
-READERS: Mapping[str, Callable[[Path, TableOptions, slice], LoadedSequences]] = {
+READERS: Mapping[str, Callable[[Path, TableOptions], LoadedSequences]] = {
     "table": read_columns,
     "ucr": read_ucr,
     "ts": read_ts,

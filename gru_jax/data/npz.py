@@ -13,7 +13,7 @@ from gru_jax.data.npy import MemoryRows
 from gru_jax.errors import UsageError
 
 
-def read_npz(path: Path, options: TableOptions, part: slice = slice(None)) -> LoadedSequences:
+def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
     """The sequences of `xs` `[N, T, D]`, with `targets` as of `gru_jax.tasks.Arrays` and, if they differ, `lengths`.
 
     Whole numbers are classes.
@@ -21,7 +21,6 @@ def read_npz(path: Path, options: TableOptions, part: slice = slice(None)) -> Lo
     Args:
         path: of the file.
         options: whether there may be no targets.
-        part: of the sequences.
 
     Raises:
         UsageError: arrays do not fit each other, or there is a mask.
@@ -33,9 +32,9 @@ def read_npz(path: Path, options: TableOptions, part: slice = slice(None)) -> Lo
         arrays = check_input(arrays, path, arrays["xs"].shape[2], "zero")
     else:
         raise UsageError(f"{path}: needed is xs of shape [N, T, D]")
-    xs, targets = arrays["xs"][part], arrays.get("targets")
+    xs, targets = arrays["xs"], arrays.get("targets")
     count, time = arrays["xs"].shape[:2]
-    lengths = arrays.get("lengths", np.full(count, time))[part]
+    lengths = arrays.get("lengths", np.full(count, time))
     if lengths.min() < 1:
         raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
     if targets is None and not options.is_new:
@@ -47,8 +46,7 @@ def read_npz(path: Path, options: TableOptions, part: slice = slice(None)) -> Lo
                 f"{path}: targets of shape {list(targets.shape)} beside xs of {list(arrays['xs'].shape)}; needed are "
                 f"[{count}] or [{count}, {time}] of whole numbers, or [{count}, O] or [{count}, {time}, O] of floats"
             )
-        targets = targets[part] if targets.dtype.kind == "f" else targets[part].astype(np.str_)
-    start, place = range(count)[part].start or 0, MemoryRows.of_array(path, arrays["xs"]).place
+        targets = targets if targets.dtype.kind == "f" else targets.astype(np.str_)
     width = targets.shape[-1] if targets is not None and targets.dtype.kind == "f" else 1
     names = ("target",) if width == 1 else tuple(f"target{i}" for i in range(width))
     return LoadedSequences(
@@ -59,5 +57,5 @@ def read_npz(path: Path, options: TableOptions, part: slice = slice(None)) -> Lo
         per_step=per_step,
         features=tuple(f"x{i}" for i in range(xs.shape[2])),
         target_names=names,
-        place=lambda row, *where: place(row + start, *where),
+        place=MemoryRows.of_array(path, xs).place,
     )

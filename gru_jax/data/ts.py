@@ -16,7 +16,7 @@ UNKNOWN = "?"  # a value or a class that is missing
 CLASSES, NUMBER = "classlabel", "targetlabel"
 
 
-def read_ts(path: Path, options: TableOptions, part: slice = slice(None)) -> LoadedSequences:
+def read_ts(path: Path, options: TableOptions) -> LoadedSequences:
     """The sequences of a file such as `BasicMotions_TRAIN.ts`; A. Bagnall et al. 2018, arXiv:1811.00075.
 
     Lengths may differ between sequences, not between the dimensions of one; a value of `?` is missing.
@@ -24,7 +24,6 @@ def read_ts(path: Path, options: TableOptions, part: slice = slice(None)) -> Loa
     Args:
         path: of the file.
         options: whether sequences may have no targets.
-        part: of the sequences.
 
     Raises:
         UsageError: the header or a line is not of this format.
@@ -33,7 +32,7 @@ def read_ts(path: Path, options: TableOptions, part: slice = slice(None)) -> Loa
     header, start = _read_header(path, lines)
     labels = header.get(CLASSES, header.get(NUMBER, "false")).split()
     has_target = labels[:1] == ["true"]
-    numbers = [number for number in range(start, len(lines)) if lines[number].strip() and lines[number][0] != "#"][part]
+    numbers = [number for number in range(start, len(lines)) if lines[number].strip() and lines[number][0] != "#"]
     if not numbers:
         raise UsageError(f"{path}: has no sequence after @data")
     xs, targets = [], []

@@ -60,8 +60,8 @@ class Sequences(FromFiles):
     classes: int | None = setting(None, low=1, high=10**6, kw_only=True)
     missing: Missing = setting("error", kw_only=True)
     scale: bool = setting(False, kw_only=True)
-    valid_fraction: float | None = setting(None, low=0.0, high=1.0, kw_only=True)
-    test_fraction: float | None = setting(None, low=0.0, high=1.0, kw_only=True)
+    valid_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
+    test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
     divide_by: DivideBy = setting("random", kw_only=True)
     allow_one_hot: bool = setting(False, kw_only=True)
 

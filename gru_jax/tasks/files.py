@@ -15,7 +15,6 @@ from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
 from gru_jax.data.loaded import LoadedSequences, TargetKind, join_sequences
 from gru_jax.data.npy import MemoryRows, Rows
-from gru_jax.data.tables import open_table
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
@@ -24,7 +23,8 @@ from gru_jax.tasks.array_shapes import GROUPS, LENGTHS, MASK, TARGETS, XS
 from gru_jax.tasks.arrays import Sequences
 from gru_jax.tasks.base import SPLITS
 
-NAMES = "names"
+GENERAL = ("kind", "is_new")
+"""Options of tables that other formats have too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _read_sources(
     stamps: tuple[FileStamp, ...],
 ) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
     """All arrays by split and name, and the names of features, targets and classes."""
-    del stamps, classes_wanted
-    loaded = {split: _load(paths, wanted, options, part) for split, paths, part in sources}
+    del stamps
+    loaded = {split: _load(paths, wanted, dataclasses.replace(options, part=part)) for split, paths, part in sources}
     first = loaded[TRAIN]
     for split, sequences in loaded.items():
         if sequences.targets is None:
@@ -78,7 +78,7 @@ def _read_sources(
     join_sequences(list(loaded.values()))  # which checks their columns
     names = {"features": list(first.features), "targets": list(first.target_names)}
     if first.targets is not None and first.targets[0].dtype.kind == "U":
-        names["classes"] = _class_names(loaded)
+        names["classes"] = _class_names(loaded) if classes_wanted is None else [str(i) for i in range(classes_wanted)]
     longest = max(len(xs) for sequences in loaded.values() for xs in sequences.xs)
     differ = any(len(xs) != longest for sequences in loaded.values() for xs in sequences.xs)
     arrays: dict[tuple[str, str], Rows] = {}
@@ -90,23 +90,21 @@ def _read_sources(
     return arrays, names
 
 
-def _load(paths: Sequence[Path], wanted: Format, options: TableOptions, part: tuple[float, float]) -> LoadedSequences:
-    """The sequences of some files, or of a part of the rows of each."""
+def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> LoadedSequences:
+    """The sequences of some files.
+
+    Raises:
+        UsageError: an option is of no effect on a format.
+    """
     loaded = []
     for path in paths:
-        rows = slice(None)
-        if part != (0.0, 1.0):
-            count = _count_rows(path, wanted, options)
-            rows = slice(round(part[0] * count), round(part[1] * count))
-        loaded.append(READERS[format_of(path, wanted)](path, options, rows))
+        name = format_of(path, wanted)
+        for field in dataclasses.fields(options) if name != "table" else ():
+            if field.name not in GENERAL and getattr(options, field.name) != field.default:
+                value = getattr(options, field.name)
+                raise UsageError(f"{field.name}={value}: is for tables, and without effect on {path}, a {name} file")
+        loaded.append(READERS[name](path, options))
     return join_sequences(loaded)
-
-
-def _count_rows(path: Path, wanted: Format, options: TableOptions) -> int:
-    """The rows of a table, of which a part is read."""
-    if format_of(path, wanted) != "table" or options.sequence is not None:
-        raise UsageError(f"{path}: a window is cut from tables, of one recording a file")
-    return open_table(path, has_header=options.header).frame.height
 
 
 def _class_names(loaded: Mapping[str, LoadedSequences]) -> list[str]:
@@ -166,7 +164,7 @@ def _codes_of(target: np.ndarray, classes: Sequence[str], sequences: LoadedSeque
     for text in np.ravel(target):
         if str(text) not in known:
             allowed = f"allowed are {listing(classes)}{closest(text, classes)}"
-            raise UsageError(f"{sequences.place(row)}: class {str(text)!r} does not occur in training; {allowed}")
+            raise UsageError(f"{sequences.place(row)}: class {str(text)!r} is none of the training's; {allowed}")
     return np.array([known[str(text)] for text in np.ravel(target)], np.int32).reshape(np.shape(target))
 
 
@@ -227,9 +225,14 @@ class Files(Sequences):
     header: bool = setting(True, kw_only=True)
     missing_targets: MissingTargets = setting("error", kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is None and self.stride != 1:
+            raise UsageError(f"stride={self.stride}: without effect; task.window says how long windows are")
+
     @property
     def _table_options(self) -> TableOptions:
-        names = {field.name for field in dataclasses.fields(TableOptions)} - {"is_new", "targets"}
+        names = {field.name for field in dataclasses.fields(TableOptions)} - {"is_new", "targets", "part"}
         return TableOptions(**{name: getattr(self, name) for name in names}, targets=self.targets or ())
 
     @property
@@ -259,7 +262,7 @@ class Files(Sequences):
         options = dataclasses.replace(self._table_options, is_new=True)
         if format_of(path, self.format) == "table" and self.layout == "long":
             options = dataclasses.replace(options, inputs=facts.features)
-        sequences = READERS[format_of(path, self.format)](path, options, slice(None))
+        sequences = READERS[format_of(path, self.format)](path, options)
         if sequences.features != facts.features:
             trained = listing(facts.features)
             raise UsageError(f"{path}: its features are {listing(sequences.features)}; in training they were {trained}")

@@ -14,7 +14,7 @@ import gru_jax
 from experiments import evaluate, predict, train
 from gru_jax.errors import UsageError
 from gru_jax.runs.predictions import Predictions
-from gru_jax.tasks import TASKS, Adding, Arrays, CopyMemory, DelayedMemory, Files, TemporalOrder, split_key
+from gru_jax.tasks import MNIST, TASKS, Adding, Arrays, CopyMemory, DelayedMemory, Files, TemporalOrder, split_key
 
 SPLITS = ("train", "valid", "test")
 TRAINED = {"model": {"hidden": (6, 5)}, "train": {"steps": 2, "batch_size": 8}, "flow": {"every": 0}}
@@ -59,8 +59,8 @@ MAKE = {
 }
 
 
-def moved_run(task, folder):
-    train.run({**TRAINED, "task": task}, folder / "run")
+def moved_run(task, folder, **changes):
+    train.run({**TRAINED, "task": task, **changes}, folder / "run")
     (folder / "run").rename(folder / "moved")
     return folder / "moved"
 
@@ -86,6 +86,21 @@ def test_predictions_equal_the_stored_test_scores_to_the_bit(kind, tmp_path, und
         if not (tmp_path / "new.npz").exists():
             np.savez(tmp_path / "new.npz", **data)
         assert predict.run(workdir, tmp_path / "new.npz").metrics == stored
+
+
+@pytest.mark.slow
+def test_predictions_of_images_equal_the_stored_scores_to_the_bit(data_dir, tmp_path, undrawn):
+    task, batch_size = MNIST(data_dir=str(data_dir)), {"steps": 1, "batch_size": 1000}
+    workdir = moved_run(task, tmp_path, train=batch_size)
+    stored = json.loads((workdir / "summary.json").read_text())["best"]["test"]
+    result = evaluate.run(workdir, predicts=True)
+    assert result.metrics == result.predictions.metrics == stored
+    data = task.load("test")
+    xs = np.asarray(task.batch(jax.device_put(data), split_key("test", 0), jnp.arange(10_000)).xs)
+    predictions = gru_jax.open(workdir).predict(xs)
+    np.testing.assert_array_equal(predictions, result.predictions)
+    right = predictions.columns["prediction"] == data["labels"].astype(str)
+    np.testing.assert_allclose(right.mean(), stored["accuracy"])
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,28 @@ def test_windows_of_a_recording_are_divided_in_time(tmp_path):
     for split, first in (("train", 0), ("valid", 50), ("test", 70)):
         np.testing.assert_array_equal(data[split]["xs"][:, 0, 0], first + np.arange(len(data[split]["xs"])))
         np.testing.assert_array_equal(data[split]["targets"][:, 0], data[split]["xs"][:, -1, 0] + 2)
+    two = ["id,a", *(f"{i % 2},{i}" for i in range(100))]
+    put(tmp_path, "rows.csv", two)
+    several = dataclasses.replace(task, sequence="id", inputs=("a",))
+    assert [several.size(split) for split in SPLITS] == [2 * (25 - 6), 2 * (10 - 6), 2 * (15 - 6)]
+    assert several.load("valid")["xs"][:, 0, 0].tolist() == [50, 52, 54, 56, 51, 53, 55, 57]
+    put(tmp_path, "rows.csv", lines)
     strided = dataclasses.replace(task, stride=5)
     assert [strided.size(split) for split in SPLITS] == [9, 3, 5]
+
+
+def test_what_is_of_no_effect_is_said(tmp_path):
+    put(tmp_path, "rows.csv", long_rows())
+    (tmp_path / "a.ts").write_text(TS)
+    with pytest.raises(UsageError, match=r"stride=2: without effect; task\.window says"):
+        Files(data_dir=str(tmp_path), **LONG, stride=2)
+    with pytest.raises(UsageError, match=r"window=5: is for tables, and without effect on .*a\.ts, a ts file"):
+        _ = Files(data_dir=str(tmp_path), window=5, **dict.fromkeys(SPLITS, "a.ts")).time
+    with pytest.raises(UsageError, match="layout=wide: a row is a sequence; window, sequence and per_step are"):
+        _ = Files(data_dir=str(tmp_path), **LONG, layout="wide").time
+    known = Files(data_dir=str(tmp_path), **{**LONG, "targets": ("who",)}, classes=5)
+    with pytest.raises(UsageError, match=r"class 'p0' is none of the training's; allowed are 0, 1, 2, 3, 4"):
+        _ = known.time
 
 
 def test_one_file_for_each_sequence_and_parquet(tmp_path):
@@ -300,6 +320,25 @@ def test_a_million_rows(tmp_path):
     assert time.monotonic() - started < 60
 
 
+def test_mutated_ts_files_are_one_line_or_read_rightly(tmp_path):
+    rng = np.random.default_rng(6)
+    refused = 0
+    for trial in range(100):
+        content = bytearray(TS.replace("?", "1").encode())
+        for _ in range(rng.integers(1, 4)):
+            place = int(rng.integers(len(content)))
+            if rng.integers(2):
+                content[place] = rng.integers(256)
+            else:
+                del content[place : place + int(rng.integers(1, 12))]
+        (tmp_path / "a.ts").write_bytes(content)
+        said, splits = read_or_say(Files(data_dir=str(tmp_path), **dict.fromkeys(SPLITS, "a.ts")))
+        refused += splits is None
+        assert "\n" not in said
+        assert splits is not None or "a.ts" in said, (trial, said)
+    assert 30 < refused < 100
+
+
 def read_or_say(task):
     try:
         return "", load_splits(task, 100)
@@ -359,9 +398,7 @@ def test_from_a_table_to_predictions_for_rows_without_targets(tmp_path, undrawn,
     assert labelled.columns["target"].tolist() == [["ash", "oak", "elm"][i % 3] for i in range(COUNT)]
     assert set(labelled.metrics) == {"accuracy", "loss"}
     put(tmp_path, "new.csv", [*long_rows(), "s99,p,1,1,fir,1"])
-    with pytest.raises(
-        UsageError, match=r"new\.csv: line \d+: class 'fir' does not occur in training; allowed are ash"
-    ):
+    with pytest.raises(UsageError, match=r"new\.csv: line \d+: class 'fir' is none of the training's; allowed are ash"):
         predict.run(run, tmp_path / "new.csv")
     put(tmp_path, "new.csv", lines_with(4, "s1,p0,inf,1.0,oak,1"))
     with pytest.raises(UsageError, match=r"new\.csv: line 4, column 'a': holds inf"):
