@@ -1,10 +1,12 @@
 """The config of a run: what it may hold, how long things last, and which of its numbers are traced."""
 
 from gru_jax.config.comparison import (
+    changed_data,
     changed_sources,
     differences,
     fingerprint,
     flat_differences,
+    say_what_differs,
     varying_keys,
 )
 from gru_jax.config.durations import (
@@ -86,6 +88,7 @@ __all__ = [
     "OptionExplanation",
     "Plan",
     "TrainConfig",
+    "changed_data",
     "changed_sources",
     "differences",
     "explain_keys",
@@ -101,6 +104,7 @@ __all__ = [
     "plan",
     "read_config_file",
     "real_settings",
+    "say_what_differs",
     "traced_hyperparameters",
     "training_program",
     "varying_keys",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gru_jax.config.schema import GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
+from gru_jax.config.schema import DATA, GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
 from gru_jax.settings import flatten
 
 
@@ -61,6 +61,33 @@ def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: of_each for key, of_each in values.items() if any(value != of_each[0] for value in of_each)}
 
 
+def changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The files of data, in two configs as dicts, whose content is not the same.
+
+    Examples:
+        >>> from gru_jax.config import changed_data
+        >>> changed_data({"data": {"a.npy": "sha256:1f", "b.npy": "sha256:2"}}, {"data": {"a.npy": "sha256:a0"}})
+        ['a.npy', 'b.npy']
+    """
+    before, after = (side.get(DATA, {}) for side in (old, new))
+    return [name for name in {**before, **after} if before and before.get(name) != after.get(name)]
+
+
+def say_what_differs(changed: Sequence[str], what: str) -> str:
+    """What a directory belongs to, of another config or base, or, where nothing but the data changed, on other data.
+
+    Examples:
+        >>> from gru_jax.config import say_what_differs
+        >>> say_what_differs(["data.a.npy was sha256:1f, is sha256:a0"], "a run of another config")
+        'a run on other data: a.npy was sha256:1f, is sha256:a0'
+    """
+    prefix = f"{DATA}."
+    if all(text.startswith(prefix) for text in changed):
+        files = "; ".join(text.removeprefix(prefix) for text in changed)
+        return f"{what.partition(' of ')[0]} on other data: {files}"
+    return f"{what}: {'; '.join(changed)}"
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
     """What differs between two configs as dicts, but for `NEUTRAL_KEYS` and those in `free`, as texts.
 
@@ -82,7 +109,8 @@ def flat_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
         >>> flat_differences({"train": {"steps": 10, "keep": 2}}, {"train": {"steps": 20, "keep": 2}})
         {'train.steps': (10, 20)}
     """
-    before, after = ({k: v for k, v in flatten(side).items() if not k.startswith(f"{SOURCES}.")} for side in (old, new))
+    skipped = (SOURCES,) if DATA in old else (SOURCES, DATA)  # of older runs no data are known
+    before, after = (flatten({k: v for k, v in side.items() if k not in skipped}) for side in (old, new))
     absent = "absent"
     pairs = {k: (before.get(k, absent), after.get(k, absent)) for k in (*before, *after)}
     return {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}

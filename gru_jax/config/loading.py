@@ -12,7 +12,7 @@ from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
-from gru_jax.config.schema import AUTO, REGISTRIES, SOURCES, Config, FlowConfig
+from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
@@ -40,7 +40,7 @@ def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     if isinstance(values, ConfigDict):
         values = to_dict(values, REGISTRIES)
     if isinstance(values, Mapping):
-        values = {key: value for key, value in values.items() if key != SOURCES}
+        values = {key: value for key, value in values.items() if key not in (SOURCES, DATA)}
     config = resolve(Config, values, REGISTRIES)
     model = config.model
     gates = {g: _gate_overrides(g, changes) for g, changes in model.init.gates.items()}

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from gru_jax.cells import CELLS, GRU, Cell
 from gru_jax.config.checkpoint_names import CheckpointName
 from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
+from gru_jax.data.fingerprint import fingerprint_of_file
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
@@ -26,6 +27,7 @@ from gru_jax.runtime.devices import Platform, Precision
 from gru_jax.runtime.files import FileStamp, sha256_of, stamp_of
 from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
+from gru_jax.tasks.base import FromFiles
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name, reference, source_digest
 
@@ -43,6 +45,8 @@ PROCESS_KEYS = ("devices", "resident_mb", "profile", "writers")
 """Keys that belong to the process rather than to the run."""
 SOURCES = "sources"
 """Key of a config as a dict, under which is what defines the classes and functions of a user's own."""
+DATA = "data"
+"""Key of a config as a dict, under which are the files of its data, by name, and what their content is known by."""
 NEUTRAL_KEYS = (
     "task.data_dir", *PROCESS_KEYS, "train.keep", "train.log_steps", "train.call_steps", "train.eval_batch_size",
 )  # fmt: skip
@@ -300,7 +304,8 @@ class Config:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
         Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
-        that of the file of weights, or of the checkpoint, that the run starts from.
+        that of the file of weights, or of the checkpoint, that the run starts from. Under `data` is, for every file of
+        its data, the fingerprint of its content.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
@@ -309,7 +314,9 @@ class Config:
             sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
         if self.train.init_from is not None:
             sources[self.train.init_from] = CheckpointName.parse(self.train.init_from).digest()
-        return {**plain, SOURCES: sources} if sources else plain
+        files = self.task.data_files() if isinstance(self.task, FromFiles) else {}
+        data = {name: fingerprint_of_file(path) for name, path in files.items()}
+        return {**plain, **({SOURCES: sources} if sources else {}), **({DATA: data} if data else {})}
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from gru_jax.errors import UsageError
 from gru_jax.runtime.files import FileStamp, stamp_of
 
 NUMBERS = "numbers, real ones of up to 64 bits"
+DENSE = 4  # rows that are read at once for each that is needed
+BLOCK_BYTES = 2**24
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +47,23 @@ class Rows:
     def take(self, index: np.ndarray) -> np.ndarray:
         """The rows with these indices, in memory."""
         index = index if self.order is None else self.order[index]
+        first, count = (int(index.min()), int(np.ptp(index)) + 1) if len(index) else (0, 0)
+        if count <= DENSE * len(index):  # one read of some rows more is quicker than many
+            return self._read(first, count)[index - first]
         return np.concatenate([self._read(int(i), 1) for i in index])
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows in memory, block after block: the number of the first, and the rows."""
+        count = max(1, BLOCK_BYTES // max(1, self.nbytes // max(1, len(self))))
+        for first in range(0, len(self), count):
+            last = min(len(self), first + count)
+            yield first, self._read(first, last - first) if self.order is None else self.take(np.arange(first, last))
+
+    def place(self, row: int, *where: int) -> str:
+        """Where a number is, for people: the file, the row in it, and a step and a feature if it has them."""
+        row = row if self.order is None else int(self.order[row])
+        names = (f", {name} {index}" for name, index in zip(("step", "feature"), where, strict=False))
+        return f"{self.path}: row {row}{''.join(names)}"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -57,6 +76,7 @@ class Rows:
 
     def ordered(self, order: np.ndarray) -> Rows:
         """These rows of it alone, in this order."""
+        order = order if self.order is None else self.order[order]
         return dataclasses.replace(self, shape=(len(order), *self.shape[1:]), order=order)
 
     def _read(self, first: int, count: int) -> np.ndarray:
@@ -105,3 +125,30 @@ def _open(path: Path, stamp: FileStamp) -> Rows:
     if stamp.size != offset + rows.nbytes:
         raise UsageError(f"{path}: damaged, it has {stamp.size:,} bytes and should have {offset + rows.nbytes:,}")
     return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryRows(Rows):
+    """Rows of an array that is in memory.
+
+    Attributes:
+        array: all of them, `[N, ...]`.
+        places: says where a row, a step and a feature of it came from; None for their numbers.
+    """
+
+    array: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    places: Callable[..., str] | None = None
+
+    @classmethod
+    def of_array(cls, path: Path, array: np.ndarray, places: Callable[..., str] | None = None) -> MemoryRows:
+        """The rows of an array that was read from this file."""
+        return cls(path, array.dtype, array.shape, 0, array=array, places=places)
+
+    def place(self, row: int, *where: int) -> str:
+        if self.places is None:
+            return super().place(row, *where)
+        return self.places(row if self.order is None else int(self.order[row]), *where)
+
+    def _read(self, first: int, count: int) -> np.ndarray:
+        rows = self.array[first : first + count]
+        return rows if self.as_type is None else rows.astype(self.as_type, copy=False)

@@ -88,11 +88,11 @@ def read_failure(directory: Path, device: Device, trainer: Trainer, data: Mappin
     return Failure(store.step(FAILED) or 0, metadata["what"], metadata["split"], saved["params"], batch)
 
 
-def find_invalid_batch(trainer: Trainer, params: Any, data: Mapping[str, Any]) -> Batch:
-    """The first batch of the validation set on which a network is not finite; the first of all if none is found."""
+def find_invalid_batch(trainer: Trainer, params: Any, data: Mapping[str, Any], split: str) -> Batch:
+    """The first batch of a split on which a network is not finite; the first of all if none is found."""
     task, batch_size = trainer.config.task, trainer.config.train.batch_size
-    size = task.size("valid") or 0
-    batches = jax.jit(lambda index: task.batch(data, split_key("valid", 0), index))
+    size = task.size(split) or 0
+    batches = jax.jit(lambda index: task.batch(data, split_key(split, 0), index))
 
     def batch_at(first: int) -> Batch:
         return batches(np.minimum(np.arange(first, first + batch_size), size - 1).astype(np.int32))

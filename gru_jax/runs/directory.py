@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import GROWING_KEYS, changed_sources, differences
+from gru_jax.config import GROWING_KEYS, changed_sources, differences, say_what_differs
 from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
@@ -78,7 +78,8 @@ class RunDir:
         if changed:
             may_grow = any(text.split(" ")[0] in GROWING_KEYS for text in changed)
             hint = "; allowed are later ends alone" if may_grow else ""
-            raise ArgumentError(f"workdir={self.path}: belongs to a run of another config: {'; '.join(changed)}{hint}")
+            what = say_what_differs(changed, "a run of another config")
+            raise ArgumentError(f"workdir={self.path}: belongs to {what}{hint}")
         return "done" if self.summary.exists() and not grown else "started"
 
     @contextlib.contextmanager

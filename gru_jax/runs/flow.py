@@ -19,6 +19,7 @@ from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameter
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import ArgumentError, check_choice
 from gru_jax.plotting.flow import PROFILE_TEXTS, plot_records, source_of
+from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
@@ -112,6 +113,8 @@ def measure_network(
         step: of the run, see `params_of_run`.
         out: where the records go too, as `flow.npz`; None for nowhere.
     """
+    if rundir is not None:
+        check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device), without_alarms():
         reached, params = (0, initial_params(config)) if rundir is None else params_of_run(rundir, config, step)
@@ -192,8 +195,10 @@ def describe_records(records: Mapping[str, np.ndarray], *, reads_many: bool = Fa
         lines.append(f"{name.split('/', 1)[1]}: time scales of units {low:.3g}, {middle:.3g}, {high:.3g} steps "
                      "(quantiles 0.1, 0.5, 0.9)")  # fmt: skip
     for name in (key for key in records if key.startswith("spectral_radius/")):
-        values = records[name][-1]
-        lines.append(f"{name.split('/', 1)[1]}: spectral radius of a step {values.min():.4f} to {values.max():.4f}")
+        radii = records[name][-1]
+        radii = radii[np.isfinite(radii)]  # where no sequence has a step there is none
+        if radii.size:
+            lines.append(f"{name.split('/', 1)[1]}: spectral radius of a step {radii.min():.4f} to {radii.max():.4f}")
     return lines
 
 

@@ -16,6 +16,7 @@ from gru_jax.config import fingerprint
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.data_facts import keep_facts
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.environment import describe_environment
@@ -77,6 +78,10 @@ class PopulationRun(TrainingLoop):
         self.recorder.record(self.step, self.state.params, end=True)
         self.recorder.write()
         evaluations = self._evaluate_ends()
+        for member, (final, best) in zip(self.members, evaluations, strict=True):
+            numbers = [value for metrics in (*final.values(), *best.values()) for value in metrics.values()]
+            if not member.has_ended and not np.isfinite(numbers).all():
+                member.end(EndReason.DIVERGED, "diverged: a metric of its last or best network is not finite")
         lines: list[list[dict[str, Any]]] = [[] for _ in paths]
         for member, line in lines_by_member(self.rundir, len(paths)):
             lines[member].append(line)
@@ -105,6 +110,7 @@ class PopulationRun(TrainingLoop):
         config, progress, compiled = self.population.configs[i], self.members[i], self.population.compiled
         env = {**describe_environment(self.config, self.device), "seed": config.seed}
         rundir.start(config.to_dict(), env)
+        keep_facts(rundir, config)
         seconds = self.seconds * progress.steps / (sum(member.steps for member in self.members) or 1)
         rate = {"steps_per_second": round(progress.steps / max(seconds, 1e-9), 3)}
         finite = {s: {k: v for k, v in m.items() if np.isfinite(v)} for s, m in evaluations.tested(progress)}

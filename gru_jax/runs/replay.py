@@ -15,6 +15,7 @@ import numpy as np
 from gru_jax.config import Config, Hyperparameters, traced_hyperparameters
 from gru_jax.config.checkpoint_names import LATEST
 from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.diagnosis import (
     Failure,
     NonFiniteError,
@@ -68,6 +69,7 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
     is_member = rundir.summary.exists() and rundir.read_summary()["end_reason"] == EndReason.DIVERGED
     if is_member and not rundir.checkpoints.is_dir():
         return _replay_trained_again(config, rundir)
+    check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         trainer = Trainer(config)
@@ -106,7 +108,10 @@ def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
     index = config.task.train_indices(config.train.batch_size, config.seed)(progress.steps, 1)[0]
     finite = jax.jit(trainer.step)(state, config.seed, values, data, index)[2]
     if finite:
-        split, batch = "valid", find_invalid_batch(trainer, state.params, jax.device_put(config.task.load("valid")))
+        split, batch = (
+            "valid",
+            find_invalid_batch(trainer, state.params, jax.device_put(config.task.load("valid")), "valid"),
+        )
     else:
         split, batch = "train", jax.jit(trainer.batch)(config.seed, data, index)
     failure = Failure(progress.steps, progress.end_message or "diverged", split, state.params, batch)

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Integer, Shaped
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
@@ -21,9 +19,11 @@ from gru_jax.nn import SequenceModel
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import table_of_records
 from gru_jax.runs.pictures import figures_of_run
-from gru_jax.runs.stored import CheckpointKind, open_run, restore_state
+from gru_jax.runs.predictions import Predictions, predict
+from gru_jax.runs.stored import CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.training.network import build_model
+from gru_jax.training.splitting import batch_mesh
 
 
 class Run:
@@ -111,22 +111,18 @@ class Run:
         return build_model(self.config).module(self.params)
 
     def predict(
-        self, xs: Float[Any, "B T D"], lengths: Int[Any, " B"] | Sequence[int] | None = None
-    ) -> Float[Array, "B ..."]:
-        """Outputs of the network that was best in validation, `[B, O]`, or `[B, T, O]` where each step has one.
-
-        They are what the task's loss reads, logits of classes for instance; at steps beyond a length they mean nothing.
+        self, xs: Shaped[Any, "B T D"], lengths: Integer[Any, " B"] | Sequence[int] | None = None
+    ) -> Predictions:
+        """What the network that was best in validation says of new sequences, as they stand in files of its data.
 
         Raises:
-            UsageError: a length is not between 0 and T.
+            UsageError: they are of another shape or not finite, or a length is not between 0 and T.
         """
-        lengths = None if lengths is None else np.asarray(lengths)
-        time = np.shape(xs)[1]
-        if lengths is not None and not ((lengths >= 0) & (lengths <= time)).all():
-            raise UsageError(f"lengths range from {lengths.min()} to {lengths.max()}: allowed are 0 to T={time}")
+        arrays = {"xs": np.asarray(xs)} | ({} if lengths is None else {"lengths": np.asarray(lengths)})
+        checked = self.config.task.check_new(arrays, Path("xs"))
+        mesh = batch_mesh(devices_of_run(self._rundir, self.config))
         with precision(self.config.dtype, self.config.matmul_precision):
-            model, inputs = build_model(self.config), jnp.asarray(xs, self.config.dtype)
-            return jax.jit(model.apply)(self.params, inputs, lengths=lengths).outputs
+            return predict(self.config, self.params, checked, mesh)
 
     def plot(self, name: str = "learning_curve") -> Figure:
         """One of the pictures of the run, which notebooks show: `learning_curve`, `gradient_flow`, `gates`, ….

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
 
 from gru_jax.config import Config, fingerprint, plan
 from gru_jax.errors import UsageError
@@ -104,6 +105,12 @@ class SingleRun(TrainingLoop):
 
     def _finish(self) -> dict[str, Any]:
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
+        for of_splits, step in ((evaluations.final, progress.steps), (evaluations.best, progress.best_step)):
+            for split, metrics in of_splits.items():
+                if not np.isfinite(list(metrics.values())).all():
+                    state = self.state if step == progress.steps else self.population.from_host(self.best)
+                    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+                    self._diverged(0, f"{split} of the network of step {step} is not finite", split, params)
         self._write_lines([self._line(0, "test", step, metrics) for step, metrics in evaluations.tested(progress)])
         self._on_main(self._draw)
         summary = summarise(
@@ -138,21 +145,21 @@ class SingleRun(TrainingLoop):
     def _from_main(self, tree: Any) -> Any:
         return arrays_from_main_process(tree)
 
-    def _diverged(self, member: int, what: str, split: str) -> NoReturn:
-        """Say where the network is not finite, and keep all that is needed to look at it again.
+    def _diverged(self, member: int, what: str, split: str, params: Any = None) -> NoReturn:
+        """Say where the network, or that of other parameters, is not finite, and keep all to look at it again.
 
         Raises:
             NonFiniteError: always.
         """
         compiled, trainer = self.population.compiled, self.population.compiled.trainer
         step, state = self.members[member].steps, jax.tree.map(lambda a: a[member], self.state)
-        params = state.params
+        params = state.params if params is None else params
         if split == "train":
             data, indices = self.feed.at(step)
             batch_of = jax.jit(trainer.batch, out_shardings=compiled.replicated)
             batch = batch_of(self.config.seed, dict(data), indices[member, 0])
         else:
-            batch = find_invalid_batch(trainer, params, compiled.data[split])
+            batch = find_invalid_batch(trainer, params, compiled.data[split], split)
         where = explain(trainer, params, batch)
         if where is None and split == "train":
             where = explain_update(trainer, state, self.config.seed, self.population.hyperparameters_of(member), batch)

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import jax
 
 from gru_jax.config import Config, load, traced_hyperparameters
-from gru_jax.config.checkpoint_names import BEST, LATEST
-from gru_jax.errors import ArgumentError, check_argument
+from gru_jax.config.checkpoint_names import LATEST
+from gru_jax.errors import ArgumentError
 from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.data_facts import read_facts
 from gru_jax.runs.directory import RunDir
-from gru_jax.runtime.devices import Device, choose_device, precision, use_all_cores
+from gru_jax.runtime.devices import Device, choose_device, use_all_cores
 from gru_jax.runtime.files import read_json
-from gru_jax.tasks import SPLITS
-from gru_jax.tasks.base import FromFiles
-from gru_jax.training.evaluation import build_evaluator
-from gru_jax.training.splitting import batch_mesh, on_mesh
+from gru_jax.tasks.facts import stored_facts
 from gru_jax.training.step import Trainer, TrainState
 
 logger = logging.getLogger(__name__)
 
 CheckpointKind = Literal["best", "latest"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Metrics of a run's network, computed anew.
-
-    Attributes:
-        split: of the data.
-        step: of the checkpoint.
-        metrics: by name.
-        stored: those in the run's summary, if it has them.
-    """
-
-    split: str
-    step: int
-    metrics: dict[str, float]
-    stored: dict[str, float] | None
-
-    @property
-    def equals_stored(self) -> bool:
-        """Whether they equal the stored ones to the last bit."""
-        return self.metrics == self.stored
+CHECKPOINT_KINDS = get_args(CheckpointKind)
 
 
 def open_run(workdir: str | os.PathLike[str], *, compares_source: bool = True) -> tuple[RunDir, Config]:
@@ -62,7 +38,8 @@ def open_run(workdir: str | os.PathLike[str], *, compares_source: bool = True) -
     rundir = RunDir(workdir)
     if not rundir.config.is_file():
         raise ArgumentError(f"workdir={workdir}: not a run directory, it has no config.json")
-    config = load(read_json(rundir.config))
+    with stored_facts(read_facts(rundir)):
+        config = load(read_json(rundir.config))
     if compares_source and (change := rundir.changed_sources(config.to_dict())) is not None:
         logger.warning("%s: %s", rundir.path, change)
     return rundir, config
@@ -94,46 +71,3 @@ def devices_of_run(rundir: RunDir, config: Config) -> list[Device]:
         rundir.path, used, len(here),
     )  # fmt: skip
     return here[:1]
-
-
-def evaluate_run(
-    workdir: str | os.PathLike[str],
-    split: str = "test",
-    checkpoint: str = BEST,
-    data_dir: str | None = None,
-) -> Evaluation:
-    """Compute the metrics of a run's network anew.
-
-    Args:
-        workdir: of the run.
-        split: train, valid or test.
-        checkpoint: which of its networks.
-        data_dir: where its data files are now, if not where the run found them.
-
-    Raises:
-        UsageError: there is no such run, checkpoint, split or data.
-    """
-    check_argument("split", split, SPLITS)
-    check_argument("checkpoint", checkpoint, get_args(CheckpointKind))
-    rundir, config = open_run(workdir)
-    config = _with_data_dir(config, data_dir)
-    if config.task.size(split) is None:
-        raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
-    devices = devices_of_run(rundir, config)
-    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
-        state = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint))
-        mesh = batch_mesh(devices)
-        params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
-        metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
-    recorded = None
-    if rundir.summary.exists():
-        recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
-    return Evaluation(split, int(state.step), metrics, recorded)
-
-
-def _with_data_dir(config: Config, data_dir: str | None) -> Config:
-    if data_dir is None:
-        return config
-    if not isinstance(config.task, FromFiles):
-        raise ArgumentError(f"data_dir={data_dir}: this run's task is generated and reads no files")
-    return dataclasses.replace(config, task=dataclasses.replace(config.task, data_dir=data_dir))

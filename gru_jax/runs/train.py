@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from gru_jax.config import Config
+from gru_jax.runs.data_facts import keep_facts
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.growth import grown_keys, prolong
@@ -59,6 +60,8 @@ def train_run(
     check_memory(config, device)
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)
+    for line in config.task.describe_data():
+        log_once(logger, line)
     with precision(config.dtype, config.matmul_precision):
         check_monitor(config, splits["valid"])
     environment = describe_environment(config, device, len(devices))
@@ -72,6 +75,7 @@ def train_run(
             log_once(logger, line)
         for change in on_main_process(lambda: rundir.start(as_dict, environment)):
             log_once(logger, f"going on in another environment, results may differ in their last bits: {change}")
+        on_main_process(lambda: keep_facts(rundir, config))
         stack.enter_context(precision(config.dtype, config.matmul_precision))
         stack.enter_context(without_alarms())
         stack.enter_context(jax.default_device(device))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gru_jax.config import differences
+from gru_jax.config import differences, say_what_differs
 from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
@@ -68,9 +68,8 @@ class StudyDir:
                 }
                 changed = [text for text in differences(before["config"], base) if text.split(" ")[0] not in varied]
                 if changed:
-                    raise ArgumentError(
-                        f"workdir={self.path}: belongs to a study of another base: {'; '.join(changed)}"
-                    )
+                    whose = say_what_differs(changed, "a study of another base")
+                    raise ArgumentError(f"workdir={self.path}: belongs to {whose}")
             elif others := sorted(p.name for p in self.path.glob("*") if p.name not in (f"{STUDY_FILE}.tmp", LOCK)):
                 raise ArgumentError(
                     f"workdir={self.path}: not a study's directory, it holds {others[0]} and no {STUDY_FILE}; "

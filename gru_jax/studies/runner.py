@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gru_jax.config import Config, changed_sources, load, plan, training_program
+from gru_jax.config import Config, changed_data, changed_sources, load, plan, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import OTHER_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
@@ -161,7 +161,12 @@ class StudyRunner:
         waves = []
         for path in self.directory.waves():
             configs = read_wave(path)
-            for name, config in configs.items():  # of axes that the study no longer has
+            for name, config in configs.items():
+                if changed := changed_data(config, load(config).to_dict()):
+                    raise UsageError(
+                        f"{path}: begun on other data, of {', '.join(changed)}; move it away to begin anew"
+                    )
+                # Those of axes that the study no longer has are here too.
                 self.members.setdefault(name, StudyMember(name, {}, {}, load(config)))
             waves.append((path, list(configs)))
         return waves
@@ -213,6 +218,8 @@ class StudyRunner:
         key = json.dumps({k: v for k, v in config.to_dict()["task"].items() if k != "fold"})
         if key not in self._splits:
             self._splits[key] = load_splits(config.task, config.resident_mb, streams=False)
+            for line in config.task.describe_data():
+                logger.info(line)
         return self._splits[key]
 
     def _most_steps(self) -> int:

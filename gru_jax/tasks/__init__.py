@@ -1,10 +1,11 @@
 """Tasks: generated and file data sets with their losses and metrics."""
 
 from gru_jax.tasks.adding import Adding
-from gru_jax.tasks.arrays import Arrays
+from gru_jax.tasks.arrays import Arrays, Sequences
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
+from gru_jax.tasks.files import Files
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.temporal_order import TemporalOrder
 
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "temporal_order": TemporalOrder,
     "mnist": MNIST,
     "arrays": Arrays,
+    "files": Files,
 }
 """Tasks by the name that configs use."""
 
@@ -27,8 +29,10 @@ __all__ = [
     "Batch",
     "CopyMemory",
     "DelayedMemory",
+    "Files",
     "FromFiles",
     "Generated",
+    "Sequences",
     "Task",
     "TemporalOrder",
     "split_key",

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gru_jax.tasks.array_files import LENGTHS, MASK, TARGETS, XS, ArrayFiles, as_used
+from gru_jax.data.checks import as_float32
+from gru_jax.tasks.array_files import ArrayFiles
+from gru_jax.tasks.array_shapes import LENGTHS, MASK, TARGETS, XS
 from gru_jax.tasks.naive import (
     Points,
     WeightedTargets,
@@ -49,19 +51,29 @@ def baselines_of_arrays(
 
 def _points(files: ArrayFiles, split: str, rows: np.ndarray) -> Points:
     row, step, weighted = _targets(files, split, rows)
-    return Points(files.rows(split, XS).take(rows), row, step, weighted)
+    xs = files.rows(split, XS).take(rows)
+    if files.missing != "error":
+        xs = np.where(np.isnan(xs), np.array(files.input_scale().mean), xs)
+    return Points(xs, row, step, weighted)
 
 
 def _targets(files: ArrayFiles, split: str, rows: np.ndarray) -> _Targets:
     """The targets of these sequences; each counts the same, and its steps as the mask says."""
     time, targets = files.rows(split, XS).shape[1], files.rows(split, TARGETS).all()[rows]
-    has = {name: files.path(split, name).exists() for name in (LENGTHS, MASK)}
-    lengths = files.rows(split, LENGTHS).all()[rows].astype(np.int64) if has[LENGTHS] else np.full(len(rows), time)
+    lengths = np.full(len(rows), time)
+    if files.has(split, LENGTHS):
+        lengths = files.rows(split, LENGTHS).all()[rows].astype(np.int64)
+    scale = files.facts().targets_scale
+    unit = np.ones(1) if scale is None else np.array(scale.deviation)
+
+    def weighted(values: np.ndarray, weights: np.ndarray) -> WeightedTargets:
+        return WeightedTargets(np.searchsorted(files.codes, values) if files.codes else values, weights, unit)
+
     if not files.per_step:
         weights = np.full(len(rows), 1 / len(rows))
-        return _Targets(np.arange(len(rows)), lengths - 1, WeightedTargets(targets, weights))
-    mask = as_used(files.rows(split, MASK).all()[rows]) if has[MASK] else np.ones((len(rows), time))
+        return _Targets(np.arange(len(rows)), lengths - 1, weighted(targets, weights))
+    mask = as_float32(files.rows(split, MASK).all()[rows]) if files.has(split, MASK) else np.ones((len(rows), time))
     steps = np.where(np.arange(time) < lengths[:, None], mask, 0.0).astype(np.float64)
     row, step = np.nonzero(steps)
     weights = (steps / steps.sum(axis=1, keepdims=True))[row, step] / len(rows)
-    return _Targets(row, step, WeightedTargets(targets[row, step], weights))
+    return _Targets(row, step, weighted(targets[row, step], weights))

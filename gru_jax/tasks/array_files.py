@@ -1,361 +1,350 @@
-"""The files of sequences of one's own: written whole, and checked beside each other."""
+"""The files of sequences of one's own, checked beside each other."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.npy import NUMBERS, Rows, open_rows
-from gru_jax.errors import UsageError, check_choice, in_one_line, listing
-from gru_jax.runtime.files import FileStamp, stamp_of
-from gru_jax.tasks.base import SPLITS
+from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
+from gru_jax.data.division import DivideBy, held_out
+from gru_jax.data.npy import Rows, open_rows
+from gru_jax.errors import UsageError, listing
+from gru_jax.runtime.files import FileStamp, read_json, stamp_of
+from gru_jax.tasks.array_shapes import GROUPS, LENGTHS, MASK, NAMES, SHAPE_CHECKS, TARGETS, XS
+from gru_jax.tasks.base import HELD_OUT_SEED, SPLITS
+from gru_jax.tasks.facts import DataFacts, FeatureScale
 
-XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
 FOLDED_SPLITS = ("train", "test")  # that are read where the training examples are divided into folds
-MAX_CLASSES = 10**6
+TRAIN = SPLITS[0]
 USED = np.finfo(np.float32)  # in which losses are weighed and numbers are learnt, whatever a file has
 LEAST_WEIGHT = float(USED.smallest_normal)  # of a step that counts; devices may take smaller numbers for 0
 
-Column = np.ndarray | list[np.ndarray]
-"""An array of all examples, or one for each."""
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """What is held out of the training examples for splits that have no files.
+
+    Attributes:
+        fractions: by split, of all examples of the training files; in the order in which they are held out.
+        by: how.
+    """
+
+    fractions: tuple[tuple[str, float], ...] = ()
+    by: DivideBy = "random"
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayFiles:
-    """`<SPLIT>_<NAME>.npy` in a folder, of these splits; see `gru_jax.tasks.Arrays`."""
+    """`<SPLIT>_<NAME>.npy` in a folder, of these splits; see `gru_jax.tasks.Arrays`.
+
+    Attributes:
+        folder: the folder.
+        splits: that are read.
+        division: what is held out of the training examples.
+        classes_wanted: how many classes there are, if that is known.
+        missing: what inputs that are NaN are taken for.
+        scales: whether inputs, and targets that are numbers, are standardised.
+        allows_one_hot: whether targets may be numbers of which one is 1 and the others 0.
+    """
 
     folder: Path
     splits: tuple[str, ...] = SPLITS
+    division: Division = Division()
+    classes_wanted: int | None = None
+    missing: Missing = "error"
+    scales: bool = False
+    allows_one_hot: bool = False
 
-    @property
-    def per_step(self) -> bool:
-        """Whether there is a target for each step."""
-        targets = self.rows("train", TARGETS)
-        return len(targets.shape) == (3 if targets.dtype.kind == "f" else 2)
-
-    @property
-    def classes(self) -> int:
-        """How many there are, 0 where targets are numbers."""
-        if self.rows("train", TARGETS).dtype.kind == "f":
-            return 0
-        return 1 + int(max(self._greatest_target(split) for split in self.splits))
+    # Files
 
     def path(self, split: str, name: str) -> Path:
         """Of a file."""
         return self.folder / f"{split}_{name}.npy"
 
+    @property
+    def names_path(self) -> Path:
+        """Of the file with names of classes, features and targets, where there is one."""
+        return self.folder / "names.json"
+
+    def has(self, split: str, name: str) -> bool:
+        """Whether a split has an array of this name."""
+        return self.stored(self._source(split), name) is not None
+
+    def stored(self, split: str, name: str) -> Rows | None:
+        """An array as it is in the files of a split; None where there is none."""
+        path = self.path(split, name)
+        return open_rows(path) if name in (XS, TARGETS) or path.exists() else None
+
+    def stored_names(self) -> Mapping[str, list[str]]:
+        """Names of `classes`, `features` and `targets`, where the files have them."""
+        content = read_json(self.names_path) if self.names_path.exists() else {}
+        for key, names in content.items():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise UsageError(f"{self.names_path}: {key} is no list of names")
+        return content
+
+    def data_files(self) -> list[Path]:
+        """All files that are read."""
+        splits = [split for split in self.splits if split not in dict(self.division.fractions)]
+        paths = [self.path(split, name) for split in splits for name in (*NAMES, GROUPS)]
+        return [path for path in (*paths, self.names_path) if path.exists()]
+
+    # Splits
+
+    def read(self, split: str) -> dict[str, np.ndarray]:
+        """The arrays of a split, checked.
+
+        Raises:
+            UsageError: an array does not fit the others, or a number is not finite that counts.
+        """
+        rows = self._rows_of(split)
+        arrays = {name: column.all() for name, column in rows.items()}
+        check_finite([(0, arrays[XS])], arrays.get(LENGTHS), rows[XS].place, self.missing)
+        return arrays
+
     def open(self, split: str) -> dict[str, Rows]:
-        """The files of a split, each once it is right beside the others."""
-        names = [name for name in NAMES if name in (XS, TARGETS) or self.path(split, name).exists()]
-        opened = {name: self.rows(split, name) for name in names}
-        self._greatest_target(split)  # which checks them
-        return opened
+        """The arrays of a split, to be read row by row, whose inputs `count_missing` checks."""
+        return self._rows_of(split)
+
+    def count_missing(self, split: str) -> int:
+        """How many inputs of a split are missing, once all are read and checked, as `read` does."""
+        return _check_stored(self, split, self.stamps())
+
+    def _rows_of(self, split: str) -> dict[str, Rows]:
+        for name in (LENGTHS, MASK):
+            self._check_presence(name)
+        rows = {name: self.rows(split, name) for name in NAMES if self.has(split, name)}
+        self.weighted_targets(split)  # which checks them
+        return rows
+
+    def _check_presence(self, name: str) -> None:
+        """Refuse an array of one split that another has not: its padding would be taken for data."""
+        has = {split: self.has(split, name) for split in self.splits}
+        if len(set(has.values())) > 1:
+            present, absent = ([split for split in has if has[split] is is_there] for is_there in (True, False))
+            raise UsageError(
+                f"{self.folder}: {name} of {listing(present)} and not of {listing(absent)}, where padding would be "
+                "read as data; needed are files of all splits, or of none"
+            )
+
+    def _source(self, split: str) -> str:
+        """The split whose files a split's examples are in."""
+        return TRAIN if split in dict(self.division.fractions) else split
+
+    def order(self, split: str) -> np.ndarray | None:
+        """Which rows of the files a split consists of; None for all of them."""
+        if not self.division.fractions or self._source(split) != TRAIN:
+            return None
+        return _divide(self, self.stamps())[split]
+
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Of all files: what is known of them holds as long as these are the same."""
+        return tuple(stamp_of(path) for path in self.data_files())
 
     def rows(self, split: str, name: str) -> Rows:
-        """A file, once its shape is right beside the others.
+        """An array of a split, once its shape is right beside the others.
 
         Raises:
             UsageError: it is not.
         """
-        rows = open_rows(self.path(split, name))
-        first = rows if split == "train" else open_rows(self.path("train", name))
-        if name == XS:
-            _check(rows, len(rows.shape) == 3, "[N, T, D]")
-            _check(rows, rows.shape[1:] == first.shape[1:], f"[N, {listing(first.shape[1:])}]")
-            return _without_long_integers(rows)
-        count, time = self.rows(split, XS).shape[:2]
-        if name == LENGTHS:
-            _check(rows, rows.shape == (count,) and rows.dtype.kind in "iu", f"[{count}] of whole numbers")
-            _check_range(rows, rows.all(), 1, time)
-        elif name == MASK:
-            _check(rows, rows.shape == (count, time) and rows.dtype.kind in "biuf", f"[{count}, {time}] of numbers")
-            return _without_long_integers(rows)
-        else:
-            self._check_targets(rows, first, count, time)
+        source = self._source(split)
+        rows, first = self._stored_there(source, name), self._stored_there(TRAIN, name)
+        rows = SHAPE_CHECKS[name](rows, first, self._stored_there(source, XS).shape)
+        order = self.order(split)
+        return rows if order is None else rows.ordered(order)
+
+    def _stored_there(self, split: str, name: str) -> Rows:
+        rows = self.stored(split, name)
+        if rows is None:
+            raise UsageError(f"{self.path(split, name)}: missing")
         return rows
 
-    def _check_targets(self, rows: Rows, first: Rows, count: int, time: int) -> None:
-        is_float = first.dtype.kind == "f"
-        kinds, kind, last = ("f", "floats", ["O"]) if is_float else ("iu", "whole numbers", [])
-        one, each = ([count, *last], [count, time, *last])
-        needed = f"[{listing(one)}] of {kind}, or [{listing(each)}] for each step"
-        if rows is not first:
-            needed = f"[{listing([count, *first.shape[1:]])}] of {kind}, as in training"
-        width = len(rows.shape) - len(last)
-        fits = rows.shape[:width] == (count, time)[:width] and width in (1, 2) and rows.shape[1:] == first.shape[1:]
-        _check(rows, fits and rows.dtype.kind in kinds, needed)
+    # Targets
+
+    @property
+    def per_step(self) -> bool:
+        """Whether there is a target for each step."""
+        targets = self.rows(TRAIN, TARGETS)
+        return len(targets.shape) == (3 if targets.dtype.kind == "f" else 2)
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """The whole numbers that stand for the classes in the files, by default those that occur; empty for numbers."""
+        if self.rows(TRAIN, TARGETS).dtype.kind == "f":
+            return ()
+        return _codes(self, self.stamps())
+
+    @property
+    def classes(self) -> int:
+        """How many there are, 0 where targets are numbers."""
+        return len(self.codes)
 
     def weighted_targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The targets that count, one after the other, and how much each does; sequences count the same, 1 in all.
+        """The targets that count, as the loss takes them, and how much each does; sequences count the same, 1 in all.
 
         Raises:
-            UsageError: a class is out of range, or a sequence has no step that counts.
+            UsageError: a target is not usable, or a sequence has no step that counts.
         """
+        values, weights = self.stored_targets(split)
+        if self.rows(TRAIN, TARGETS).dtype.kind != "f":
+            return np.searchsorted(self.codes, values), weights
+        scale = self.facts().targets_scale
+        return values if scale is None else (values - scale.mean) / scale.deviation, weights
+
+    def stored_targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The targets that count, one after the other, as they stand in the files, and how much each does."""
         targets = self.rows(split, TARGETS)
         values = targets.all()
         if self.per_step:
             steps = self._step_weights(split)
             counts, weights = steps > 0, steps.astype(np.float64)
             values, weights = values[counts], (weights / weights.sum(axis=1, keepdims=True))[counts] / len(weights)
-        elif self.path(split, MASK).exists():
+        elif self.has(split, MASK):
             raise UsageError(
-                f"{self.path(split, MASK)}: a mask needs a target for each step; there is one for a sequence"
+                f"{self.rows(split, MASK).path}: a mask needs a target for each step; there is one for a sequence"
             )
         else:
-            weights = np.full(len(values), 1 / max(1, len(values)))
+            counts, weights = np.ones(len(values), bool), np.full(len(values), 1 / max(1, len(values)))
         if targets.dtype.kind == "f":
-            wrong = ~np.isfinite(as_used(values))
-            if wrong.any():
-                raise UsageError(
-                    f"{targets.path}: holds {values[wrong][0]}; allowed are finite numbers of 32 bits, where they count"
-                )
+            self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
-        _check_range(targets, values, 0, MAX_CLASSES - 1)
+        negative = np.less(values, 0)
+        if negative.any():
+            hint = "; steps that do not count go by a mask" if self.per_step else ""
+            allowed = f"allowed are whole numbers from 0, a class each{hint}"
+            raise UsageError(f"{_place_of(targets, counts, negative)}: holds {values[negative][0]}; {allowed}")
         return values, weights
 
-    def _greatest_target(self, split: str) -> float:
-        """The greatest target that counts, of targets that have been checked."""
-        stamps = (stamp_of(path) if (path := self.path(split, name)).exists() else None for name in NAMES)
-        return _greatest_target(self, split, tuple(stamps))
+    def _check_numbers(self, targets: Rows, counts: np.ndarray, values: np.ndarray) -> None:
+        wrong = ~np.isfinite(as_float32(values)).all(axis=-1)
+        if wrong.any():
+            number = values[wrong][0]
+            number = number[~np.isfinite(as_float32(number))][0]
+            allowed = "allowed are finite numbers of 32 bits, where they count"
+            raise UsageError(f"{_place_of(targets, counts, wrong)}: holds {number}; {allowed}")
+        if self.allows_one_hot or values.shape[-1] < 2 or not len(values):
+            return
+        if np.isin(values, (0, 1)).all() and (values.sum(axis=-1) == 1).all():
+            raise UsageError(
+                f"{targets.path}: its numbers are one-hot, of which a squared error would be learnt; classes are whole "
+                "numbers, as targets.argmax(axis=-1) gives, and task.allow_one_hot=true takes them for numbers"
+            )
 
     def _step_weights(self, split: str) -> np.ndarray:
         """How much each step of each sequence counts, `[N, T]`, in the type that the loss uses."""
         count, time = self.rows(split, XS).shape[:2]
-        path, weights = self.path(split, MASK), np.ones((count, time), USED.dtype)
-        if path.exists():
-            mask = self.rows(split, MASK).all()
-            weights = as_used(mask)
+        where, weights = self.path(split, MASK), np.ones((count, time), USED.dtype)
+        if self.has(split, MASK):
+            rows = self.rows(split, MASK)
+            mask, where = rows.all(), rows.path
+            weights = as_float32(mask)
             wrong = ~(np.isfinite(weights) & (weights >= 0))
             if wrong.any():
-                raise UsageError(f"{path}: holds {mask[wrong][0]}; allowed are finite numbers from 0 up, of 32 bits")
-        if self.path(split, LENGTHS).exists():
+                place = rows.place(*(int(i) for i in np.argwhere(wrong)[0]))
+                raise UsageError(f"{place}: holds {mask[wrong][0]}; allowed are finite numbers from 0 up, of 32 bits")
+        if self.has(split, LENGTHS):
             weights = weights * (np.arange(time) < self.rows(split, LENGTHS).all()[:, None])
-        weights[weights < LEAST_WEIGHT] = 0
+        weights = np.where(weights < LEAST_WEIGHT, 0, weights)
         with np.errstate(over="ignore"):
             sums = weights.sum(axis=1)
         empty, full = np.flatnonzero(sums == 0), np.flatnonzero(np.isinf(sums))
         if empty.size:
-            raise UsageError(f"{path}: in row {empty[0]} no step counts; numbers below {LEAST_WEIGHT:.2g} are 0")
+            raise UsageError(f"{where}: in row {empty[0]} no step counts; numbers below {LEAST_WEIGHT:.2g} are 0")
         if full.size:
-            raise UsageError(f"{path}: row {full[0]} adds up to more than {USED.max:.2g}, the most that 32 bits hold")
+            raise UsageError(f"{where}: row {full[0]} adds up to more than {USED.max:.2g}, the most that 32 bits hold")
         return weights
 
+    # What is known of them
 
-def as_used(values: np.ndarray) -> np.ndarray:
-    """Numbers in the type that a loss uses; those beyond its range are infinite."""
-    with np.errstate(over="ignore"):  # what becomes infinite is refused
-        return values.astype(USED.dtype)
+    def facts(self) -> DataFacts:
+        """What is known of the data; reads all training examples where their means are needed."""
+        return _facts(self, self.stamps())
 
+    def input_scale(self) -> FeatureScale:
+        """Means and deviations of the inputs in training."""
+        rows = self.rows(TRAIN, XS)
+        lengths = self.rows(TRAIN, LENGTHS).all() if self.has(TRAIN, LENGTHS) else None
+        return FeatureScale(*(tuple(v.tolist()) for v in measure_features(rows.blocks(), lengths, rows.shape[2])))
 
-def _without_long_integers(rows: Rows) -> Rows:
-    """Rows whose integers of 64 bits, which JAX would cut to their lower half, are read as the floats they become."""
-    is_long = rows.dtype.kind in "iu" and rows.dtype.itemsize == 8
-    return dataclasses.replace(rows, as_type=USED.dtype) if is_long else rows
+    def target_scale(self) -> FeatureScale:
+        """Means and deviations of targets that are numbers, in training."""
+        values, _ = self.stored_targets(TRAIN)
+        blocks = [(0, values[:, None])]
+        return FeatureScale(*(tuple(v.tolist()) for v in measure_features(blocks, None, values.shape[1])))
 
 
 @functools.lru_cache(maxsize=64)
-def _greatest_target(files: ArrayFiles, split: str, stamps: tuple[FileStamp | None, ...]) -> float:
+def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
     del stamps
-    return float(files.weighted_targets(split)[0].max())
+    xs, targets, codes, names = files.rows(TRAIN, XS), files.rows(TRAIN, TARGETS), files.codes, files.stored_names()
+    width = targets.shape[-1] if targets.dtype.kind == "f" else 1
+    files.stored_targets(TRAIN)  # which checks them
+    named = {
+        "features": names.get("features", [f"x{i}" for i in range(xs.shape[2])]),
+        "classes": names.get("classes", [str(code) for code in codes]),
+        "targets": names.get("targets", ["target"] if width == 1 else [f"target{i}" for i in range(width)]),
+    }
+    for key, count in {"features": xs.shape[2], "classes": len(codes), "targets": width}.items():
+        if len(named[key]) != count or len(set(named[key])) != count:
+            raise UsageError(f"{files.names_path}: {len(named[key])} {key}; needed are {count} names, all different")
+    return DataFacts(
+        time=xs.shape[1],
+        per_step=files.per_step,
+        codes=codes,
+        sizes={split: files.rows(split, XS).shape[0] for split in files.splits},
+        inputs_scale=files.input_scale() if files.scales or files.missing == "mean" else None,
+        targets_scale=files.target_scale() if files.scales and not codes else None,
+        **{key: tuple(values) for key, values in named.items()},
+    )
 
 
-def write_arrays(
-    folder: Path, splits: Mapping[str, Any], needed: Sequence[str], check: Callable[[Path], object]
-) -> None:
-    """Write the arrays of all splits into a folder; what is there stays until the new are known to be sound.
-
-    Args:
-        folder: where they go; it need not exist.
-        splits: the arrays of each, as `gru_jax.tasks.Arrays.write` takes them.
-        needed: splits that there must be.
-        check: called with the folder where the files are first; raises `UsageError` where they are not sound.
-
-    Raises:
-        UsageError: a split is missing, arrays do not fit each other, or the folder cannot be written.
-    """
-    if not set(needed) <= set(splits) <= set(SPLITS):
-        hint = "; folds do without valid" if set(splits) == set(FOLDED_SPLITS) else ""
-        raise UsageError(f"splits={listing(splits)}: needed are {listing(needed)}{hint}")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: a file; needed is a folder, which need not exist")
-    columns = {split: _columns(split, arrays) for split, arrays in splits.items()}
-    longest = max(count for named in columns.values() for count in _steps(named[XS]))
-    noted = [named[LENGTHS] for named in columns.values() if isinstance(named.get(LENGTHS), list)]
-    if len(noted) == len(columns) and all(int(length) == longest for lengths in noted for length in lengths):
-        columns = {split: {k: v for k, v in named.items() if k != LENGTHS} for split, named in columns.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as part:
-            files = ArrayFiles(Path(part), tuple(columns))
-            for split, named in columns.items():
-                for name, column in named.items():
-                    np.save(files.path(split, name), _stacked(name, column, longest), allow_pickle=False)
-            try:
-                for split in columns:
-                    files.open(split)
-                check(files.folder)
-            except UsageError as error:
-                raise UsageError(str(error).replace(part, str(folder))) from error
-            _replace_files(files.folder, ArrayFiles(folder))
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from error
+@functools.lru_cache(maxsize=64)
+def _codes(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> tuple[int, ...]:
+    del stamps
+    names, codes = files.stored_names(), None
+    if files.classes_wanted is not None or "classes" in names:
+        codes = range(files.classes_wanted or len(names["classes"]))
+    occurring = {split: np.unique(files.stored_targets(split)[0]) for split in files.splits}
+    if codes is None:
+        return tuple(int(code) for code in np.unique(np.concatenate(list(occurring.values()))))
+    for split, values in occurring.items():
+        if values.max(initial=0) >= len(codes):
+            path = files.rows(split, TARGETS).path
+            raise UsageError(f"{path}: holds {values.max()}; allowed are 0 to {len(codes) - 1}, {len(codes)} classes")
+    return tuple(codes)
 
 
-def _replace_files(part: Path, files: ArrayFiles) -> None:
-    """Put the files of a folder in place of all that another has, none of which may stay beside the new."""
-    old = [path for split in SPLITS for name in NAMES if (path := files.path(split, name)).exists()]
-    for path in old:
-        if path.is_dir():
-            raise UsageError(f"{path}: a directory; needed is a file, or nothing")
-    for path in old:
-        path.unlink()
-    for file in part.iterdir():
-        file.rename(files.folder / file.name)
+@functools.lru_cache(maxsize=64)
+def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.ndarray]:
+    """The rows of the training files that each split consists of."""
+    del stamps
+    whole = dataclasses.replace(files, division=Division(), splits=(TRAIN,))
+    targets, count = whole.rows(TRAIN, TARGETS), whole.rows(TRAIN, XS).shape[0]
+    classes = targets.all() if targets.dtype.kind != "f" and not whole.per_step else None
+    groups = whole.rows(TRAIN, GROUPS).all() if whole.has(TRAIN, GROUPS) else None
+    rest, division = np.arange(count), {}
+    for split, fraction in files.division.fractions:
+        labels = {"classes": None if classes is None else classes[rest]}
+        labels["groups"] = None if groups is None else groups[rest]
+        share = min(1.0, fraction * count / len(rest))
+        rows = held_out(len(rest), share, files.division.by, HELD_OUT_SEED, **labels)
+        division[split], rest = rest[rows], np.delete(rest, rows)
+    return {**division, TRAIN: rest}
 
 
-def _columns(split: str, arrays: Any) -> dict[str, Column]:
-    """A split's arrays by name, each whole or one for each example; the lengths of examples are noted."""
-    named = _by_name(split, arrays)
-    for name in named:
-        check_choice(f"{split}: array", name, NAMES)
-    for name in (XS, TARGETS):
-        if name not in named:
-            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {XS} and {TARGETS}")
-    columns = {name: _column(f"{split}: {name}", value) for name, value in named.items()}
-    if any(isinstance(column, list) for column in columns.values()):
-        _check_examples(split, columns)
-    if isinstance(columns[XS], list):
-        columns.setdefault(LENGTHS, [np.asarray(count) for count in _steps(columns[XS])])
-    return columns
+@functools.lru_cache(maxsize=64)
+def _check_stored(files: ArrayFiles, split: str, stamps: tuple[FileStamp, ...]) -> int:
+    del stamps
+    rows = files.rows(split, XS)
+    lengths = files.rows(split, LENGTHS).all() if files.has(split, LENGTHS) else None
+    return check_finite(rows.blocks(), lengths, rows.place, files.missing)
 
 
-def _by_name(split: str, arrays: Any) -> dict[str, Any]:
-    """A split's arrays by name, or, of examples, lists with one of each."""
-    if isinstance(arrays, Mapping):
-        return _without_none(arrays)
-    if isinstance(arrays, tuple | list) and arrays and not isinstance(arrays[0], tuple | Mapping):
-        return _named(split, arrays)
-    if not isinstance(arrays, Iterable):
-        raise UsageError(f"{split}={type(arrays).__name__}: allowed are arrays, by name or in a tuple, and examples")
-    examples = [_without_none(e) if isinstance(e, Mapping) else _named(split, e) for e in arrays]
-    if not examples or any(example.keys() != examples[0].keys() for example in examples):
-        raise UsageError(f"{split}: examples are needed that all have the same of {listing(NAMES)}")
-    return {name: [example[name] for example in examples] for name in examples[0]}
-
-
-def _named(split: str, arrays: Any) -> dict[str, Any]:
-    if not isinstance(arrays, tuple | list) or len(arrays) > len(NAMES):
-        raise UsageError(f"{split}: a tuple of up to {len(NAMES)} arrays is needed, {listing(NAMES)}")
-    return _without_none(dict(zip(NAMES, arrays, strict=False)))
-
-
-def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the lengths or the mask where they are None, as one before another in a tuple may be."""
-    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK)}
-
-
-def _column(what: str, value: Any) -> Column:
-    if isinstance(value, np.ndarray) and value.dtype == object and value.ndim:
-        value = list(value)
-    if not isinstance(value, list | tuple):
-        return _numbers(what, value)
-    parts = [_numbers(f"{what} of example {i}", part) for i, part in enumerate(value)]
-    if not parts:
-        raise UsageError(f"{what}: of no example; needed is one or more")
-    return parts
-
-
-def _numbers(what: str, value: Any) -> np.ndarray:
-    """An array of numbers that a file can hold."""
-    try:
-        array = np.asarray(value, order="C")
-    except Exception as error:  # of arrays of other libraries, and of lists of lists of unequal length
-        raise UsageError(f"{what}: not an array ({in_one_line(error)[:100]})") from error
-    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
-        return array.astype(np.float32)  # bfloat16 and narrower ones, which .npy files do not know
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        came = type(value).__name__ if array.dtype == object else array.dtype
-        raise UsageError(f"{what}: holds {came}; allowed are {NUMBERS}")
-    return array
-
-
-def _steps(xs: Column) -> list[int]:
-    """Of each example."""
-    if isinstance(xs, list):
-        return [len(part) for part in xs]
-    return [xs.shape[1]] * len(xs) if xs.ndim > 1 else [0]
-
-
-def _has_steps(name: str, parts: list[np.ndarray]) -> bool:
-    """Whether the first axis of each is that of steps."""
-    is_float = parts[0].dtype.kind == "f"
-    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (2 if is_float else 1))
-
-
-def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
-    """Refuse examples that do not fit each other, or whose arrays do not, which padding would hide."""
-    counts = {name: len(column) if isinstance(column, list) or column.ndim else 0 for name, column in columns.items()}
-    if len(set(counts.values())) > 1:
-        numbers = listing(f"{count} {name}" for name, count in counts.items())
-        raise UsageError(f"{split}: {numbers}; needed are as many of each")
-    _check_alike(split, XS, list(columns[XS]))
-    steps = _steps(columns[XS])
-    for name, column in columns.items():
-        if not isinstance(column, list):
-            continue
-        _check_alike(split, name, column)
-        for i, part in enumerate(column):
-            if _has_steps(name, column) and len(part) != steps[i]:
-                raise UsageError(
-                    f"{split}: example {i} has {XS} of {steps[i]} steps and {name} of {len(part)}; needed are as many"
-                )
-    for i, length in enumerate(columns.get(LENGTHS, ())):
-        if np.ndim(length) or not 1 <= length <= steps[i]:
-            raise UsageError(f"{split}: {LENGTHS} of example {i} is {length}; allowed are 1 to {steps[i]}, its steps")
-
-
-def _check_alike(split: str, name: str, parts: list[np.ndarray]) -> None:
-    """Refuse parts that cannot stand beside each other: of other axes or width, or floats beside whole numbers."""
-    first, common = parts[0], parts[0].dtype
-    has_steps, is_float = int(_has_steps(name, parts)), first.dtype.kind == "f"
-    shape = {XS: ["T", "D"], MASK: ["T"], LENGTHS: []}.get(name, ["T"] * has_steps + [*first.shape[has_steps:]])
-    if name == XS and first.ndim == len(shape):
-        shape[1] = first.shape[1]
-    kind = "" if name in (XS, MASK) else " of floats" if is_float else " of whole numbers"
-    needed = f"[{listing(shape)}]{kind}" if shape else "one float" if is_float else "one whole number"
-    for i, part in enumerate(parts):
-        common = np.promote_types(common, part.dtype)
-        fits = part.ndim == len(shape) and part.shape[has_steps:] == first.shape[has_steps:] and part.size
-        if not fits or (name == TARGETS and {part.dtype.kind == "f", common.kind == "f"} != {is_float}):
-            came = f"{split}: {name} of example {i} is of shape {list(part.shape)} and type {part.dtype}"
-            raise UsageError(f"{came}; needed is {needed}" + (", as of example 0" if i else ""))
-
-
-def _stacked(name: str, column: Column, longest: int) -> np.ndarray:
-    """An array as it is; of a list of one for each example those with an axis of steps filled up with zeros."""
-    if not isinstance(column, list):
-        return column
-    if _has_steps(name, column):
-        column = [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in column]
-    return np.stack(column)
-
-
-def _check(rows: Rows, fits: bool, needed: str) -> None:
-    if not fits:
-        raise UsageError(f"{rows.path}: of shape {list(rows.shape)} and type {rows.dtype}; needed is {needed}")
-
-
-def _check_range(rows: Rows, values: np.ndarray, least: int, most: int) -> None:
-    low, high = int(values.min(initial=least)), int(values.max(initial=least))
-    if low < least or high > most:
-        hint = (
-            "; steps that do not count go by a mask" if values.ndim == 1 and low < 0 and most == MAX_CLASSES - 1 else ""
-        )
-        raise UsageError(f"{rows.path}: holds {low if low < least else high}; allowed are {least} to {most}{hint}")
+def _place_of(targets: Rows, counts: np.ndarray, wrong: Any) -> str:
+    """Where the first wrong one of the targets that count is."""
+    return targets.place(*(int(i) for i in np.argwhere(counts)[np.flatnonzero(wrong)[0]]))

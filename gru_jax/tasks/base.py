@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -13,10 +14,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gru_jax.data.arrays import check_input, read_arrays
 from gru_jax.data.batching import StepIndices, batch_indices
 from gru_jax.data.npy import Rows
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
+from gru_jax.tasks.facts import DataFacts, facts_in_use
+from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
@@ -113,6 +117,14 @@ class Task(abc.ABC):
         """What `load` gives, to be read row by row, where a task can; of these, `batch` takes those it is given."""
         return {}
 
+    def check_rows(self, split: str) -> None:
+        """Look at data that are to be read row by row, once, as `load` looks at those that it reads.
+
+        Raises:
+            UsageError: they are not usable.
+        """
+        del split
+
     @abc.abstractmethod
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         """The examples with these indices."""
@@ -120,6 +132,50 @@ class Task(abc.ABC):
     def train_indices(self, batch_size: int, seed: int) -> StepIndices:
         """Which training examples each step of a run with this seed sees."""
         return batch_indices(self.size("train"), batch_size, split_key("train", seed))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the outputs, where these are logits of classes; else none."""
+        return ()
+
+    def network_inputs(self, xs: Array) -> Array:
+        """New inputs, as people have them, as the network sees them; inside the compiled program."""
+        return xs
+
+    def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What a person reads of outputs `[..., O]`, by name: a class and probabilities, or values in their units."""
+        if self.class_names:
+            return read_classes(outputs, self.class_names)
+        names = ["prediction"] if outputs.shape[-1] == 1 else [f"prediction{i}" for i in range(outputs.shape[-1])]
+        return read_numbers(outputs, names)
+
+    def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What a person reads of targets, by name; empty where they do not stand beside outputs one to one."""
+        return read_target_classes(targets, self.class_names) if self.class_names else {"target": targets}
+
+    def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
+        """New inputs of a file: `xs` `[N, T, D]`, `lengths` `[N]`, and `targets` and `mask` where a task can use them.
+
+        Raises:
+            UsageError: it cannot be read, or does not fit the task.
+        """
+        return self.check_new(read_arrays(path), path)
+
+    def check_new(
+        self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """New inputs, of a file or called by a name, once they are known to fit the task; `place` says where one is.
+
+        Raises:
+            UsageError: they do not.
+        """
+        for name in arrays:
+            check_choice(f"{path}: array", name, ("xs", "lengths"))
+        return check_input(arrays, path, self.input_size, place=place)
+
+    def describe_data(self) -> list[str]:
+        """Lines on the data for people, as what labels occur."""
+        return []
 
     @abc.abstractmethod
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -185,7 +241,11 @@ class FromFiles(Task):
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
     fold: int = setting(0, low=0, kw_only=True)
 
+    stored_facts: ClassVar[DataFacts | None] = None
+    """What a run has kept of its data, of a task that a run was opened with."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stored_facts", facts_in_use())  # an attribute of this task, and none of its settings
         super().__post_init__()
         if self.fold and self.folds is None:
             raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
@@ -193,6 +253,15 @@ class FromFiles(Task):
             raise UsageError(
                 f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
             )
+
+    @property
+    def facts(self) -> DataFacts | None:
+        """What a run keeps of its data, to use the network without them; None where the task knows it itself."""
+        return None
+
+    def data_files(self) -> Mapping[str, Path]:
+        """The files by whose content a run knows its data, by their names; no need of those verified otherwise."""
+        return {}
 
     @abc.abstractmethod
     def count(self, split: str) -> int:

@@ -58,6 +58,10 @@ class CopyMemory(Generated):
         return self.length + 2 * ITEMS
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        return (*map(str, range(SYMBOLS)), "blank")
+
+    @property
     def baseline(self) -> Mapping[str, float]:
         return {"loss": ITEMS * math.log(SYMBOLS) / self.time, "recall": 1.0 / SYMBOLS}
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -67,6 +68,14 @@ class DelayedMemory(Generated):
     def example(self, key: PRNGKeyArray) -> Batch:
         shown = jax.random.bernoulli(key, 0.5, (self.length,))
         return Batch(2.0 * shown.astype(jnp.result_type(float))[:, None] - 1.0, shown[: self.length - self.delay])
+
+    def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
+        logits = np.asarray(outputs[..., 0], np.float64)
+        return {"prediction": np.where(logits > 0, 1, -1), "p(+1)": 1 / (1 + np.exp(-np.clip(logits, -700, 700)))}
+
+    def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
+        padded = np.pad(2 * targets.astype(int) - 1, [(0, 0), (self.delay, 0)])
+        return {"target": padded}  # 0 where there is none yet
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         logits = outputs[:, self.delay :, 0]

@@ -40,4 +40,5 @@ def load_splits(task: Task, resident_mb: int, *, streams: bool = True) -> Splits
         )
     if is_large:
         import_grain()
+        task.check_rows(SPLITS[0])
     return {split: rows if is_large and split == SPLITS[0] else task.load(split) for split in SPLITS}

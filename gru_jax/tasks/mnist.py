@@ -71,6 +71,10 @@ class MNIST(FromFiles):
     def baseline(self) -> Mapping[str, float]:
         return {"accuracy": 1.0 / CLASSES, "loss": math.log(CLASSES)}
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple("0123456789")
+
     def count(self, split: str) -> int:
         return SIZES[split]
 

@@ -12,10 +12,17 @@ AS_GOOD = 0.01  # of the largest error: a minimum that is so much above another 
 
 
 class WeightedTargets(NamedTuple):
-    """Targets one after the other, `[K]` of classes or `[K, O]` of numbers, and how much each counts, 1 in all."""
+    """Targets one after the other, and how much each counts.
+
+    Attributes:
+        values: `[K]` of classes or `[K, O]` of numbers.
+        weights: `[K]`, 1 in all.
+        unit: in which errors are measured, `[O]` or one for all.
+    """
 
     values: np.ndarray
     weights: np.ndarray
+    unit: np.ndarray | float = 1.0
 
 
 def constant_numbers(train: WeightedTargets, test: WeightedTargets) -> dict[str, float]:
@@ -153,4 +160,5 @@ def _seasons(points: Points, channels: np.ndarray) -> np.ndarray | None:
 
 def _error(targets: WeightedTargets, answers: np.ndarray) -> float:
     """The squared error, mean over the numbers of a target."""
-    return float((np.square(targets.values - answers) * targets.weights[:, None]).sum(axis=0).mean())
+    errors = (targets.values - answers) / targets.unit
+    return float((np.square(errors) * targets.weights[:, None]).sum(axis=0).mean())

@@ -56,6 +56,10 @@ class TemporalOrder(Generated):
         return self.length + self.length // 10
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        return ("XX", "XY", "YX", "YY")
+
+    @property
     def baseline(self) -> Mapping[str, float]:
         return {"accuracy": 0.25, "loss": math.log(4)}
 

@@ -22,17 +22,16 @@ from gru_jax.training.step import Data
 def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) -> Callable[..., dict[str, Array]]:
     """Sums of every metric over a split of so many examples, as `totals(params, data, key, size, task_values)`.
 
-    The last are the task's traced hyperparameters. Over the devices of a mesh each batch is split.
+    The last are the task's traced hyperparameters. Over the devices of a mesh each batch is split, and there is a sum
+    of each, `[devices]`.
     """
-    parts = parts_of(mesh)
-    batch_size = config.train.eval_batch_size or config.train.batch_size
-    batch_rows = -(-batch_size // parts)  # of each device
+    parts, batch_rows = parts_of(mesh), rows_of_each(config, mesh)
 
     def totals(params: Any, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
         shared, device_numbers = (params, data, key, size, task_values), jnp.arange(parts, dtype=jnp.int32)
-        return over_rows(of_device, mesh, shared, device_numbers)[0]
+        return over_rows(of_device, mesh, shared, device_numbers)[1]
 
-    def of_device(shared: Any, device_number: Int[Array, " 1"]) -> tuple[dict[str, Array], None]:
+    def of_device(shared: Any, device_number: Int[Array, " 1"]) -> tuple[None, dict[str, Array]]:
         params, data, key, size, task_values = shared
         traced = with_task_values(config, task_values)
 
@@ -47,9 +46,15 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
         zero = jnp.zeros((), jnp.int32)
         sums = {name: jnp.zeros((), leaf.dtype) for name, leaf in jax.eval_shape(one, zero).items()}
         count = (size + parts * batch_rows - 1) // (parts * batch_rows)
-        return jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums), None
+        sums = jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums)
+        return None, jax.tree.map(lambda total: total[None], sums)
 
     return totals
+
+
+def rows_of_each(config: Config, mesh: Mesh | None) -> int:
+    """How many rows of a batch of an evaluation are each device's."""
+    return -(-(config.train.eval_batch_size or config.train.batch_size) // parts_of(mesh))
 
 
 def build_evaluator(
@@ -73,5 +78,5 @@ def build_evaluator(
 
 
 def means_of(sums: Mapping[str, Any], size: int) -> dict[str, float]:
-    """Means of metrics over a split, from their sums."""
-    return {name: float(np.float64(value) / size) for name, value in sorted(sums.items())}
+    """Means of metrics over a split of so many examples, from the sums of every device."""
+    return {name: float(np.asarray(value, np.float64).sum() / size) for name, value in sorted(sums.items())}

@@ -10,6 +10,7 @@ from gru_jax.errors import UsageError
 from gru_jax.flow import theory
 from gru_jax.plotting.comparison import ComparedRun, group_by_seed, plot_histories
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.flow import describe_records
 from gru_jax.studies import sweep
 from tests.pictures import assert_shows_something
 from tests.training.small import small
@@ -188,3 +189,9 @@ def test_errors_of_use(arguments, message, run, config, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=message):
         flow.command([",".join(places.get(part, part) for part in argument.split(",")) for argument in arguments])
     assert not (tmp_path / "runs").exists()
+
+
+def test_steps_that_no_sequence_has_are_left_out_in_words():
+    radii = np.array([[0.5, 2.0, np.nan]])
+    lines = describe_records({"spectral_radius/layer_0": radii, "spectral_radius/layer_1": radii * np.nan})
+    assert lines == ["layer_0: spectral radius of a step 0.5000 to 2.0000"]

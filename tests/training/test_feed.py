@@ -159,7 +159,7 @@ def objects(path):
             lambda path: np.save(path, np.zeros((12, 2))),
             "needed is [12] of whole numbers, as in training",
         ),
-        ("valid_targets", lambda path: np.save(path, np.full(12, -1)), "holds -1; allowed are 0 to 999999"),
+        ("valid_targets", lambda path: np.save(path, np.full(12, -1)), "holds -1; allowed are whole numbers from 0"),
         ("valid_lengths", lambda path: np.save(path, np.full(12, 8)), "holds 8; allowed are 1 to 7"),
         ("valid_xs", lambda path: np.save(path, np.zeros((0, 7, 2))), "with one row or more"),
     ],

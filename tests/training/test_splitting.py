@@ -45,7 +45,7 @@ def test_no_collective_stands_in_a_loop_over_time(outcomes):
         assert not any(one["collectives"].values())
         in_step = eight["collectives"]["train"]
         assert max(in_step) == 1, f"{name}: deeper than the loop over steps"
-        assert eight["collectives"]["valid"] == [0]
+        assert set(eight["collectives"]["valid"]) <= {0}
         assert set(eight["collectives"]["measure"]) <= {0}, f"{name}: in a loop of an instrument"
         if name in ("plain", "reference", "every step"):
             assert in_step == [1], "all gradients and metrics meet at once"

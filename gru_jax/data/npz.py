@@ -1,0 +1,61 @@
+"""Arrays of sequences in an `.npz` file, by name: `xs`, `targets`, `lengths`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gru_jax.data.arrays import check_input, read_arrays
+from gru_jax.data.columns import TableOptions
+from gru_jax.data.loaded import LoadedSequences
+from gru_jax.data.npy import MemoryRows
+from gru_jax.errors import UsageError
+
+
+def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
+    """The sequences of `xs` `[N, T, D]`, with `targets` as of `gru_jax.tasks.Arrays` and, if they differ, `lengths`.
+
+    Whole numbers are classes.
+
+    Args:
+        path: of the file.
+        options: whether there may be no targets.
+
+    Raises:
+        UsageError: arrays do not fit each other, or there is a mask.
+    """
+    arrays = read_arrays(path)
+    if "mask" in arrays:
+        raise UsageError(f"{path}: has a mask, which the task arrays reads, from .npy files")
+    if "xs" in arrays and arrays["xs"].ndim == 3:
+        arrays = check_input(arrays, path, arrays["xs"].shape[2], "zero")
+    else:
+        raise UsageError(f"{path}: needed is xs of shape [N, T, D]")
+    xs, targets = arrays["xs"], arrays.get("targets")
+    count, time = arrays["xs"].shape[:2]
+    lengths = arrays.get("lengths", np.full(count, time))
+    if lengths.min() < 1:
+        raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
+    if targets is None and not options.is_new:
+        raise UsageError(f"{path}: has no targets")
+    per_step = targets is not None and targets.ndim == (3 if targets.dtype.kind == "f" else 2)
+    if targets is not None:
+        if targets.shape[: 1 + per_step] != (count, time)[: 1 + per_step]:
+            raise UsageError(
+                f"{path}: targets of shape {list(targets.shape)} beside xs of {list(arrays['xs'].shape)}; needed are "
+                f"[{count}] or [{count}, {time}] of whole numbers, or [{count}, O] or [{count}, {time}, O] of floats"
+            )
+        targets = targets if targets.dtype.kind == "f" else targets.astype(np.str_)
+    width = targets.shape[-1] if targets is not None and targets.dtype.kind == "f" else 1
+    names = ("target",) if width == 1 else tuple(f"target{i}" for i in range(width))
+    return LoadedSequences(
+        xs=[row[:length] for row, length in zip(xs, lengths, strict=True)],
+        targets=None
+        if targets is None
+        else [np.asarray(row[:length] if per_step else row) for row, length in zip(targets, lengths, strict=True)],
+        per_step=per_step,
+        features=tuple(f"x{i}" for i in range(xs.shape[2])),
+        target_names=names,
+        place=MemoryRows.of_array(path, xs).place,
+    )

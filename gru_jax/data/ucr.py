@@ -1,0 +1,50 @@
+"""The text files of the UCR archive: a sequence a line, its class first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gru_jax.data.checks import as_float32
+from gru_jax.data.columns import TableOptions, without_padding
+from gru_jax.data.loaded import LoadedSequences, are_whole_numbers
+from gru_jax.data.tables import open_table
+
+
+def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
+    """The sequences of a file such as `Rock_TRAIN.tsv`; H. A. Dau et al. 2018, arXiv:1810.07758.
+
+    Values that are NaN at the end of a line are padding. A class of `?` or NaN is not known.
+
+    Args:
+        path: of the file.
+        options: whether targets are classes or numbers.
+
+    Raises:
+        UsageError: a line has another number of fields, or a field is no number.
+    """
+    table = open_table(path, has_header=False)
+    first, *names = table.frame.columns
+    values = as_float32(np.stack([table.numbers(name) for name in names], axis=1)[..., None])
+    values, lengths = without_padding(values)
+    targets = table.texts(first)
+    is_number = options.kind == "numbers"
+    if is_number:
+        targets = table.numbers(first)[:, None]
+    elif not table.is_text(first) and are_whole_numbers(table.numbers(first)):
+        targets = np.array([text if text == "?" else str(int(float(text))) for text in targets])  # 1.0000e+00 is 1
+    is_unlabelled = not is_number and options.is_new and bool(np.isin(targets, ("?", "NaN", "nan")).any())
+
+    def place(row: int, step: int | None = None, feature: int | None = None) -> str:
+        del feature
+        return table.place(row) + ("" if step is None else f", value {step}")
+
+    return LoadedSequences(
+        xs=[row[:length] for row, length in zip(values, lengths, strict=True)],
+        targets=None if is_unlabelled else [np.asarray(target) for target in targets],
+        per_step=False,
+        features=("value",),
+        target_names=("class",),
+        place=place,
+    )

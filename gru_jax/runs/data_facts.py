@@ -1,0 +1,44 @@
+"""What a run keeps of its data, so that its network can be used without them."""
+
+from __future__ import annotations
+
+from gru_jax.config import Config, changed_data
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runtime.files import read_json, write_json
+from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.facts import DataFacts
+
+FACTS_FILE = "data.json"
+
+
+def keep_facts(rundir: RunDir, config: Config) -> None:
+    """Write what is known of the data into the directory of a run, if its task knows anything of files."""
+    facts = config.task.facts if isinstance(config.task, FromFiles) else None
+    if facts is not None:
+        write_json(rundir.path / FACTS_FILE, facts.to_json())
+
+
+def check_same_data(rundir: RunDir, config: Config) -> None:
+    """Refuse data that are not those which a run was trained on.
+
+    Raises:
+        UsageError: a file has another content, or is not there.
+    """
+    if changed := changed_data(read_json(rundir.config), config.to_dict()):
+        raise UsageError(f"{rundir.path}: was trained on other data than there are now, of {', '.join(changed)}")
+
+
+def read_facts(rundir: RunDir) -> DataFacts | None:
+    """What `keep_facts` wrote; None where it wrote nothing.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = rundir.path / FACTS_FILE
+    if not path.exists():
+        return None
+    try:
+        return DataFacts.from_json(read_json(path))
+    except UsageError as error:
+        raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error

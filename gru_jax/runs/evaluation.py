@@ -1,0 +1,93 @@
+"""The metrics of a run's network, computed anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import cast
+
+import jax
+
+from gru_jax.config import Config
+from gru_jax.config.checkpoint_names import BEST
+from gru_jax.errors import ArgumentError, check_argument
+from gru_jax.runs.data_facts import check_same_data
+from gru_jax.runs.predictions import Predictions, predict_split
+from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
+from gru_jax.runtime.devices import precision
+from gru_jax.tasks import SPLITS
+from gru_jax.tasks.base import FromFiles
+from gru_jax.training.evaluation import build_evaluator
+from gru_jax.training.splitting import batch_mesh, on_mesh
+from gru_jax.training.step import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a run's network, computed anew.
+
+    Attributes:
+        split: of the data.
+        step: of the checkpoint.
+        metrics: by name.
+        stored: those in the run's summary, if it has them.
+        predictions: of every sequence, where they are wanted.
+    """
+
+    split: str
+    step: int
+    metrics: dict[str, float]
+    stored: dict[str, float] | None
+    predictions: Predictions | None = None
+
+    @property
+    def equals_stored(self) -> bool:
+        """Whether they equal the stored ones to the last bit."""
+        return self.metrics == self.stored
+
+
+def evaluate_run(
+    workdir: str | os.PathLike[str],
+    split: str = "test",
+    checkpoint: str = BEST,
+    data_dir: str | None = None,
+    *,
+    predicts: bool = False,
+) -> Evaluation:
+    """Compute the metrics of a run's network anew.
+
+    Args:
+        workdir: of the run.
+        split: train, valid or test.
+        checkpoint: which of its networks.
+        data_dir: where its data files are now, if not where the run found them.
+        predicts: whether predictions are wanted.
+
+    Raises:
+        UsageError: there is no such run, checkpoint, split or data.
+    """
+    check_argument("split", split, SPLITS)
+    check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
+    rundir, config = open_run(workdir)
+    config = _with_data_dir(config, data_dir)
+    if config.task.size(split) is None:
+        raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
+    check_same_data(rundir, config)
+    devices = devices_of_run(rundir, config)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
+        state, mesh = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)), batch_mesh(devices)
+        params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
+        metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
+        predictions = predict_split(config, params, split, data, mesh) if predicts else None
+    recorded = None
+    if rundir.summary.exists():
+        recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
+    return Evaluation(split, int(state.step), metrics, recorded, predictions)
+
+
+def _with_data_dir(config: Config, data_dir: str | None) -> Config:
+    if data_dir is None:
+        return config
+    if not isinstance(config.task, FromFiles):
+        raise ArgumentError(f"data_dir={data_dir}: this run's task is generated and reads no files")
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, data_dir=data_dir))

@@ -1,0 +1,43 @@
+"""What people are told of their data before a training begins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gru_jax.tasks.array_files import TRAIN, ArrayFiles
+from gru_jax.tasks.array_shapes import LENGTHS, XS
+
+SHOWN = 20  # classes
+
+
+def describe_sequences(files: ArrayFiles) -> list[str]:
+    """A line for each split, and one for the targets: the classes that occur, how often, or the range of numbers."""
+    facts, lines, counts = files.facts(), [], {}
+    for split in files.splits:
+        count, time, features = files.rows(split, XS).shape
+        steps = f"{time} steps"
+        if files.has(split, LENGTHS):
+            lengths = files.rows(split, LENGTHS).all()
+            steps = f"{lengths.min()} to {lengths.max()} steps"
+        missing = files.count_missing(split) if files.missing != "error" else 0
+        absent = f", {missing:,} inputs missing (task.missing={files.missing})" if missing else ""
+        lines.append(f"{split}: {count:,} sequences of {steps}, {features} feature{'s' * (features > 1)}{absent}")
+        counts[split] = (
+            np.bincount(files.weighted_targets(split)[0], minlength=len(facts.codes)) if facts.codes else None
+        )
+    if not facts.codes:
+        values, _ = files.stored_targets(TRAIN)
+        ranges = zip(facts.targets, values.min(axis=0), values.max(axis=0), strict=True)
+        shown = [f"{name} {low:.5g} to {high:.5g}" for name, low, high in ranges]
+        return [*lines, f"targets in training: {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"]
+    classes = [
+        f"{name} ({', '.join(f'{counts[split][i]:,}' for split in files.splits)})"
+        for i, name in enumerate(facts.classes[:SHOWN])
+    ]
+    more = f", … of {len(facts.classes)}" if len(facts.classes) > SHOWN else ""
+    each = "targets" if facts.per_step else "sequences"
+    lines.append(f"classes, with their {each} in {', '.join(files.splits)}: {', '.join(classes)}{more}")
+    unseen = [name for i, name in enumerate(facts.classes) if not counts[TRAIN][i]]
+    if unseen:
+        lines.append(f"never in training, so that no network can learn them: {', '.join(unseen[:SHOWN])}")
+    return lines

@@ -1,0 +1,282 @@
+"""Sequences in files as people have them: tables, and the archives of UCR and UEA."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gru_jax.data.columns import Layout, MissingTargets, TableOptions
+from gru_jax.data.files import data_root
+from gru_jax.data.formats import READERS, Format, format_of, matching_files
+from gru_jax.data.loaded import LoadedSequences, TargetKind, join_sequences
+from gru_jax.data.npy import MemoryRows, Rows
+from gru_jax.errors import UsageError, closest, listing
+from gru_jax.runtime.files import FileStamp
+from gru_jax.settings import setting
+from gru_jax.tasks.array_files import TRAIN, ArrayFiles
+from gru_jax.tasks.array_shapes import GROUPS, LENGTHS, MASK, TARGETS, XS
+from gru_jax.tasks.arrays import Sequences
+from gru_jax.tasks.base import SPLITS
+
+GENERAL = ("kind", "is_new")
+"""Options of tables that other formats have too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadFiles(ArrayFiles):
+    """The sequences of files of any format, as arrays in memory.
+
+    Attributes:
+        sources: by split, its files and the fractions of their rows between which it stands.
+        format: of the files.
+        options: what their columns are.
+    """
+
+    sources: tuple[tuple[str, tuple[Path, ...], tuple[float, float]], ...] = ()
+    format: Format = "auto"
+    options: TableOptions = dataclasses.field(default_factory=TableOptions)
+
+    def path(self, split: str, name: str) -> Path:
+        return next((paths[0] for source, paths, _ in self.sources if source == split), self.folder / split)
+
+    def stored(self, split: str, name: str) -> Rows | None:
+        return self._arrays()[0].get((split, name))
+
+    def stored_names(self) -> Mapping[str, list[str]]:
+        return self._arrays()[1]
+
+    def data_files(self) -> list[Path]:
+        return list(dict.fromkeys(path for _, paths, _ in self.sources for path in paths))
+
+    def _arrays(self) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
+        return _read_sources(self.sources, self.format, self.options, self.classes_wanted, self.stamps())
+
+
+@functools.lru_cache(maxsize=4)
+def _read_sources(
+    sources: tuple[tuple[str, tuple[Path, ...], tuple[float, float]], ...],
+    wanted: Format,
+    options: TableOptions,
+    classes_wanted: int | None,
+    stamps: tuple[FileStamp, ...],
+) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
+    """All arrays by split and name, and the names of features, targets and classes."""
+    del stamps
+    loaded = {split: _load(paths, wanted, dataclasses.replace(options, part=part)) for split, paths, part in sources}
+    first = loaded[TRAIN]
+    for split, sequences in loaded.items():
+        if sequences.targets is None:
+            raise UsageError(
+                f"{sequences.place(0)}: {split} has no targets; leave it out, hold some out of training by "
+                f"task.{split}_fraction, and predict it afterwards"
+            )
+    join_sequences(list(loaded.values()))  # which checks their columns
+    names = {"features": list(first.features), "targets": list(first.target_names)}
+    if first.targets is not None and first.targets[0].dtype.kind == "U":
+        names["classes"] = _class_names(loaded) if classes_wanted is None else [str(i) for i in range(classes_wanted)]
+    longest = max(len(xs) for sequences in loaded.values() for xs in sequences.xs)
+    differ = any(len(xs) != longest for sequences in loaded.values() for xs in sequences.xs)
+    arrays: dict[tuple[str, str], Rows] = {}
+    for (split, paths, _), sequences in zip(sources, loaded.values(), strict=True):
+        for name, array in stack(
+            sequences, names.get("classes"), longest, differ=differ, skips=options.missing_targets == "skip"
+        ).items():
+            arrays[split, name] = MemoryRows.of_array(paths[0], array, sequences.place)
+    return arrays, names
+
+
+def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> LoadedSequences:
+    """The sequences of some files.
+
+    Raises:
+        UsageError: an option is of no effect on a format.
+    """
+    loaded = []
+    for path in paths:
+        name = format_of(path, wanted)
+        for field in dataclasses.fields(options) if name != "table" else ():
+            if field.name not in GENERAL and getattr(options, field.name) != field.default:
+                value = getattr(options, field.name)
+                raise UsageError(f"{field.name}={value}: is for tables, and without effect on {path}, a {name} file")
+        loaded.append(READERS[name](path, options))
+    return join_sequences(loaded)
+
+
+def _class_names(loaded: Mapping[str, LoadedSequences]) -> list[str]:
+    """The classes that occur, whole numbers in their order, texts in that of the alphabet."""
+    texts = {str(text) for part in loaded.values() for target in part.targets or () for text in np.ravel(target)}
+    return sorted(texts, key=lambda text: (0, int(text), "") if text.lstrip("-").isdecimal() else (1, 0, text))
+
+
+def stack(
+    sequences: LoadedSequences, classes: Sequence[str] | None, longest: int, *, differ: bool, skips: bool
+) -> dict[str, np.ndarray]:
+    """The arrays of sequences, filled up to so many steps.
+
+    Args:
+        sequences: as a reader gives them.
+        classes: names of the classes, if targets are.
+        longest: steps of the arrays.
+        differ: whether there are lengths.
+        skips: whether steps whose target is missing do not count.
+
+    Raises:
+        UsageError: a class is none of those in training.
+    """
+    count = len(sequences.xs)
+    inputs = np.zeros((count, longest, len(sequences.features)), np.float32)
+    for row, xs in zip(inputs, sequences.xs, strict=True):
+        row[: len(xs)] = xs
+    arrays: dict[str, np.ndarray] = {XS: inputs}
+    if differ:
+        arrays[LENGTHS] = np.array([len(xs) for xs in sequences.xs], np.int32)
+    if sequences.groups is not None:
+        arrays[GROUPS] = np.unique(np.array(sequences.groups), return_inverse=True)[1].astype(np.int32)
+    if sequences.targets is None:
+        return arrays
+    targets = sequences.targets
+    if classes is not None:
+        targets = [_codes_of(target, classes, sequences, i) for i, target in enumerate(targets)]
+    if sequences.per_step and targets[0].dtype.kind == "f" and skips:
+        counts = [np.asarray(np.isfinite(t).all(axis=1)) for t in targets]
+        arrays[MASK] = _padded(counts, longest).astype(np.float32)
+        targets = [np.nan_to_num(t) for t in targets]
+    if sequences.per_step:
+        arrays[TARGETS] = _padded(targets, longest)
+    else:
+        arrays[TARGETS] = np.stack(targets)
+    return arrays
+
+
+def _padded(parts: Sequence[np.ndarray], longest: int) -> np.ndarray:
+    """Arrays `[T, ...]`, filled up with zeros to so many steps."""
+    return np.stack([np.pad(part, [(0, longest - len(part)), *[(0, 0)] * (part.ndim - 1)]) for part in parts])
+
+
+def _codes_of(target: np.ndarray, classes: Sequence[str], sequences: LoadedSequences, row: int) -> np.ndarray:
+    """Classes as their places among the names."""
+    known = {name: code for code, name in enumerate(classes)}
+    for text in np.ravel(target):
+        if str(text) not in known:
+            allowed = f"allowed are {listing(classes)}{closest(text, classes)}"
+            raise UsageError(f"{sequences.place(row)}: class {str(text)!r} is none of the training's; {allowed}")
+    return np.array([known[str(text)] for text in np.ravel(target)], np.int32).reshape(np.shape(target))
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(Sequences):
+    r"""Classify or label sequences, or predict numbers from them, that stand in tables or in files of UCR or UEA.
+
+    Files are `.csv`, `.tsv` and `.parquet` tables with names of columns; `_TRAIN.tsv` and `_TEST.tsv` of the UCR
+    archive; `.ts` of UEA and aeon; and `.npz` with `xs`, `targets` and `lengths`. Sequences may be of unequal lengths.
+    A pattern such as `train/*.csv` stands for many files. Classes are the texts or whole numbers that occur. The rest
+    is as of `gru_jax.tasks.arrays.Sequences`.
+
+    Attributes:
+        train, valid, test: files of each split, below the data directory; what is None is held out of train, by
+            `valid_fraction` and `test_fraction`.
+        format: table, ucr, ts or npz; auto goes by their names.
+        inputs: columns of a table that are inputs; None for all but the others named here.
+        targets: its columns that are targets; more than one only of numbers.
+        kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
+        sequence: its column whose equal values make a sequence; None where each file is one.
+        group: its column of what must stay together when some are held out.
+        layout: long, where a row is a step; wide, where it is a sequence whose input columns are its steps.
+        per_step: whether each step has a target.
+        window: steps of the windows into which sequences are cut; what is held out is then the end of each file.
+        stride: steps from one window to the next.
+        horizon: rows from a window's last step, or from each step, to that of its target: a forecast.
+        header: whether the first line of a table has the names of its columns; without they are column1, column2, ….
+        missing_targets: whether numbers to predict that are missing are refused (error), or their windows, sequences or
+            steps left out (skip).
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from gru_jax.tasks import Files
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> rows = [f"{i // 5},{i % 5},{'ab'[i // 5 % 2]}" for i in range(100)]
+        >>> _ = pathlib.Path(folder.name, "rows.csv").write_text("\n".join(["id,value,kind", *rows]))
+        >>> columns = {"sequence": "id", "targets": ("kind",), "valid_fraction": 0.2, "test_fraction": 0.2}
+        >>> task = Files(data_dir=folder.name, train="rows.csv", **columns)
+        >>> task.time, task.facts.classes, [task.size(split) for split in ("train", "valid", "test")]
+        (5, ('a', 'b'), [12, 4, 4])
+        >>> folder.cleanup()
+    """
+
+    train: str = setting("train.csv", kw_only=True)
+    valid: str | None = setting(None, kw_only=True)
+    test: str | None = setting(None, kw_only=True)
+    format: Format = setting("auto", kw_only=True)
+    inputs: tuple[str, ...] | None = setting(None, kw_only=True)
+    targets: tuple[str, ...] | None = setting(None, kw_only=True)
+    kind: TargetKind = setting("auto", kw_only=True)
+    sequence: str | None = setting(None, kw_only=True)
+    group: str | None = setting(None, kw_only=True)
+    layout: Layout = setting("long", kw_only=True)
+    per_step: bool = setting(False, kw_only=True)
+    window: int | None = setting(None, low=1, high=10**7, kw_only=True)
+    stride: int = setting(1, low=1, high=10**7, kw_only=True)
+    horizon: int = setting(0, low=0, high=10**7, kw_only=True)
+    header: bool = setting(True, kw_only=True)
+    missing_targets: MissingTargets = setting("error", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is None and self.stride != 1:
+            raise UsageError(f"stride={self.stride}: without effect; task.window says how long windows are")
+
+    @property
+    def _table_options(self) -> TableOptions:
+        names = {field.name for field in dataclasses.fields(TableOptions)} - {"is_new", "targets", "part"}
+        return TableOptions(**{name: getattr(self, name) for name in names}, targets=self.targets or ())
+
+    @property
+    def _files(self) -> ArrayFiles:
+        root = data_root(self.data_dir)
+        files = {split: getattr(self, split) for split in SPLITS}
+        options: dict[str, Any] = self._options(lambda split: files[split] is not None)
+        for split in options["splits"]:
+            if files[split] is None and split not in dict(options["division"].fractions):
+                raise UsageError(f"{split}=None: needed is a file, or {split}_fraction of the training examples")
+        parts = {split: (0.0, 1.0) for split in options["splits"] if files[split] is not None}
+        if self.window is not None and options["division"].fractions:
+            if self.divide_by not in ("random", "time"):
+                raise UsageError(f"divide_by={self.divide_by}: windows are divided in time, as the last rows of a file")
+            parts |= _parts_in_time(dict(options["division"].fractions))
+            options["division"] = dataclasses.replace(options["division"], fractions=())
+        sources = tuple(
+            (split, tuple(matching_files(root, files[split] or self.train)), part)
+            for split, part in sorted(parts.items())
+        )
+        return ReadFiles(root, **options, sources=sources, format=self.format, options=self._table_options)
+
+    def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
+        if path.suffix == ".npy":
+            return super().read_input(path)
+        facts = self.facts
+        options = dataclasses.replace(self._table_options, is_new=True)
+        if format_of(path, self.format) == "table" and self.layout == "long":
+            options = dataclasses.replace(options, inputs=facts.features)
+        sequences = READERS[format_of(path, self.format)](path, options)
+        if sequences.features != facts.features:
+            trained = listing(facts.features)
+            raise UsageError(f"{path}: its features are {listing(sequences.features)}; in training they were {trained}")
+        longest = max(facts.time, *(len(xs) for xs in sequences.xs))
+        differ = any(len(xs) != longest for xs in sequences.xs)
+        arrays = stack(sequences, facts.classes or None, longest, differ=differ, skips=False)
+        arrays.pop(GROUPS, None)
+        return self.check_new(arrays, path, sequences.place)
+
+
+def _parts_in_time(fractions: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Between which fractions of a file's rows each split stands: training first, then validation, then the test."""
+    test, valid = (fractions.get(split, 0.0) for split in ("test", "valid"))
+    if test + valid >= 1:
+        raise UsageError(f"valid_fraction={valid:g}: with test_fraction={test:g} nothing is left to train on")
+    parts = {TRAIN: (0.0, 1 - valid - test), "valid": (1 - valid - test, 1 - test), "test": (1 - test, 1.0)}
+    return {split: part for split, part in parts.items() if split == TRAIN or split in fractions}
