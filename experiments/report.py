@@ -77,8 +77,8 @@ def show(report: Report) -> int:
 
 
 def train_alone(base: str, changes: Mapping[str, str]) -> str:
-    """The command that trains a member by itself."""
-    words = [f"--config.{key}={value}" for key, value in changes.items()]
+    """The command that trains a member by itself, on one device as in its study: there the bits are the same."""
+    words = [f"--config.{key}={value}" for key, value in {"devices": "1", **changes}.items()]
     return shlex.join(["python", "-m", "experiments.train", "--config", base, *words])
 
 

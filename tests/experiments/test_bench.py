@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,18 +21,18 @@ from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
 from tests.pictures import assert_shows_something
 
-SMALL = Shape(7, 3, 2, 4)
+SMALL, ROOT = Shape(7, 3, 2, 4), Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("last", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_peers_that_are_there_agree_and_are_compared(last, jax_as_users_have_it):
+@pytest.mark.parametrize("loss", ["all", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("last", "none"))])
+def test_peers_that_are_there_agree_and_are_compared(loss, jax_as_users_have_it):
     peers, _ = installed_peers(["linen", "nnx", "haiku", "equinox"])
     assert "linen" in peers
-    row = unroll.measure_shape(SMALL, peers, repeats=2, last=last)
-    assert set(row["contenders"]) == {unroll.OURS, *peers, *([unroll.BOUNDARIES] if last else [])}
+    row = unroll.measure_shape(SMALL, peers, repeats=2, loss=loss)
+    assert set(row["contenders"]) == {unroll.OURS, *peers, *([unroll.BOUNDARIES] if loss == "last" else [])}
     for result in row["contenders"].values():
         assert result["median_ms"] >= result["min_ms"] > 0
-        assert result["temp_bytes"] > 0
+        assert result["temp_bytes"] > 0 or loss == "none"
     assert row["contenders"][unroll.OURS]["ratio"] == 1.0
     assert "best JAX peer" in unroll.describe_best_peers(row)
 
@@ -40,7 +44,7 @@ def test_other_work_is_refused(monkeypatch, tmp_path, jax_as_users_have_it):
     wrong = PEERS["linen"]._replace(cell=GRU("after", "write"))
     monkeypatch.setitem(PEERS, "linen", wrong)
     with pytest.raises(unroll.UnequalWorkError, match=r"^linen: its hidden states differ from ours by"):
-        unroll.peer_step("linen", params, xs, False)
+        unroll.peer_step("linen", params, xs, "all")
     with pytest.raises(UsageError, match=r"^--peers=linen: its hidden states differ from ours by"):
         command(["unroll", f"--shapes={SMALL}", "--peers=linen", "--repeats=1", f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
@@ -59,6 +63,25 @@ def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_hav
     printed = capsys.readouterr().out
     assert "over ours" in printed
     assert "linen" in printed
+
+
+@pytest.mark.slow
+def test_two_devices_training_and_streaming_are_measured(tmp_path):
+    """Each in a process of its own, as devices are made before JAX is used."""
+    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    for arguments, size in (
+        (["unroll", "--shapes=7,4,2,4", "--peers=linen,nnx", "--devices=2"], (7.0, 1.4 + 0.28)),
+        (["stream", "--widths=3,4", "--peers=linen,nnx,haiku,equinox"], (8.0, 4.5)),
+        (["train", "--configs=quickstart", "--peers=linen", "--devices=2"], (8.0, 2.6)),
+    ):
+        out = tmp_path / arguments[0]
+        command = [sys.executable, "-m", "experiments.bench", *arguments, "--repeats=1", f"--out={out}"]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert_shows_something(out / "bench.png", *size)
+    (row,) = json.loads((tmp_path / "unroll" / "bench.json").read_text())["rows"]
+    assert {"gru_jax on 2", "gru_jax", "linen", "linen on 2"} < row["contenders"].keys()
+    assert "linen on 2" in unroll.describe_best_peers(row) or "nnx on 2" in unroll.describe_best_peers(row)
 
 
 @pytest.mark.slow
@@ -107,7 +130,9 @@ def test_the_grid_is_forty_shapes_within_the_bounds():
         (["unroll", "--shapes=0,2,3,4"], ("--shapes=0,2,3,4", "from 1")),
         (["unroll", "--peers=pytorch"], ("'pytorch'", "torch, linen", "did you mean 'torch'")),
         (["unroll", "--repeats=none"], ("--repeats=none", "from 1")),
-        (["unroll", "--loss=first"], ("'first'", "all, last")),
+        (["unroll", "--loss=first"], ("'first'", "all, last, none")),
+        (["unroll", "--shapes=9,3,2,4", "--devices=2"], ("--devices=2", "B=3")),
+        (["train", "--configs=pixel"], ("'pixel'", "quickstart, rows", "did you mean 'pixels'")),
         (["scaling", "--shapes=table"], ("--shapes", "no such flag")),
         (["long", "--steps=1e6"], ("--steps=1e6", "from 1")),
     ],
