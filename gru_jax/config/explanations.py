@@ -35,6 +35,12 @@ class KeyExplanation(NamedTuple):
         text: what it means.
         is_optional: whether it may be None.
         is_named: whether what is allowed is a list of names.
+
+    Examples:
+        >>> from gru_jax.config import explain_keys
+        >>> explained = explain_keys()["model.init.t_max"]
+        >>> explained.allowed, explained.is_optional, explained.line.endswith("for the task's length")
+        ('number from 1', True, True)
     """
 
     key: str
@@ -126,6 +132,11 @@ class OptionExplanation(NamedTuple):
         name: of it.
         text: what it is, in a sentence.
         keys: those that it has.
+
+    Examples:
+        >>> from gru_jax.config import explain_options
+        >>> [option.name for option in explain_options()["model.cell"] if "model.cell.reset" in option.keys]
+        ['gru', 'layer_norm_gru']
     """
 
     name: str
