@@ -87,6 +87,8 @@ def test_the_same_content_elsewhere_and_later_is_the_same_data(run, undrawn):
     moved = Arrays(data_dir=str(run / "copy"), folder="mine")
     assert train.run(config_of(moved), run / "run").summary["steps"] == 2
     assert evaluate.run(run / "run", data_dir=str(run / "copy")).equals_stored
+    with pytest.raises(UsageError, match=r"than there are now, of mine/train_xs\.npy \(missing\), mine/train_targets"):
+        evaluate.run(run / "run")
     for split in SPLITS:
         np.save(run / "copy" / "mine" / f"{split}_lengths.npy", np.full(8, 3))
     with pytest.raises(UsageError, match=r"on other data.*train_lengths\.npy was absent"):
