@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gru_jax.config import Config, changed_data
+from gru_jax.config.schema import DATA
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, write_json
@@ -25,8 +26,10 @@ def check_same_data(rundir: RunDir, config: Config) -> None:
     Raises:
         UsageError: a file has another content, or is not there.
     """
-    if changed := changed_data(read_json(rundir.config), config.to_dict()):
-        raise UsageError(f"{rundir.path}: was trained on other data than there are now, of {', '.join(changed)}")
+    here = config.to_dict()
+    if changed := changed_data(read_json(rundir.config), here):
+        names = [name if name in here.get(DATA, {}) else f"{name} (missing)" for name in changed]
+        raise UsageError(f"{rundir.path}: was trained on other data than there are now, of {', '.join(names)}")
 
 
 def read_facts(rundir: RunDir) -> DataFacts | None:

@@ -17,7 +17,7 @@ from gru_jax.runs.predictions import Predictions
 from gru_jax.tasks import MNIST, TASKS, Adding, Arrays, CopyMemory, DelayedMemory, Files, TemporalOrder, split_key
 
 SPLITS = ("train", "valid", "test")
-TRAINED = {"model": {"hidden": (6, 5)}, "train": {"steps": 2, "batch_size": 8}, "flow": {"every": 0}}
+TRAINED = {"model": {"hidden": 6}, "train": {"steps": 2, "batch_size": 8}, "flow": {"every": 0}}
 COUNT, TIME = 21, 6  # no whole number of batches
 SIZES = {"valid_size": 10, "test_size": COUNT}
 
@@ -65,7 +65,10 @@ def moved_run(task, folder, **changes):
     return folder / "moved"
 
 
-@pytest.mark.parametrize("kind", MAKE)
+QUICK = ("copy_memory", "arrays of labels", "arrays of numbers")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in MAKE])
 def test_predictions_equal_the_stored_test_scores_to_the_bit(kind, tmp_path, undrawn):
     assert {name.split(" ")[0] for name in MAKE} == set(TASKS) - {"mnist"}
     task = MAKE[kind](tmp_path)

@@ -111,12 +111,11 @@ def test_classes_are_the_labels_that_occur(labels, names, tmp_path):
         _ = dataclasses.replace(task, classes=2).output_size
 
 
-def test_labels_that_occur_are_printed_and_those_never_trained_on(tmp_path, capsys, undrawn):
+def test_labels_that_occur_are_told_and_those_never_trained_on(tmp_path):
     task = put(
         tmp_path, train_targets=np.array([1, 5] * 6), test_targets=np.array([1, 9] * 6), valid_targets=np.ones(12, int)
     )
-    train.run({**CONFIG, "task": task}, tmp_path / "run")
-    out = capsys.readouterr().out
+    out = task.describe_data()
     assert "train: 12 sequences of 5 steps, 3 features" in out
     assert "classes, with their sequences in train, valid, test: 1 (6, 12, 6), 5 (6, 0, 0), 9 (0, 0, 6)" in out
     assert "never in training, so that no network can learn them: 9" in out

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import ablate, evaluate, train
+from experiments import evaluate, train
 from gru_jax.config import changed_data, differences, fingerprint, load
 from gru_jax.data import fingerprint as module
 from gru_jax.data.fingerprint import fingerprint_of_file
@@ -87,6 +87,8 @@ def test_the_same_content_elsewhere_and_later_is_the_same_data(run, undrawn):
     moved = Arrays(data_dir=str(run / "copy"), folder="mine")
     assert train.run(config_of(moved), run / "run").summary["steps"] == 2
     assert evaluate.run(run / "run", data_dir=str(run / "copy")).equals_stored
+    with pytest.raises(UsageError, match=r"than there are now, of mine/train_xs\.npy \(missing\), mine/train_targets"):
+        evaluate.run(run / "run")
     for split in SPLITS:
         np.save(run / "copy" / "mine" / f"{split}_lengths.npy", np.full(8, 3))
     with pytest.raises(UsageError, match=r"on other data.*train_lengths\.npy was absent"):
@@ -100,14 +102,17 @@ def test_a_run_of_before_there_were_fingerprints_goes_on(run):
     assert changed_data(old, config.to_dict()) == []
 
 
-def test_a_study_refuses_other_data(tmp_path, undrawn):
+def test_a_study_refuses_other_data(tmp_path):
     task = written(tmp_path / "mine")
-    study = {"base": config_of(task), "axes": {"seed": [0, 1]}}
-    ablate.run(study, tmp_path / "study")
+    study = load_study({"base": config_of(task), "axes": {"seed": [0, 1]}})
+    runner = StudyRunner(study, tmp_path / "study", RunnerOptions())
+    members = {name: {"labels": m.labels, "settings": m.settings} for name, m in runner.members.items()}
+    runner.directory.inspect(study.base_config(), members)
+    runner.directory.start({**study.to_dict(), "config": study.base_config(), "members": members})
     before = fingerprint(load(config_of(task)))
     written(tmp_path / "mine", seed=1)
     with pytest.raises(UsageError, match=r"belongs to a study on other data: mine/train_xs\.npy was"):
-        ablate.run(study, tmp_path / "study")
+        StudyRunner(study, tmp_path / "study", RunnerOptions()).run()
     assert fingerprint(load(config_of(task))) != before  # members of other data have other names
 
 

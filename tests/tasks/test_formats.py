@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-import gru_jax
 from experiments import evaluate, predict, train
 from gru_jax.config import load_config
 from gru_jax.data.columns import TableOptions, read_columns
@@ -405,16 +404,19 @@ def test_from_a_table_to_predictions_for_rows_without_targets(tmp_path, undrawn,
         predict.run(run, tmp_path / "new.csv")
 
 
-def test_a_forecast_of_what_comes_after_the_file(tmp_path, undrawn):
+def test_a_forecast_of_what_comes_after_the_file(tmp_path):
     lines = ["a", *(f"{100 + 10 * np.sin(i / 3):.5f}" for i in range(80))]
     put(tmp_path, "rows.csv", lines)
     columns = {"train": "rows.csv", "inputs": ("a",), "targets": ("a",), "window": 6, "horizon": 2, "scale": True}
-    run = train.run({**CONFIG, "task": Files(data_dir=str(tmp_path), **columns, **HALVES)}, tmp_path / "run")
-    predictions = gru_jax.open(run).config.task.read_input(tmp_path / "rows.csv")
-    assert predictions["xs"].shape == (75, 6, 1)
-    table = predict.run(run, tmp_path / "rows.csv").table
-    assert table.height == 75
-    assert 60 < table["a"].mean() < 140, "in the units of the file"
+    task = Files(data_dir=str(tmp_path), **columns, **HALVES)
+    new = task.read_input(tmp_path / "rows.csv")
+    assert new["xs"].shape == (75, 6, 1)
+    assert set(new) == {"xs"}, "the last windows have no target yet"
+    np.testing.assert_allclose(new["xs"][-1, :, 0], [float(line) for line in lines[-6:]], rtol=1e-6)
+    in_units = task.read_outputs(np.array([[0.0], [1.0]]))["a"]
+    train_part = np.array([float(line) for line in lines[1:41]])
+    np.testing.assert_allclose(in_units[0], train_part[7:].mean(), rtol=1e-5)  # of the rows that are targets
+    np.testing.assert_allclose(in_units[1] - in_units[0], train_part[7:].std(), rtol=1e-5)
 
 
 def test_targets_that_are_missing_are_refused_or_left_out(tmp_path, caplog):
