@@ -18,6 +18,8 @@ from gru_jax.runtime.devices import Device, choose_device, precision
 from gru_jax.runtime.files import read_json
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.scores import Answers, scores_of
+from gru_jax.training.answers import evaluate_answers
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.step import Trainer, TrainState
 
@@ -109,10 +111,24 @@ def evaluate_run(
         data = jax.device_put(config.task.load(split))
         state = restore_state(rundir, config, device, cast("CheckpointKind", checkpoint))
         metrics = build_evaluator(config, Trainer(config).model)(state.params, split, data)
+        if config.train.metrics:
+            metrics |= scores_of(config.train.metrics, evaluate_answers(config, state.params, split, data))
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
     return Evaluation(split, int(state.step), metrics, recorded)
+
+
+def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answers:
+    """What the network of a run that was best in validation answers to a split.
+
+    Raises:
+        UsageError: there is no such checkpoint, or data.
+    """
+    device = choose_device(config.platform)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(device):
+        params = restore_state(rundir, config, device, BEST).params
+        return evaluate_answers(config, params, split, jax.device_put(config.task.load(split)))
 
 
 def _with_data_dir(config: Config, data_dir: str | None) -> Config:
