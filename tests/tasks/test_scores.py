@@ -183,6 +183,7 @@ def test_batches_of_other_sizes_give_the_same(run, task, tmp_path, undrawn):
         assert other.summary[part]["test"] == pytest.approx(run.summary[part]["test"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_members_have_their_own(run, task, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.report.run", lambda path: None)
     base = scored(task, monitor="balanced_accuracy", eval_batch_size=7).to_dict()
