@@ -18,6 +18,7 @@ from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve, to_dict
+from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
 
 
@@ -109,7 +110,9 @@ def _check(config: Config) -> None:
 
 def _check_monitor(config: Config) -> None:
     train = config.train
-    if train.direction is None and train.monitor not in (None, "loss", config.task.goal[0]):
+    if train.monitor in DIRECTIONS and train.monitor not in (train.metrics or ()):
+        raise UsageError(f"train.monitor={train.monitor!r}: computed where train.metrics has it too")
+    if train.direction is None and train.monitor not in (None, "loss", config.task.goal[0], *DIRECTIONS):
         raise UsageError(f"train.direction=None: needed with train.monitor={train.monitor!r}; allowed are min, max")
 
 

@@ -28,6 +28,7 @@ from gru_jax.runtime.files import FileStamp, sha256_of, stamp_of
 from gru_jax.settings import setting, to_dict, user_things
 from gru_jax.tasks import TASKS, Adding, Task
 from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.scores import DIRECTIONS, Score
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name, reference, source_digest
 
@@ -115,6 +116,8 @@ class TrainConfig:
         log_steps: steps between lines of training metrics; None for a tenth of the steps between validations.
         monitor: the validation metric that decides which network is best, of equal ones that with the lower loss; None
             for that of the task's goal.
+        metrics: scores of all examples of a set together, in validation and test: balanced_accuracy, f1 and roc_auc of
+            classes, mae and r2 of numbers; see `gru_jax.tasks.scores`.
         direction: whether its least or its greatest value is best; None for what the task's goal says, min for loss.
         min_delta: by how much it must be better than at the last improvement to be one, for `patience` and for the
             schedule plateau; the network that is kept is the best, by however little.
@@ -141,6 +144,7 @@ class TrainConfig:
     log_steps: int | None = setting(None, low=1, high=10**9)
     monitor: str | None = None
     direction: Literal["min", "max"] | None = None
+    metrics: tuple[Score, ...] | None = None
     min_delta: float = setting(0.0, low=0.0)
     patience: int | None = setting(None, low=1)
     target: float | None = None
@@ -282,7 +286,8 @@ class Config:
         """The validation metric that decides which network is best, and whether its least or greatest value is."""
         name, direction = self.task.goal
         if self.train.monitor is not None and self.train.monitor != name:
-            name, direction = self.train.monitor, "min"  # of the loss; others say, see `gru_jax.config.loading`
+            name = self.train.monitor
+            direction = DIRECTIONS.get(name, "min")  # of the loss; others say, see `gru_jax.config.loading`
         return name, self.train.direction or direction
 
     @property

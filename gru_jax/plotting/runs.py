@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from gru_jax.plotting.style import BLUE, GREEN, ORANGE, OUTSIDE, draw_levels, figure, house_style
@@ -27,7 +29,7 @@ def plot_learning_curve(
         picture, axes = figure(len(names))
         for ax, name in zip(axes, names, strict=True):
             for split, colour, marker in (("train", BLUE, ""), ("valid", ORANGE, "o"), ("test", GREEN, "*")):
-                points = [(line["step"], line[name]) for line in lines if line["split"] == split]
+                points = [(line["step"], line[name]) for line in lines if line["split"] == split and name in line]
                 if points:
                     style, size = ("none", 10) if split == "test" else ("-", 3)
                     x, y = zip(*points, strict=True)
@@ -37,4 +39,33 @@ def plot_learning_curve(
                 ax.set_yscale("log")
             ax.set(xlabel="training step", ylabel=UNITS.get(name, name))
             ax.legend(**OUTSIDE)
+    return picture
+
+
+MOST_NUMBERED = 12  # classes up to which shares are written into the cells
+
+
+def plot_confusion(counts: Float[np.ndarray, "K K"]) -> Figure:
+    """Which share of the examples of each class is answered by which class.
+
+    Args:
+        counts: weight of examples by class (rows) and answer (columns).
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    classes = range(len(counts))
+    with house_style():
+        picture, (ax,) = figure(1)
+        image = ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+        for row in classes if len(counts) <= MOST_NUMBERED else ():
+            for column in classes:
+                share = shares[row, column]
+                ax.text(
+                    column, row, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.5 else "black"
+                )
+        ax.set(xlabel="answered class", ylabel="class")
+        if len(counts) <= MOST_NUMBERED:
+            ax.set_xticks(classes)
+            ax.set_yticks(classes)
+        picture.colorbar(image, ax=ax, label="share of the class")
     return picture

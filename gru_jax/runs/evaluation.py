@@ -12,11 +12,14 @@ from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.data_facts import check_same_data
+from gru_jax.runs.directory import RunDir
 from gru_jax.runs.predictions import Predictions, predict_split
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
-from gru_jax.runtime.devices import precision
+from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.scores import Answers, scores_of
+from gru_jax.training.answers import evaluate_answers
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer
@@ -78,11 +81,25 @@ def evaluate_run(
         state, mesh = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)), batch_mesh(devices)
         params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
         metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
+        if config.train.metrics:
+            metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
     return Evaluation(split, int(state.step), metrics, recorded, predictions)
+
+
+def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answers:
+    """What the network of a run that was best in validation answers to a split.
+
+    Raises:
+        UsageError: there is no such checkpoint, or data.
+    """
+    device = choose_device(config.platform)
+    with precision(config.dtype, config.matmul_precision), jax.default_device(device):
+        params = restore_state(rundir, config, device, BEST).params
+        return evaluate_answers(config, params, split, jax.device_put(config.task.load(split)))
 
 
 def _with_data_dir(config: Config, data_dir: str | None) -> Config:

@@ -22,6 +22,7 @@ from gru_jax.runtime.devices import choose_devices, devices_here, precision, use
 from gru_jax.runtime.preemption import watch_for_sigterm
 from gru_jax.runtime.processes import log_once, on_main_process
 from gru_jax.tasks.loading import load_splits
+from gru_jax.training.answers import check_scores
 from gru_jax.training.network import check_monitor
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def train_run(
         log_once(logger, line)
     with precision(config.dtype, config.matmul_precision):
         check_monitor(config, splits["valid"])
+        check_scores(config, splits)
     environment = describe_environment(config, device, len(devices))
     with contextlib.ExitStack() as stack:
         on_main_process(lambda: stack.enter_context(rundir.held()))

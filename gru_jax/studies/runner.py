@@ -23,6 +23,7 @@ from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
 from gru_jax.studies.directory import StudyDir, read_wave
 from gru_jax.studies.study import Study, StudyMember
 from gru_jax.tasks.loading import Splits, load_splits
+from gru_jax.training.answers import check_scores
 from gru_jax.training.network import check_monitor
 from gru_jax.training.population import CompiledPopulation, MemberMapping, Population
 
@@ -153,6 +154,7 @@ class StudyRunner:
                 splits = self._load_splits(member.config)
                 if (monitored := (training_program(member.config), member.config.goal)) not in checked:
                     check_monitor(member.config, splits["valid"])
+                    check_scores(member.config, splits)
                     checked.add(monitored)
         self._check_rungs(self._most_steps())
 

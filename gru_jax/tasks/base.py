@@ -181,6 +181,28 @@ class Task(abc.ABC):
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         """Each example's metrics by name; `loss` is the one that is trained on. Their means are reported."""
 
+    def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
+        """For scores of a whole set (`train.metrics`), outputs, targets and weights of each example or step.
+
+        Logits `[B, (T,) K]` with classes `[B, (T)]`, or numbers `[B, (T,) O]` with numbers of that shape. Every
+        sequence counts the same.
+
+        Raises:
+            UsageError: outputs and targets are neither.
+        """
+        targets, weights = batch.targets, jnp.ones(outputs.shape[:-1])
+        if batch.mask is not None and batch.mask.shape == weights.shape:
+            weights = batch.mask / batch.mask.sum(axis=1, keepdims=True)
+        if jnp.issubdtype(targets.dtype, jnp.floating) and targets.ndim == outputs.ndim - 1:
+            targets = targets[..., None]
+        classes = jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:-1]
+        if not classes and not (jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape == outputs.shape):
+            raise UsageError(
+                f"train.metrics: outputs of this task are {list(outputs.shape)} and targets {list(targets.shape)}; "
+                "allowed are classes, one for each row of logits, or as many numbers"
+            )
+        return outputs.astype(jnp.float32), targets, weights
+
 
 @dataclasses.dataclass(frozen=True)
 class Generated(Task):

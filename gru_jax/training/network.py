@@ -75,7 +75,7 @@ def run_network(
         metrics = config.task.metrics(trace.outputs, batch)
     for name in ("loss", config.task.goal[0]):
         check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
-    check_choice("train.monitor", config.goal[0], metrics)
+    check_choice("train.monitor", config.goal[0], [*metrics, *(config.train.metrics or ())])
     for name, value in metrics.items():
         if value.shape != batch.xs.shape[:1]:
             raise UsageError(

@@ -19,6 +19,7 @@ from gru_jax.runtime.processes import replicate
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.base import ORDER, FromFiles
 from gru_jax.tasks.loading import Splits
+from gru_jax.training.answers import ArrayAnswers, build_answers, split_scores
 from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.splitting import BATCH_AXIS
@@ -28,7 +29,7 @@ MemberMapping = Literal["auto", "map", "vmap"]
 """How the members of a device share it: one after the other, as one batch, or as suits the platform."""
 MEMBER_MAPPINGS = get_args(MemberMapping)
 MEMBERS_AXIS = "members"
-TRAIN, MEASURE = "train", "measure"  # programs; the others are named by the split that they evaluate
+TRAIN, MEASURE, ANSWERS = "train", "measure", "answers_"  # programs; the others are named by the split they evaluate
 
 
 class MemberInputs(NamedTuple):
@@ -97,6 +98,8 @@ class CompiledPopulation:
             MEASURE: self._program(MEASURE, self._measure()),
             **{split: self._program(split, self._totals(split)) for split in SPLITS[1:]},
         }
+        if config.train.metrics:
+            self.programs |= {f"{ANSWERS}{split}": self._program(ANSWERS, self._answers(split)) for split in SPLITS[1:]}
         self._compiled: dict[tuple[str, int], Any] = {}
 
     def rows(self, members: int) -> int:
@@ -155,6 +158,12 @@ class CompiledPopulation:
             split_key(split, 0),
             inputs.count,
             inputs.hyperparameters["task"],
+        )
+
+    def _answers(self, split: str) -> Callable[..., ArrayAnswers]:
+        answers = build_answers(self.config, self.model, split)
+        return lambda data, params, inputs: answers(
+            params, {**data, **inputs.orders.get(split, {})}, inputs.hyperparameters["task"]
         )
 
 
@@ -253,10 +262,16 @@ class Population:
         size = self.configs[0].task.size(split) or 0
         sizes = np.where(which, size, 0).astype(np.int32)
         sums = self._read(self._run(split, self.compiled.data[split], params, count=sizes))
-        return [
-            means_of({name: values[i] for name, values in sums.items()}, size) if wanted else None
-            for i, wanted in enumerate(which)
-        ]
+        answers = None
+        if self.configs[0].train.metrics:
+            answers = self._read(self._run(f"{ANSWERS}{split}", self.compiled.data[split], params))
+        evaluated: list[dict[str, float] | None] = []
+        for i, wanted in enumerate(which):
+            metrics = means_of({name: values[i] for name, values in sums.items()}, size) if wanted else None
+            if metrics is not None and answers is not None and np.isfinite(list(metrics.values())).all():
+                metrics |= split_scores(self.configs[i], jax.tree.map(lambda a, i=i: a[i], answers))
+            evaluated.append(metrics)
+        return evaluated
 
     def measure(self, params: Any) -> dict[str, np.ndarray]:
         """Readings of all members by the instruments on the validation set, `[R, ...]`."""
@@ -265,7 +280,8 @@ class Population:
     def bytes_needed(self) -> int:
         """Memory that they take on each device: data, the last and the best networks, the hungriest program."""
         compiled, states, working = self.compiled, self.compiled.states(self.rows), []
-        for name in (TRAIN, "valid", *([MEASURE] if compiled.plan.flow_every else [])):
+        scored = [f"{ANSWERS}{split}" for split in SPLITS[1:] if self.configs[0].train.metrics]
+        for name in (TRAIN, "valid", *scored, *([MEASURE] if compiled.plan.flow_every else [])):
             memory = compiled.compile(name, self.rows, *self.arguments(name)).memory_analysis()
             working.append(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes)
         return int(_bytes(compiled.data) + 2 * _bytes(states) // len(compiled.devices) + max(working))
@@ -275,8 +291,11 @@ class Population:
         compiled, states, train = self.compiled, self.compiled.states(self.rows), self.configs[0].train
         counts = np.zeros(self.count, np.int32)
         indices = np.zeros((self.count, train.call_steps, train.batch_size), np.int32)
-        call = {TRAIN: {"indices": indices, "count": counts}, MEASURE: {}}.get(program, {"count": counts})
-        data = compiled.data["valid" if program == MEASURE else program]
+        if program == TRAIN:
+            call = {"indices": indices, "count": counts}
+        else:
+            call = {"count": counts} if program in SPLITS else {}
+        data = compiled.data["valid" if program == MEASURE else program.removeprefix(ANSWERS)]
         return data, states if program == TRAIN else states.params, self._inputs._replace(**self._place(call))
 
     def _run(self, program: str, data: Any, kept: Any, **call: Any) -> Any:

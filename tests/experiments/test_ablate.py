@@ -118,6 +118,7 @@ def test_values_added_to_an_axis_are_all_that_is_run(folder, tmp_path, whole, un
     assert (tmp_path / "study" / "table.csv").read_bytes() == (whole[0] / "table.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_member_is_a_run_that_may_be_trained_for_longer(whole, folder, tmp_path, capsys, undrawn):
     """In a copy, as a run of its own."""
     member = next(m for m in study_of(folder).members() if m.config.optimizer.lr < 1)

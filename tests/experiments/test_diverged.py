@@ -77,6 +77,7 @@ def test_the_batch_of_a_member_is_run_again(alone, capsys):
     assert f"here: {where}\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_member_without_networks_is_trained_again(alone, tmp_path, capsys):
     shutil.copytree(alone[0], tmp_path / "member", ignore=shutil.ignore_patterns("checkpoints"))
     where, _ = replay.run(tmp_path / "member")

@@ -12,7 +12,7 @@ import pytest
 
 import gru_jax
 from experiments import train
-from gru_jax.config import differences, fingerprint
+from gru_jax.config import differences, fingerprint, load
 from gru_jax.errors import UsageError
 from gru_jax.runs import growth
 from gru_jax.runs.directory import RunDir
@@ -20,6 +20,7 @@ from gru_jax.runs.early_stopping import EarlyStopping, EndReason
 from gru_jax.runs.growth import grown_keys, prolong
 from gru_jax.runtime.files import write_json
 from gru_jax.studies.study import load_study
+from gru_jax.tasks import Arrays
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 from tests.training.test_resume import same_run
@@ -55,7 +56,7 @@ def short(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("steps", [8, 10])
+@pytest.mark.parametrize("steps", [pytest.param(8, marks=pytest.mark.slow), 10])
 def test_longer_is_as_if_it_had_been_asked_for_at_first(steps, from_the_start, tmp_path, capsys):
     train.run(lasting(steps), tmp_path / "run")
     train.run(lasting(TO), tmp_path / "run")
@@ -71,7 +72,29 @@ def test_longer_is_as_if_it_had_been_asked_for_at_first(steps, from_the_start, t
         train.run(lasting(steps), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("name", "call"), [("remove_checkpoint", 1), ("remove_checkpoint", 2), ("write_json", 1)])
+@pytest.mark.slow
+def test_data_that_are_streamed_go_on_beyond_their_first_end(tmp_path):
+    pytest.importorskip("grain")
+    xs = np.random.default_rng(0).normal(size=(40, 5, 2)).astype(np.float32)
+    task = Arrays.write(tmp_path / "data", **dict.fromkeys(("train", "valid", "test"), (xs, xs[:, 0])))
+
+    def streamed(steps):
+        train = {"batch_size": 8, "eval_steps": 4, "steps": steps}
+        return load({"task": task, "model": {"hidden": (4,)}, "train": train, "flow": {"every": 0}, "resident_mb": 0})
+
+    train.run(streamed(6), tmp_path / "run")
+    train.run(streamed(12), tmp_path / "run")
+    train.run(streamed(12), tmp_path / "whole")
+    same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("remove_checkpoint", 2),
+        *(pytest.param(*moment, marks=pytest.mark.slow) for moment in (("remove_checkpoint", 1), ("write_json", 1))),
+    ],
+)
 def test_killed_while_it_grows(name, call, short, from_the_start, tmp_path, monkeypatch):
     shutil.copytree(short, tmp_path / "run")
     with struck(monkeypatch, growth, name, call, "before"):
@@ -80,6 +103,7 @@ def test_killed_while_it_grows(name, call, short, from_the_start, tmp_path, monk
     same_run(tmp_path / "run", from_the_start)
 
 
+@pytest.mark.slow
 def test_a_short_run_is_what_it_was_until_it_grows(short, tmp_path, monkeypatch):
     """After a kill in between, the old command too."""
     shutil.copytree(short, tmp_path / "run")

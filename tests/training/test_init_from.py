@@ -56,6 +56,7 @@ def test_a_run_starts_from_the_network_of_another(which, source, tmp_path):
     )
 
 
+@SLOW
 def test_it_trains_on_as_the_first_run_would_but_for_the_optimiser(source, tmp_path):
     """With plain gradient descent nothing else is left of the past than the network and the step's examples."""
     descent = {"optimizer": {"name": "sgd", "lr": 0.1}}
@@ -66,6 +67,7 @@ def test_it_trains_on_as_the_first_run_would_but_for_the_optimiser(source, tmp_p
     assert not np.array_equal(*(jax.tree.leaves(run.params_at("latest"))[0] for run in (first, second)))
 
 
+@SLOW
 def test_members_of_a_study_start_where_they_say(source, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.report.run", lambda path: None)
     base = from_run(source.path).to_dict()
