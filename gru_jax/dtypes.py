@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 
 def carry_dtype(dtype: DTypeLike) -> DTypeLike:
     """The type of carries, pointwise arithmetic and accumulation for inputs of type `dtype`: float64, else float32."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+
+def in_machine_order(array: Any) -> Any:
+    """An array of NumPy as JAX takes it, in the machine's order of bytes and of at most 64 bits; others as they are.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gru_jax.dtypes import in_machine_order
+        >>> in_machine_order(np.ones(2, ">f4")).dtype, in_machine_order(np.ones(2, np.longdouble)).dtype
+        (dtype('float32'), dtype('float64'))
+    """
+    if not isinstance(array, np.ndarray):
+        return array
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

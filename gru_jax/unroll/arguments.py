@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.cells.base import carry_from_leaves, carry_leaves, check_carry, check_params, hidden_size
-from gru_jax.dtypes import carry_dtype
+from gru_jax.dtypes import carry_dtype, in_machine_order
 from gru_jax.errors import UsageError, at_least_one
 from gru_jax.unroll.interventions import Intervention
 from gru_jax.unroll.sharding import split_like
@@ -45,6 +45,7 @@ def valid_steps(
     mask = checked_mask("mask", mask, batch, time)
     if lengths is None:
         return mask
+    lengths = in_machine_order(lengths)
     check_shape("lengths", lengths, (batch,))
     values = None if isinstance(lengths, Tracer) else np.asarray(lengths)  # None where they are not known yet
     dtype = jnp.result_type(lengths if values is None else values)

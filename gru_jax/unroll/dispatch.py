@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params
-from gru_jax.dtypes import carry_dtype
+from gru_jax.dtypes import carry_dtype, in_machine_order
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.unroll.arguments import (
     check_inputs,
@@ -129,7 +129,7 @@ def unroll(
         >>> gru_jax.unroll(gru_jax.cells.GRU(), params, jax.numpy.ones((4, 5, 2))).hs.shape
         (4, 5, 3)
     """
-    xs = jnp.asarray(xs)
+    xs = jnp.asarray(in_machine_order(xs))
     check_inputs(cell, params, xs)
     chosen = choose_method(cell, method, time=xs.shape[1], intervenes=not intervention.idle)
     how = How(chosen, reverse, chunk, keep, layout, choose_unroll(unroll, chosen))

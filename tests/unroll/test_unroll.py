@@ -237,3 +237,13 @@ def test_any_integer_lengths(dtype, unchecked_types):
     xs = jnp.ones((2, 300, 2))
     out = gru_jax.unroll(GOOD["cell"], GOOD["params"], xs, lengths=np.array([200, 3], dtype))
     assert (np.abs(out.hs).sum(axis=-1) > 0).sum(axis=1).tolist() == [200, 3]
+
+
+def test_arrays_of_other_orders_of_bytes_and_long_doubles(unchecked_types, jax_as_users_have_it):
+    cell = GRU()
+    params = cell.init(jax.random.key(0), 2, 3)
+    xs, lengths = np.random.default_rng(0).normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2])
+    plain = gru_jax.unroll(cell, params, xs, lengths=lengths).hs
+    for kind in (">f4", ">f8", np.longdouble):
+        foreign = gru_jax.unroll(cell, params, xs.astype(kind), lengths=lengths.astype(">i4")).hs
+        np.testing.assert_array_equal(foreign, plain)
