@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.config import Config
+from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import SourceAdjoint, adjoint_profile
 from gru_jax.flow.sources import TOTAL, from_single_steps
 from gru_jax.nn import Functional
@@ -45,15 +46,26 @@ def source_adjoints(
         batch: sequences, each with a loss of its own.
         values: hyperparameters of the section `gradient`.
         key: draws where gradients are detached.
+
+    Raises:
+        UsageError: a model family of a user's own whose states are read in a way that cannot be followed.
     """
     size, time = batch.xs.shape[:2]
-    intervening = interventions(config, detach_masks(config, key, (size, time), values), values)
+    intervening, reads = interventions(config, detach_masks(config, key, (size, time), values), values), []
 
     def total(perturbations: Adjoints, marks: Float[Array, "B T"], reverse: bool) -> Array:
+        def on_read(hs: Array) -> Array:
+            reads.append(hs.shape)
+            return from_single_steps(config.flow.source, reverse, hs, marks)
+
         _, metrics = run_network(
-            config, model, params, batch, perturbations=perturbations, interventions=intervening,
-            on_read=lambda hs: from_single_steps(config.flow.source, reverse, hs, marks),
-        )  # fmt: skip
+            config, model, params, batch, perturbations=perturbations, interventions=intervening, on_read=on_read
+        )
+        if not reads:
+            raise UsageError(
+                f"flow.source={config.flow.source!r}: the model family's trace does not hand on_read on to that of "
+                f"SequenceModel; allowed is {TOTAL}"
+            )
         return metrics["loss"].sum()
 
     def send_back(reverse: bool) -> tuple[Adjoints, Array]:

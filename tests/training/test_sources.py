@@ -11,6 +11,7 @@ from gru_jax import flow
 from gru_jax.config import load, traced_hyperparameters
 from gru_jax.errors import UsageError
 from gru_jax.flow.sources import choose_steps
+from gru_jax.nn import SequenceModel
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import build_instruments, cell_passes, loss_adjoints
 from gru_jax.training.network import run_network, zero_perturbations
@@ -123,6 +124,18 @@ def test_the_adjoint_is_that_of_one_steps_loss():
         np.testing.assert_allclose(passes[name].source.adjoint, of_layer, rtol=1e-5, atol=1e-8)
     total, _ = loss_adjoints(config, trainer.model, params, batch)
     np.testing.assert_allclose(passes["layer_0"].adjoint, total[0][0], rtol=1e-6)
+
+
+class ReadsByItself(SequenceModel):
+    """A family that does not say what it reads."""
+
+    def trace(self, xs, *, on_read=None, **kwargs):
+        return super().trace(xs, **kwargs)
+
+
+def test_a_family_that_does_not_tell_what_it_reads_is_named():
+    with pytest.raises(UsageError, match=r"does not hand on_read on .* allowed is total"):
+        measured(linear("sampled", family=ReadsByItself))
 
 
 LONG_MEMORY = {
