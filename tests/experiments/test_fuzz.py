@@ -48,7 +48,8 @@ def typos(draw):
 def values(draw):
     """A value that its key cannot have."""
     key = draw(st.sampled_from(sorted(KEYS.keys() - FREE)))
-    return f"--config.{key}={draw(WORDS)}"
+    word = draw(WORDS.filter(lambda word: word not in KEYS[key][1].split(", ")))
+    return f"--config.{key}={word}"
 
 
 @st.composite
