@@ -44,8 +44,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from experiments import cli
 from experiments.bench import flow, long, plots, population, start, stream, train, unroll
 from experiments.bench.flags import parse_flag
@@ -123,8 +121,6 @@ def command(argv: Sequence[str]) -> int:
     values: dict[str, Any] = {flag: parse_flag(flag, texts.get(flag, default)) for flag, default in kind.flags.items()}
     if "peers" in values:
         values["peers"] = peers
-    if "devices" in values:  # before JAX is used
-        jax.config.update("jax_num_cpu_devices", values["devices"])
     rows = []
     try:
         for row in kind.measure(**values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -164,6 +165,8 @@ def measure_shape(
     shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
 ) -> dict[str, Any]:
     """Times and memory of all contenders on one shape."""
+    if devices > len(jax.devices()):
+        raise UsageError(f"--devices={devices}: allowed are up to {len(jax.devices())}, the devices here")
     if shape.batch % devices:
         raise UsageError(f"--devices={devices}: they cannot share B={shape.batch} evenly")
     steps = contending_steps(shape, peers, loss, devices)
@@ -199,6 +202,9 @@ def compare_shapes(
     Raises:
         UnequalWorkError: a peer's hidden states are not ours.
     """
+    if devices > 1:
+        with contextlib.suppress(RuntimeError):  # JAX has been used, and has as many as it has
+            jax.config.update("jax_num_cpu_devices", devices)
     for shape in shapes:
         yield measure_shape(shape, peers, repeats, loss, devices)
 

@@ -124,14 +124,14 @@ def test_the_grid_is_forty_shapes_within_the_bounds():
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], ("command", "unroll, scaling, long")),
+        ([], ("command", "unroll, train, stream, scaling, long")),
         (["unrol"], ("'unrol'", "did you mean 'unroll'")),
         (["unroll", "--shapes=1,2,3"], ("--shapes=1,2,3", "table, grid", "T,B,D,H")),
         (["unroll", "--shapes=0,2,3,4"], ("--shapes=0,2,3,4", "from 1")),
         (["unroll", "--peers=pytorch"], ("'pytorch'", "torch, linen", "did you mean 'torch'")),
         (["unroll", "--repeats=none"], ("--repeats=none", "from 1")),
         (["unroll", "--loss=first"], ("'first'", "all, last, none")),
-        (["unroll", "--shapes=9,3,2,4", "--devices=2"], ("--devices=2", "B=3")),
+        (["unroll", "--shapes=9,3,2,4", "--devices=64"], ("--devices=64", "the devices here")),
         (["train", "--configs=pixel"], ("'pixel'", "quickstart, rows", "did you mean 'pixels'")),
         (["scaling", "--shapes=table"], ("--shapes", "no such flag")),
         (["long", "--steps=1e6"], ("--steps=1e6", "from 1")),
