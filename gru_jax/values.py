@@ -66,7 +66,7 @@ def referenced_value(path: str, value: Any, *, needed: bool = True) -> Any:
     """
     if isinstance(value, Mapping):
         return {k: referenced_value(f"{path}.{k}" if path else str(k), v, needed=needed) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):  # not those with fields of their own, as optimisers of optax are
         return type(value)(referenced_value(path, item, needed=needed) for item in value)
     if not is_cell_of_a_reference(value):
         return value
