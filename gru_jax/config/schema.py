@@ -116,8 +116,8 @@ class TrainConfig:
         log_steps: steps between lines of training metrics; None for a tenth of the steps between validations.
         monitor: the validation metric that decides which network is best, of equal ones that with the lower loss; None
             for that of the task's goal.
-        metrics: scores of all examples of a set together, in validation and test: balanced_accuracy, f1 and roc_auc of
-            classes, mae and r2 of numbers; see `gru_jax.tasks.scores`.
+        metrics: scores of all examples of a set together, in validation and test, None for none: balanced_accuracy, f1
+            and roc_auc of classes, mae and r2 of numbers; see `gru_jax.tasks.scores`.
         direction: whether its least or its greatest value is best; None for what the task's goal says, min for loss.
         min_delta: by how much it must be better than at the last improvement to be one, for `patience` and for the
             schedule plateau; the network that is kept is the best, by however little.
@@ -126,7 +126,7 @@ class TrainConfig:
         keep: latest checkpoints kept (the best is kept besides).
         eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
         call_steps: greatest number of steps per call of the compiled program.
-        init_from: a run whose network this one starts from, in place of one that is drawn: its directory, or with a
+        init_from: a run whose network this one starts from, None for one that is drawn: its directory, or with a
             checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
 
     Examples:

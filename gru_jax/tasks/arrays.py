@@ -51,7 +51,8 @@ class Sequences(FromFiles):
             training; or mask, 0 beside an input for each feature that is 1 where it is missing.
         scale: whether inputs and targets that are numbers are brought to mean 0 and deviation 1 of the training
             examples; predictions are in the units of the files all the same.
-        valid_fraction, test_fraction: of the training examples that are held out where a split has no files.
+        valid_fraction: of the training examples, what is held out for validation; None where it has files.
+        test_fraction: of the training examples, what is held out for the test; None where it has files.
         divide_by: which these are: random ones, stratified by class, whole groups, or the last in time.
         allow_one_hot: whether targets may be numbers of which one is 1 and the others 0.
 

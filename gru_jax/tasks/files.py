@@ -182,13 +182,14 @@ class Files(Sequences):
             `valid_fraction` and `test_fraction`.
         format: table, ucr, ts or npz; auto goes by their names.
         inputs: columns of a table that are inputs; None for all but the others named here.
-        targets: its columns that are targets; more than one only of numbers.
+        targets: its columns that are targets, more than one only of numbers; None where the format says so.
         kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
         sequence: its column whose equal values make a sequence; None where each file is one.
-        group: its column of what must stay together when some are held out.
+        group: its column of what must stay together when some are held out; None for nothing.
         layout: long, where a row is a step; wide, where it is a sequence whose input columns are its steps.
         per_step: whether each step has a target.
-        window: steps of the windows into which sequences are cut; what is held out is then the end of each file.
+        window: steps of the windows into which sequences are cut, None for whole ones; what is held out is then the end
+            of each file.
         stride: steps from one window to the next.
         horizon: rows from a window's last step, or from each step, to that of its target: a forecast.
         header: whether the first line of a table has the names of its columns; without they are column1, column2, ….

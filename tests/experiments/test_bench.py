@@ -160,6 +160,7 @@ def test_defaults_are_values_of_their_flags(kind):
         assert parse_flag(flag, default)
 
 
+@pytest.mark.slow
 def test_instruments_and_spectra_are_measured(tmp_path, jax_as_users_have_it):
     (row,) = long.measure_spectra([20], 1)
     assert long.describe_length(row).startswith("T=20: ")

@@ -89,6 +89,7 @@ def test_labels_that_are_no_text_are_named(labels, done):
         report.run([done])
 
 
+@pytest.mark.slow
 def test_a_wave_that_says_nothing_of_itself_is_kept(begun, folder, whole, capsys):
     (begun / WAVES / "0-0000" / WAVE_FILE).unlink()
     ablate.run(study_of(folder), begun)
@@ -97,6 +98,7 @@ def test_a_wave_that_says_nothing_of_itself_is_kept(begun, folder, whole, capsys
     same(begun, whole)
 
 
+@pytest.mark.slow
 def test_checkpoints_set_aside_outlive_their_wave(begun, folder, whole, capsys):
     newest = begun / WAVES / "0-0000" / "checkpoints" / "latest" / "8"
     shutil.rmtree(newest / "state")
@@ -119,6 +121,7 @@ def test_damaged_best_networks_cost_one_validation(begun, folder, whole, capsys)
     same(begun, whole)
 
 
+@pytest.mark.slow
 def test_strangers_among_the_waves_stay(begun, folder, whole):
     (begun / WAVES / ".DS_Store").write_text("")
     (begun / WAVES / "0-0000 copy").mkdir()
@@ -137,6 +140,7 @@ def test_a_line_of_nobody_is_named(member, begun, folder):
         ablate.run(study_of(folder), begun)
 
 
+@pytest.mark.slow
 def test_members_in_another_order_are_not_mistaken(begun, folder, whole, capsys):
     path = begun / WAVES / "0-0000" / WAVE_FILE
     path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))

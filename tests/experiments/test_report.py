@@ -189,7 +189,7 @@ def test_pictures_have_numbers_in_cells_and_count_marks_that_coincide():
     assert sorted(text.get_text() for text in axes[0].texts) == ["1", "10", "2", "20"]
     light, dark = (axes[0].texts[i].get_color() for i in (0, -1))
     assert light != dark  # the least is on the darkest, the most on the lightest
-    pictures.draw_scatter(axes[1], frame, "init_horizon/layer_0", ["x", "y"], found, None)
+    pictures.draw_scatter(axes[1], frame, "init_horizon/layer_0", ["x", "y"], found, {})
     assert sorted(text.get_text() for text in axes[1].texts) == ["2×", "2×", "3×", "3×"]
 
 
@@ -199,7 +199,7 @@ def test_pictures_have_numbers_in_cells_and_count_marks_that_coincide():
 def test_one_member_is_one(members, title):
     frame = frame_of({x: [float(i) for i in range(members)] for x in "ab"})
     found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
-    (axes,) = pictures.plot_effects(found, ["x"], None).axes
+    (axes,) = pictures.plot_effects(found, ["x"], {}).axes
     assert axes.get_title().startswith(title)
 
 

@@ -106,6 +106,7 @@ def test_weights_of_classes_of_sequences(tmp_path):
     np.testing.assert_allclose(ours, theirs * np.where(targets == 1, 3.0, 1.0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_trains_goes_on_and_streams(tmp_path):
     task = written(tmp_path, class_weights=(1.0, 2.0, 0.5))
     config = {"task": task, "model": {"hidden": 4}, "train": {"steps": 6, "batch_size": 4, "eval_steps": 3}}

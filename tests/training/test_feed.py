@@ -77,12 +77,14 @@ def test_a_run_goes_on_where_its_data_are_no_longer_resident(folder, tmp_path, m
     assert_same_losses(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_folds_are_streamed_too(folder, tmp_path):
     for name, megabytes in {"streamed": 0, "resident": 1}.items():
         train.run(config(folder, megabytes=megabytes, task={"folds": 3, "fold": 1}), tmp_path / name)
     assert_same_losses(tmp_path / "streamed", tmp_path / "resident")
 
 
+@pytest.mark.slow
 def test_numbers_are_learnt_too(tmp_path):
     write(tmp_path, classes=0, lengths=False)
     for name, megabytes in {"streamed": 0, "resident": 1}.items():

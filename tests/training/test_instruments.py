@@ -187,6 +187,7 @@ def test_bad_settings_are_named(sections, message):
         small(**sections)
 
 
+@pytest.mark.slow
 def test_instruments_of_half_precision_read_in_float32():
     names = tuple(name for name in FLOW_INSTRUMENTS)
     readings = {}

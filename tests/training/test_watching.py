@@ -78,6 +78,7 @@ def test_every_writer_has_a_name():
     assert tuple(WRITERS) == tuple(MODULES) == NAMES
 
 
+@pytest.mark.slow
 def test_a_trace_of_some_steps(tmp_path, undrawn):
     train.run(small(), tmp_path / "plain")
     train.run(small(profile="steps:3-7"), tmp_path / "run")
