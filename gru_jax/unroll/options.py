@@ -105,8 +105,11 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
     return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
 
 
-def choose_keep(keep: Keep, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
+def choose_keep(keep: Keep, batch: int, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
     """Choose what is kept for the backward pass: `keep`, or where arithmetic is the limit the gates too.
+
+    It is on a CPU with many units, and a batch so small that what is kept costs little beside: such as the part of a
+    batch that one core of several has.
 
     Raises:
         UsageError: not one of `KEEPS`.
@@ -114,8 +117,9 @@ def choose_keep(keep: Keep, hidden_size: int) -> Literal["states", "gates", "bou
     check_choice("keep", keep, KEEPS)
     if keep != "auto":
         return keep
-    many_units = MANY_UNITS.get(jax.default_backend())
-    return "states" if many_units is None or hidden_size < many_units else "gates"
+    many_units, batch = MANY_UNITS.get(jax.default_backend()), batch if _is_known(batch) else USUAL_BATCH
+    is_arithmetic = many_units is not None and hidden_size >= many_units and batch <= USUAL_BATCH
+    return "gates" if is_arithmetic else "states"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

@@ -187,10 +187,19 @@ def test_block_length_by_rule(on_cpu):
 
 def test_layout_by_rule(on_cpu):
     assert not choice.choose_layout("auto", 32, 128)
+    assert choice.choose_layout("auto", 16, 64)
     assert choice.choose_layout("auto", 1, 64)
     assert choice.choose_layout("auto", 100, 10)
     assert choice.choose_layout("fused", 32, 128)
     assert not choice.choose_layout("separate", 1, 8)
+
+
+def test_gates_are_kept_by_rule(on_cpu, monkeypatch):
+    assert choice.choose_keep("auto", 32, 512) == "gates"
+    assert choice.choose_keep("auto", 64, 512) == choice.choose_keep("auto", 32, 256) == "states"
+    assert choice.choose_keep("boundaries", 32, 512) == "boundaries"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choice.choose_keep("auto", 32, 512) == "states"
 
 
 @pytest.mark.parametrize(("platform", "fast"), [("cpu", 1), ("gpu", 8), ("tpu", 1)])
