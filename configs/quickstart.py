@@ -2,7 +2,8 @@
 
     python -m experiments.train --config configs/quickstart.py
 
-Measured (2 CPU cores, seed 0): test error 0.00062 after 1,150 steps in 24 s; always answering 1 gives 0.167.
+Measured (2 CPU cores, others at work too, seed 0): test error 0.00067 after 1,150 steps in 36 s; always answering 1
+gives 0.167.
 """
 
 from ml_collections import ConfigDict
