@@ -12,7 +12,7 @@ from gru_jax.data.checks import Missing, check_finite
 from gru_jax.data.npy import NUMBERS, MemoryRows, open_rows
 from gru_jax.errors import UsageError, check_choice, listing
 
-NAMES = ("xs", "targets", "lengths", "mask")
+XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
 SUFFIXES = (".npy", ".npz")
 
 
@@ -23,7 +23,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         UsageError: it cannot be read, or holds what are no numbers.
     """
     if path.suffix == ".npy":
-        return {"xs": open_rows(path).all()}
+        return {XS: open_rows(path).all()}
     if path.suffix != ".npz":
         raise UsageError(f"{path}: of a kind that this task does not read; allowed are {listing(SUFFIXES)}")
     try:
@@ -65,9 +65,9 @@ def check_input(
         Traceback (most recent call last):
         gru_jax.errors.UsageError: new.npy: xs of shape [4, 5, 2]; needed is [N, T, 3]
     """
-    if "xs" not in arrays:
+    if XS not in arrays:
         raise UsageError(f"{path}: has {listing(arrays) or 'no arrays'}; needed is xs")
-    xs, lengths = arrays["xs"], arrays.get("lengths")
+    xs, lengths = arrays[XS], arrays.get(LENGTHS)
     if xs.ndim != 3 or xs.shape[2] != features or not xs.shape[0] or not xs.shape[1]:
         raise UsageError(f"{path}: xs of shape {list(xs.shape)}; needed is [N, T, {features}]")
     if lengths is not None:
@@ -80,5 +80,5 @@ def check_input(
         lengths = lengths.astype(np.int32)
     rows = MemoryRows.of_array(path, xs, place)
     check_finite([(0, xs)], lengths, rows.place, missing)
-    arrays = dict(arrays) if lengths is None else {**arrays, "lengths": lengths}
-    return {**arrays, "xs": xs.astype(np.float32)}
+    arrays = dict(arrays) if lengths is None else {**arrays, LENGTHS: lengths}
+    return {**arrays, XS: xs.astype(np.float32)}

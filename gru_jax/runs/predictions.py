@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, listing
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
@@ -26,7 +27,6 @@ from gru_jax.training.network import build_model
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
 from gru_jax.training.splitting import batch_mesh
 
-XS, TARGETS, LENGTHS = "xs", "targets", "lengths"
 RESERVED = ("sequence", "step", "outputs", LENGTHS, "file")
 """Names that tables and archives have for themselves."""
 
@@ -185,7 +185,7 @@ def _padded(arrays: Mapping[str, np.ndarray], time: int) -> Mapping[str, np.ndar
     lengths = arrays.get(LENGTHS, np.full(count, short, np.int32))
     filled = {
         name: np.pad(array, [(0, 0), (0, time - short), *[(0, 0)] * (array.ndim - 2)])
-        if array.ndim > 1 and array.shape[1] == short and name in (XS, TARGETS, "mask")
+        if array.ndim > 1 and array.shape[1] == short and name in (XS, TARGETS, MASK)
         else array
         for name, array in arrays.items()
     }

@@ -108,10 +108,8 @@ def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
     index = config.task.train_indices(config.train.batch_size, config.seed)(progress.steps, 1)[0]
     finite = jax.jit(trainer.step)(state, config.seed, values, data, index)[2]
     if finite:
-        split, batch = (
-            "valid",
-            find_invalid_batch(trainer, state.params, jax.device_put(config.task.load("valid")), "valid"),
-        )
+        split, valid = "valid", jax.device_put(config.task.load("valid"))
+        batch = find_invalid_batch(trainer, state.params, valid, split)
     else:
         split, batch = "train", jax.jit(trainer.batch)(config.seed, data, index)
     failure = Failure(progress.steps, progress.end_message or "diverged", split, state.params, batch)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.data.checks import as_float32
 from gru_jax.tasks.array_files import ArrayFiles
-from gru_jax.tasks.array_shapes import LENGTHS, MASK, TARGETS, XS
 from gru_jax.tasks.naive import (
     Points,
     WeightedTargets,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, listing
 
-XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
 GROUPS = "groups"  # which sequences must stay together where some are held out
 
 ShapeCheck = Callable[[Rows, Rows, tuple[int, ...]], Rows]

@@ -11,10 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
 from gru_jax.data.npy import NUMBERS
 from gru_jax.errors import UsageError, check_choice, in_one_line, listing
 from gru_jax.tasks.array_files import FOLDED_SPLITS, ArrayFiles
-from gru_jax.tasks.array_shapes import GROUPS, LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.base import SPLITS
 
 Column = np.ndarray | list[np.ndarray]

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from gru_jax.data.arrays import check_input
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input
 from gru_jax.data.checks import Missing, as_float32
 from gru_jax.data.division import DivideBy
 from gru_jax.data.files import data_root
@@ -25,7 +25,6 @@ from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, ArrayFiles, Division
-from gru_jax.tasks.array_shapes import LENGTHS, MASK, TARGETS, XS
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gru_jax.data.arrays import LENGTHS, XS
 from gru_jax.tasks.array_files import TRAIN, ArrayFiles
-from gru_jax.tasks.array_shapes import LENGTHS, XS
 
 SHOWN = 20  # classes
 

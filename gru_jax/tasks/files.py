@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.data.columns import Layout, MissingTargets, TableOptions
 from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
@@ -19,7 +20,7 @@ from gru_jax.errors import UsageError, closest, listing
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_files import TRAIN, ArrayFiles
-from gru_jax.tasks.array_shapes import GROUPS, LENGTHS, MASK, TARGETS, XS
+from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.arrays import Sequences
 from gru_jax.tasks.base import SPLITS
 

@@ -15,6 +15,7 @@ from gru_jax.errors import UsageError
 from gru_jax.nn import Functional
 from gru_jax.tasks import SPLITS, Batch, split_key
 from gru_jax.tasks.scores import CLASS_SCORES, NUMBER_SCORES, Answers, UndefinedError, scores_of
+from gru_jax.training.evaluation import rows_of_each
 from gru_jax.training.network import build_model, draw_batch, run_network
 from gru_jax.training.step import Data
 
@@ -42,7 +43,7 @@ def build_answers(config: Config, model: Functional, split: str) -> Callable[...
 
 def _of_all_batches(config: Config, data: Data, split: str, of_batch: Callable[[Batch], ArrayAnswers]) -> ArrayAnswers:
     """What a function gives for every batch of a split, as if all examples were one."""
-    batch_size, size = config.train.eval_batch_size or config.train.batch_size, config.task.size(split)
+    batch_size, size = rows_of_each(config, None), config.task.size(split)
     if size is None:
         raise ValueError(f"split={split!r}: generated without end; it has no scores")
     index = jnp.minimum(jnp.arange(-(-size // batch_size) * batch_size, dtype=jnp.int32), size - 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
 from gru_jax import flow
@@ -18,7 +18,7 @@ from gru_jax.tasks import Batch
 from gru_jax.training.gradient import detach_masks, interventions
 from gru_jax.training.network import cell_trajectories, draw_batch, leaves_by_path, run_network, zero_perturbations
 from gru_jax.training.sources import follows_single_steps, source_adjoints
-from gru_jax.training.splitting import BATCH_AXIS, parts_of
+from gru_jax.training.splitting import BATCH_AXIS, laid_out, parts_of
 from gru_jax.training.step import Data
 from gru_jax.user_code import look_up
 
@@ -74,8 +74,8 @@ def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | 
         values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
         traced = with_task_values(config, values["task"])
         batch = draw_batch(traced, data, key, jnp.arange(size, dtype=jnp.int32))
-        if mesh is not None and size % parts_of(mesh) == 0:
-            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(BATCH_AXIS)))
+        if size % parts_of(mesh) == 0:
+            batch = laid_out(batch, mesh, PartitionSpec(BATCH_AXIS))
         readings: Readings = {}
         for layer, cell_pass in cell_passes(traced, model, params, batch, values["gradient"]):
             for name in names:

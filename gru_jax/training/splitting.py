@@ -26,6 +26,11 @@ def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
+def laid_out(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    """Arrays of a program laid out over the devices of a mesh; as they are without one."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
+
+
 def parts_of(mesh: Mesh | None) -> int:
     """How many devices share a batch."""
     return 1 if mesh is None else mesh.shape[BATCH_AXIS]

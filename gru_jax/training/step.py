@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
@@ -29,7 +29,7 @@ from gru_jax.training.network import build_model, draw_batch, leaves_by_path, ru
 from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.schedules import learning_rate
 from gru_jax.training.sources import follows_single_steps, live_profiles
-from gru_jax.training.splitting import BATCH_AXIS, over_rows
+from gru_jax.training.splitting import BATCH_AXIS, laid_out, over_rows
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
 INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
@@ -178,11 +178,10 @@ class Trainer:
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices, split over the devices."""
         batch = draw_batch(self.config, data, split_key("train", seed), index)
-        return self._constrained(batch, PartitionSpec(BATCH_AXIS))
+        return laid_out(batch, self.mesh, PartitionSpec(BATCH_AXIS))
 
-    def _constrained(self, tree: Any, spec: PartitionSpec) -> Any:
-        """The same, laid out over the devices."""
-        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, spec))
+    def _on_every_device(self, tree: Any) -> Any:
+        return laid_out(tree, self.mesh, PartitionSpec())
 
     def step(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
@@ -206,7 +205,7 @@ class Trainer:
         finite = jnp.isfinite(update.loss) & all_finite(update.grads) & all_finite(params)
         finite &= all_finite(update.opt_state, state.opt_state)
         report = self._report(state, seed, hyperparameters, batch, update, params)
-        new_state = self._constrained(TrainState(state.step + 1, params, update.opt_state), PartitionSpec())
+        new_state = self._on_every_device(TrainState(state.step + 1, params, update.opt_state))
         return new_state, report, finite
 
     def update(self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch) -> Update:
@@ -216,7 +215,7 @@ class Trainer:
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
                 config, self.model, state.params, inputs, adjoints, batch, state.step, hyperparameters["gradient"],
-                functools.partial(self._constrained, spec=PartitionSpec()),
+                self._on_every_device,
             )  # fmt: skip
         if penalty is not None:
             grads = jax.tree.map(jnp.add, grads, penalty)
