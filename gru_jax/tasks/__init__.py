@@ -6,8 +6,11 @@ from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
+from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.penn_treebank import PennTreebank
 from gru_jax.tasks.temporal_order import TemporalOrder
+from gru_jax.tasks.tiny_shakespeare import TinyShakespeare
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
@@ -17,6 +20,9 @@ TASKS: dict[str, type[Task]] = {
     "mnist": MNIST,
     "arrays": Arrays,
     "files": Files,
+    "text": TextFiles,
+    "tiny_shakespeare": TinyShakespeare,
+    "penn_treebank": PennTreebank,
 }
 """Tasks by the name that configs use."""
 
@@ -32,8 +38,12 @@ __all__ = [
     "Files",
     "FromFiles",
     "Generated",
+    "LanguageModel",
+    "PennTreebank",
     "Sequences",
     "Task",
     "TemporalOrder",
+    "TextFiles",
+    "TinyShakespeare",
     "split_key",
 ]
