@@ -23,6 +23,7 @@ from gru_jax.config import KeyExplanation, explain_keys, explain_options, keys_b
 from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
 from gru_jax.runtime.devices import use_all_cores
 from gru_jax.runtime.processes import is_main_process, join_processes
+from gru_jax.training.decoding import Search
 from gru_jax.user_code import import_file
 from gru_jax.values import Text, scalar_of, split_list
 
@@ -37,6 +38,7 @@ GREATEST = 10**18  # whole number on the command line
 PROCESSES = ("coordinator", "processes", "process")
 """Flags that join several processes."""
 CODE = "code"
+SEARCH_FLAGS = ("beam_size", "length_penalty")
 HELP = ("--help", "-h")
 SHORT = 80  # characters of a list of names that is shown beside a key
 
@@ -217,6 +219,17 @@ def whole_number(flags: Mapping[str, str], name: str, default: int) -> int:
     if not 0 <= number < GREATEST:
         raise UsageError(f"--{name}={text[:50]}: a whole number is needed here")
     return number
+
+
+def parse_search(flags: Mapping[str, str]) -> Search | None:
+    """How a decoder looks for what it writes; None where no flag says anything."""
+    if not any(name in flags for name in SEARCH_FLAGS):
+        return None
+    text = flags.get("length_penalty", "1")
+    try:
+        return Search(whole_number(flags, "beam_size", 5), float(text))
+    except ValueError:
+        raise ArgumentError(f"length_penalty={text}: allowed are numbers from 0") from None
 
 
 def paths_of(text: str) -> list[str]:

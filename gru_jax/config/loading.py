@@ -12,14 +12,17 @@ from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
-from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig
+from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig, ModelConfig
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
+from gru_jax.nn.encoder_decoder import Attention, EncoderDecoder
+from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
 from gru_jax.settings import resolve, to_dict
 from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
+from gru_jax.user_code import look_up
 
 
 def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
@@ -51,7 +54,10 @@ def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     optimizer = config.optimizer
     if optimizer.weight_decay is None:
         optimizer = dataclasses.replace(optimizer, weight_decay=_default_decay(optimizer))
-    model = dataclasses.replace(model, init=init, readout=readout, embedding=_embedding(config))
+    family = config.task.family if model.family == AUTO else model.family
+    model = dataclasses.replace(model, init=init, readout=readout, family=family, attention=_attention(model, family))
+    config = dataclasses.replace(config, model=model)
+    model = dataclasses.replace(model, embedding=_embedding(config))
     config = dataclasses.replace(config, model=model, optimizer=optimizer, flow=_with_source(config.flow, readout))
     _check(config)
     plan(config)
@@ -68,15 +74,40 @@ def _embedding(config: Config) -> int | None:
         return None
     if not model.tied:
         return model.hidden[0] if model.embedding is None else model.embedding
-    width, last = model.embedding, model.hidden[-1] * (2 if model.bidirectional else 1)
+    decodes = task.family == ENCODER_DECODER  # the head then shares the embedding of the targets
+    width, last = model.embedding, model.hidden[-1] * (2 if model.bidirectional and not decodes else 1)
     if width not in (None, last):
         raise UsageError(f"model.embedding={width}: allowed with model.tied is {last}, what the head reads")
-    if task.input_size != task.output_size:
+    if task.input_size != task.output_size and not decodes:
         raise UsageError(
             f"model.tied=True: the head has {task.output_size} outputs, and there are {task.input_size} tokens; "
             "needed are as many"
         )
     return last
+
+
+def _attention(model: ModelConfig, family: Any) -> Attention:
+    """What a decoder looks at its source through; none where there is no decoder."""
+    decodes = issubclass(as_class, EncoderDecoder) if isinstance(as_class := look_up(FAMILIES, family), type) else False
+    if model.attention == AUTO:
+        return "luong" if decodes else "none"
+    if model.attention != "none" and not decodes:
+        raise UsageError(
+            f"model.attention={model.attention!r}: without effect, this network has no decoder; allowed are auto, none"
+        )
+    return model.attention
+
+
+def _check_family(config: Config) -> None:
+    """Refuse a network that cannot learn the task: one with a decoder, where there is nothing to decode, or none."""
+    family = look_up(FAMILIES, config.model.family)
+    if not isinstance(family, type):
+        return  # building the network says what is wrong with it
+    if issubclass(family, EncoderDecoder) != (config.task.family == ENCODER_DECODER):
+        raise UsageError(
+            f"model.family={config.model.family}: this task needs another kind of network; allowed are auto, "
+            f"{config.task.family}, or a subclass of gru_jax.nn.{FAMILIES[config.task.family].__name__}"
+        )
 
 
 def _with_source(flow: FlowConfig, readout: str) -> FlowConfig:
@@ -119,6 +150,7 @@ def _check(config: Config) -> None:
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
+    _check_family(config)
     _check_gradient(config)
     _ = config.profile_steps
     size = task.size("train")

@@ -22,7 +22,8 @@ from gru_jax.flow.instruments import INSTRUMENTS, Options
 from gru_jax.flow.regularizers import Slopes
 from gru_jax.flow.sources import GradientSource
 from gru_jax.initializers import Scheme
-from gru_jax.nn.models import FAMILIES
+from gru_jax.nn.encoder_decoder import Attention
+from gru_jax.nn.families import FAMILIES
 from gru_jax.runtime.devices import Platform, Precision
 from gru_jax.runtime.files import FileStamp, sha256_of, stamp_of
 from gru_jax.settings import setting, to_dict, user_things
@@ -62,10 +63,13 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        family: what kind of network: sequence, or a subclass of `gru_jax.nn.SequenceModel` of a user's own.
+        family: what kind of network: sequence, encoder_decoder, or a subclass of `gru_jax.nn.SequenceModel` of a user's
+            own; auto is what the task needs.
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
-        bidirectional: whether each layer runs in both directions.
+        bidirectional: whether each layer runs in both directions, of an encoder and a decoder the encoder's.
+        attention: what a decoder looks at its source through: none, or luong (see `gru_jax.nn.EncoderDecoder`); auto is
+            luong where there is a decoder.
         dropout: probability of dropping a unit between layers.
         input_dropout: probability of dropping a number that the first layer reads, of the embedding where there is one.
         output_dropout: probability of dropping a unit of the last layer that the head reads.
@@ -88,10 +92,11 @@ class ModelConfig:
         (LSTM(), (64, 32))
     """
 
-    family: Name = setting("sequence", choices=tuple(FAMILIES), is_open=True)
+    family: Name = setting(AUTO, choices=(AUTO, *FAMILIES), is_open=True)
     cell: Cell = dataclasses.field(default_factory=GRU)
     hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
     bidirectional: bool = False
+    attention: Literal["auto", Attention] = "auto"
     dropout: float = setting(0.0, low=0.0, high=0.99)
     input_dropout: float = setting(0.0, low=0.0, high=0.99)
     output_dropout: float = setting(0.0, low=0.0, high=0.99)

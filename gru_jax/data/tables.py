@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import gzip
 import io
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,11 +157,13 @@ def _read_text_table(path: Path, has_header: bool, stamp: FileStamp) -> Table:  
 
 
 def read_text(path: Path) -> bytes:
-    r"""The content of a file in UTF-8, with `\n` at the ends of its lines."""
+    r"""The content of a file in UTF-8, with `\n` at the ends of its lines; that of a `.gz` file unpacked."""
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or in_one_line(error)
+        raise UsageError(f"{path}: cannot be read ({reason})") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
             content = content.decode("utf-16").encode()

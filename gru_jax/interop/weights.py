@@ -236,7 +236,7 @@ def weights_of(network: Network | Weights) -> Weights:
     """
     if isinstance(network, Weights):
         return network
-    stack = network.stack if isinstance(network, SequenceModel) else network
+    stack: Any = getattr(network, "stack", network) if isinstance(network, SequenceModel) else network
     layers = stack.layers if isinstance(stack, Stack) else (stack,)
     if not all(isinstance(layer, Recurrent | Bidirectional) for layer in layers):
         raise UsageError(

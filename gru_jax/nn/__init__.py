@@ -1,16 +1,20 @@
 """Flax NNX modules around the pure cells."""
 
+from gru_jax.nn.encoder_decoder import ATTENTIONS, EncoderDecoder
 from gru_jax.nn.layers import Bidirectional, BothCarries, CellPlace, Recurrent
 from gru_jax.nn.models import READOUTS, SequenceModel, Trace
 from gru_jax.nn.pure import Functional, functional
-from gru_jax.nn.stack import LayerTrace, Stack, StackTrace
+from gru_jax.nn.stack import LayerInputs, LayerTrace, Stack, StackTrace
 
 __all__ = [
+    "ATTENTIONS",
     "READOUTS",
     "Bidirectional",
     "BothCarries",
     "CellPlace",
+    "EncoderDecoder",
     "Functional",
+    "LayerInputs",
     "LayerTrace",
     "Recurrent",
     "SequenceModel",

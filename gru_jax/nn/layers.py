@@ -28,6 +28,7 @@ class CellPlace(NamedTuple):
         path: of its parameters in the dict.
         reverse: whether it begins at the last step.
         part, parts: its states are this part of so many equal ones, side by side.
+        encodes: whether its steps are those of a source, whose encoder it is part of, and not those that a loss reads.
 
     Examples:
         >>> from flax import nnx
@@ -44,6 +45,7 @@ class CellPlace(NamedTuple):
     reverse: bool
     part: int = 0
     parts: int = 1
+    encodes: bool = False
 
     def inside(self, *path: str) -> CellPlace:
         """The same cell as a part of something larger."""
@@ -60,6 +62,10 @@ class CellPlace(NamedTuple):
         if self.parts == 1:
             return of_layer
         return jax.tree.map(lambda a: jnp.split(jnp.asarray(a), self.parts, axis=-1)[self.part], of_layer)
+
+    def carry(self, of_layer: Any) -> Any:
+        """The cell's share of its layer's carry, if there is one."""
+        return of_layer if self.parts == 1 or of_layer is None else of_layer[self.part]
 
 
 class _Group(nnx.Module):

@@ -125,7 +125,7 @@ class SequenceModel(nnx.Module):
         width, outputs = embedding or input_size, at_least_one("output_size", output_size)
         self.stack: Stack = Stack(cell, width, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
         self.embed: nnx.Embed | None = (
-            None if embedding is None else _embedding(input_size, width, tied, param_dtype, rngs)
+            None if embedding is None else embedding_of(input_size, width, tied, param_dtype=param_dtype, rngs=rngs)
         )
         if tied and (input_size, embedding) != (outputs, self.stack.output_size):
             raise UsageError(
@@ -217,10 +217,7 @@ class SequenceModel(nnx.Module):
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 
-def _embedding(tokens: int, width: int, tied: bool, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+def embedding_of(tokens: int, width: int, tied: bool, *, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+    """An embedding, drawn from N(0, 1) or, where a head shares it, from N(0, 1 / E)."""
     drawn = nnx.initializers.normal(width**-0.5 if tied else 1.0)
     return nnx.Embed(tokens, width, embedding_init=drawn, param_dtype=param_dtype, rngs=rngs)
-
-
-FAMILIES: dict[str, type[SequenceModel]] = {"sequence": SequenceModel}
-"""Model families by the name that configs use."""

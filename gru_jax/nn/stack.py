@@ -44,8 +44,34 @@ def is_key_of_each(key: DropoutKey) -> bool:
     return key.ndim == 1 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)  # raw keys are arrays of numbers
 
 
+class LayerInputs(NamedTuple):
+    """What a layer read, of which all that it does follows.
+
+    Attributes:
+        xs: inputs `[B, T, D]`.
+        carry0: the carry that it started from; None for zeros.
+        lengths: of the sequences; None where all are T.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax import nn
+        >>> nn.LayerInputs(jnp.ones((4, 5, 2))).carry0 is None
+        True
+    """
+
+    xs: Float[Array, "B T D"]
+    carry0: Any = None
+    lengths: Int[Array, " B"] | None = None
+
+
 class LayerTrace(NamedTuple):
     """What one layer of a stack read and gave.
+
+    Attributes:
+        inputs: `[B, T, D]`.
+        unrolled: what it gave.
+        carry0: the carry that it started from; None for zeros.
+        lengths: of the sequences; None where all are T.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -58,6 +84,13 @@ class LayerTrace(NamedTuple):
 
     inputs: Float[Array, "B T D"]
     unrolled: Unrolled
+    carry0: Any = None
+    lengths: Int[Array, " B"] | None = None
+
+    @property
+    def read(self) -> LayerInputs:
+        """What it read, without what it gave."""
+        return LayerInputs(self.inputs, self.carry0, self.lengths)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -216,7 +249,7 @@ class Stack(nnx.Module):
                     lengths=lengths, mask=mask, resets=resets, reset_carry=reset_carries[i],
                     perturbation=all_perturbations[i], intervention=all_interventions[i],
                 )  # fmt: skip
-            traces.append(LayerTrace(xs, out))
+            traces.append(LayerTrace(xs, out, carries[i], lengths))
             xs = out.hs
         return StackTrace(traces)
 

@@ -9,7 +9,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, write_json
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.facts import DataFacts, Facts
-from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.tasks.text_facts import text_facts_of
 
 FACTS_FILE = "data.json"
 
@@ -44,7 +44,7 @@ def read_facts(rundir: RunDir) -> Facts | None:
         return None
     try:
         content = read_json(path)
-        kind = TextFacts if "vocabulary" in content else DataFacts
+        kind = text_facts_of(content) or DataFacts
         return kind.from_json(content)
     except UsageError as error:
         raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
+from jax.sharding import Mesh
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
+from gru_jax.data.arrays import TARGETS
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
-from gru_jax.runs.predictions import Predictions, predict_split
+from gru_jax.runs.predictions import Predictions, pairs_of_split, predict_split, write_texts
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import Answers, scores_of
+from gru_jax.tasks.sequence_to_sequence import SequenceToSequence
+from gru_jax.tasks.translation import Translation
 from gru_jax.training.answers import evaluate_answers
+from gru_jax.training.decoding import Search
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer
@@ -34,6 +40,7 @@ class Evaluation:
         step: of the checkpoint.
         metrics: by name.
         stored: those in the run's summary, if it has them.
+        written: where a decoder writes the targets, scores of what it writes by itself, greedily and by a beam.
         predictions: of every sequence, where they are wanted.
     """
 
@@ -41,6 +48,7 @@ class Evaluation:
     step: int
     metrics: dict[str, float]
     stored: dict[str, float] | None
+    written: dict[str, float] = dataclasses.field(default_factory=dict)
     predictions: Predictions | None = None
 
     @property
@@ -56,6 +64,7 @@ def evaluate_run(
     data_dir: str | None = None,
     *,
     predicts: bool = False,
+    search: Search | None = None,
 ) -> Evaluation:
     """Compute the metrics of a run's network anew.
 
@@ -65,6 +74,7 @@ def evaluate_run(
         checkpoint: which of its networks.
         data_dir: where its data files are now, if not where the run found them.
         predicts: whether predictions are wanted.
+        search: how a decoder looks for what it writes, beside greedily; None for a beam of 5.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or data.
@@ -83,11 +93,29 @@ def evaluate_run(
         metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
         if config.train.metrics:
             metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
+        written = _scores_of_written(config, params, split, data, search, mesh)
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
-    return Evaluation(split, int(state.step), metrics, recorded, predictions)
+    return Evaluation(split, int(state.step), metrics, recorded, written, predictions)
+
+
+def _scores_of_written(
+    config: Config, params: Any, split: str, data: Mapping[str, Any], search: Search | None, mesh: Mesh | None
+) -> dict[str, float]:
+    """By name, scores of what a decoder writes greedily, and by a beam; none where there is no decoder."""
+    task = config.task
+    if not isinstance(task, SequenceToSequence):
+        if search is not None:
+            raise ArgumentError(f"beam_size={search.beam_size}: this network has no decoder; allowed is none")
+        return {}
+    scores, pairs = dict[str, float](), pairs_of_split(config, split, data)
+    wanted = task.target_texts(split) if isinstance(task, Translation) else task.texts_of(pairs[TARGETS])
+    for name, how in {"greedy": Search(), "beam": Search(5) if search is None else search}.items():
+        texts = write_texts(config, params, pairs, how, mesh).columns["text"].tolist()
+        scores |= {f"{score}_{name}": value for score, value in task.text_scores(texts, wanted).items()}
+    return scores
 
 
 def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answers:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from jax.sharding import Mesh
@@ -21,9 +22,11 @@ from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, l
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
-from gru_jax.tasks.base import FromFiles, Task
+from gru_jax.tasks.base import FromFiles, Task, split_key
 from gru_jax.tasks.facts import DataFacts, stored_facts
-from gru_jax.training.network import build_model
+from gru_jax.tasks.sequence_to_sequence import SequenceToSequence
+from gru_jax.training.decoding import Search, checked_search, write_all
+from gru_jax.training.network import build_model, draw_batch
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
 from gru_jax.training.splitting import batch_mesh
 
@@ -37,7 +40,7 @@ class Predictions:
 
     Attributes:
         outputs: what the task's loss reads, `[N, O]`, or `[N, T, O]` where each step has one; beyond a length they mean
-            nothing.
+            nothing. Of a decoder the tokens that it wrote, `[N, T]`.
         columns: what a person reads of them, by name, `[N]` or `[N, T]`: a class by name and the probability of each,
             or values in their units; and the targets, where they are known.
         lengths: `[N]`, None where all are T.
@@ -123,6 +126,7 @@ def predict_run(
     workdir: str | os.PathLike[str],
     input: str | os.PathLike[str],  # noqa: A002 (as the command calls it)
     checkpoint: str = BEST,
+    search: Search | None = None,
 ) -> Predictions:
     """Predictions of a run's network for new inputs in a file, which may have targets too. No training data are needed.
 
@@ -130,12 +134,16 @@ def predict_run(
         workdir: of the run, wherever it is now.
         input: the file, of a format that the run's task reads.
         checkpoint: which of its networks.
+        search: how a decoder looks for what it writes; None for the likeliest token at each step, and for networks that
+            have no decoder.
 
     Raises:
         UsageError: there is no such run, checkpoint or file, or inputs do not fit.
     """
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     rundir, config = open_run(workdir)
+    if search is not None and not isinstance(config.task, SequenceToSequence):
+        raise ArgumentError(f"beam_size={search.beam_size}: this network has no decoder; allowed is none")
     path = Path(input)
     if not path.exists():
         raise ArgumentError(f"input={path}: no such file")
@@ -143,14 +151,22 @@ def predict_run(
     devices = devices_of_run(rundir, config)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         params = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)).params
-        return predict(config, params, arrays, batch_mesh(devices))
+        return predict(config, params, arrays, batch_mesh(devices), search)
 
 
-def predict(config: Config, params: Any, arrays: Mapping[str, np.ndarray], mesh: Mesh | None = None) -> Predictions:
+def predict(
+    config: Config,
+    params: Any,
+    arrays: Mapping[str, np.ndarray],
+    mesh: Mesh | None = None,
+    search: Search | None = None,
+) -> Predictions:
     """Predictions of a network for checked inputs, `xs` and, if they have them, `lengths`, `targets` and `mask`.
 
     The devices of a mesh share each batch.
     """
+    if isinstance(config.task, SequenceToSequence):
+        return write_texts(config, params, arrays, search or Search(), mesh)
     arrays = _padded(arrays, config.task.time)
     count, time = arrays[XS].shape[:2]
     if TARGETS not in arrays:
@@ -165,8 +181,30 @@ def predict_split(
     config: Config, params: Any, split: str, data: Mapping[str, Any], mesh: Mesh | None = None
 ) -> Predictions:
     """Predictions of a network for a split of its data; the devices of a mesh share each batch."""
+    if isinstance(config.task, SequenceToSequence):
+        return write_texts(config, params, pairs_of_split(config, split, data), Search(), mesh)
     size = config.task.size(split) or 0
     return _readable(config.task, outputs_of_data(config, build_model(config), params, split, data, size, mesh))
+
+
+def pairs_of_split(config: Config, split: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The sources and the targets of a split whose targets a decoder writes."""
+    index = jnp.arange(config.task.size(split) or 0, dtype=jnp.int32)
+    batch = jax.jit(lambda data, index: draw_batch(config, data, split_key(split, 0), index))(dict(data), index)
+    return {XS: np.asarray(batch.xs), LENGTHS: np.asarray(batch.lengths), TARGETS: np.asarray(batch.targets)}
+
+
+def write_texts(
+    config: Config, params: Any, arrays: Mapping[str, np.ndarray], search: Search, mesh: Mesh | None = None
+) -> Predictions:
+    """What a network writes of sources, as texts, beside the targets where these are known."""
+    task, model = config.task, build_model(config)
+    assert isinstance(task, SequenceToSequence)
+    written = write_all(config, model, params, arrays[XS], arrays[LENGTHS], checked_search(search), mesh)
+    columns = {"text": np.array(task.texts_of(written.tokens)), "log_probability": written.log_probability}
+    if TARGETS in arrays:
+        columns = {"target": np.array(task.texts_of(arrays[TARGETS])), **columns}
+    return Predictions(written.tokens, columns, None, {})
 
 
 def _readable(task: Task, made: Outputs) -> Predictions:

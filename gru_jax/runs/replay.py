@@ -144,7 +144,8 @@ def _describe_pass(trainer: Trainer, failure: Failure) -> list[str]:
         sizes = np.abs(np.asarray(layer.unrolled.hs, np.float64)).max(axis=(0, 2))
         marks = np.unique(np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes))).astype(int))
         shown = "  ".join(f"{t}: {sizes[t]:.3g}" for t in marks)
-        lines.append(f"largest state of layer_{number} at time steps  {shown}")
+        name = trainer.model.layers[number][0].name.removesuffix(".forward")
+        lines.append(f"largest state of {name} at time steps  {shown}")
     return lines
 
 

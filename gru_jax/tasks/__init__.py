@@ -10,16 +10,21 @@ from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.penn_treebank import PennTreebank
+from gru_jax.tasks.sequence_to_sequence import Copy, Reverse, SequenceToSequence, Sort, Symbols
 from gru_jax.tasks.sst2 import SST2
 from gru_jax.tasks.temporal_order import TemporalOrder
 from gru_jax.tasks.text_classification import TextClassification, TextTable
 from gru_jax.tasks.tiny_shakespeare import TinyShakespeare
+from gru_jax.tasks.translation import Multi30k, Translation, TranslationTable
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
     "copy_memory": CopyMemory,
     "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
+    "copy": Copy,
+    "reverse": Reverse,
+    "sort": Sort,
     "mnist": MNIST,
     "arrays": Arrays,
     "files": Files,
@@ -30,6 +35,8 @@ TASKS: dict[str, type[Task]] = {
     "sst2": SST2,
     "rt_polarity": RTPolarity,
     "review_polarity": ReviewPolarity,
+    "translation_table": TranslationTable,
+    "multi30k": Multi30k,
 }
 """Tasks by the name that configs use."""
 
@@ -41,21 +48,29 @@ __all__ = [
     "Adding",
     "Arrays",
     "Batch",
+    "Copy",
     "CopyMemory",
     "DelayedMemory",
     "Files",
     "FromFiles",
     "Generated",
     "LanguageModel",
+    "Multi30k",
     "PennTreebank",
     "RTPolarity",
+    "Reverse",
     "ReviewPolarity",
+    "SequenceToSequence",
     "Sequences",
+    "Sort",
+    "Symbols",
     "Task",
     "TemporalOrder",
     "TextClassification",
     "TextFiles",
     "TextTable",
     "TinyShakespeare",
+    "Translation",
+    "TranslationTable",
     "split_key",
 ]

@@ -40,6 +40,8 @@ class Batch(NamedTuple):
         mask: how much each step counts in the loss, `[B, T]`, or None where that is not the task's affair.
         weights: how much each example counts in the means of the loss and of all metrics, `[B]`, or None where all
             count the same.
+        decoder_inputs: where a decoder writes the targets, the tokens that it reads, `[B, T]`: the targets, one late.
+        decoder_lengths: their true lengths `[B]`, or None where all are T; `lengths` are those of the sources.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -53,6 +55,8 @@ class Batch(NamedTuple):
     lengths: Int[Array, " B"] | None = None
     mask: Float[Array, "B T"] | None = None
     weights: Float[Array, " B"] | None = None
+    decoder_inputs: Int[Array, "B T"] | None = None
+    decoder_lengths: Int[Array, " B"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,9 @@ class Task(abc.ABC):
 
     reads_tokens: ClassVar[bool] = False
     """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
+
+    family: ClassVar[Literal["sequence", "encoder_decoder"]] = "sequence"
+    """The kind of network that can learn it, one of `gru_jax.nn.families`."""
 
     is_stream: ClassVar[bool] = False
     """Whether examples are the pieces of one long sequence, in their order.

@@ -43,3 +43,43 @@ class TextFacts(Facts):
         except (TypeError, KeyError, ValueError) as error:
             raise UsageError(f"damaged, it does not say what is known of the texts ({error})") from error
         return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationFacts(Facts):
+    """What is known of texts that are written of texts.
+
+    Attributes:
+        source_vocabulary: of the training texts that are read.
+        target_vocabulary: of those that are written.
+        texts: pairs in each split.
+        longest: tokens of the longest text.
+    """
+
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    texts: Mapping[str, int]
+    longest: int
+
+    def to_json(self) -> dict[str, Any]:
+        vocabularies = {name: getattr(self, name).to_json() for name in _VOCABULARIES}
+        return {**vocabularies, "texts": dict(self.texts), "longest": self.longest}
+
+    @classmethod
+    def from_json(cls, content: Any) -> TranslationFacts:
+        try:
+            facts = cls(**{**content, **{name: Vocabulary.from_json(content[name]) for name in _VOCABULARIES}})
+            if not all(type(n) is int for n in (*facts.texts.values(), facts.longest)):
+                raise ValueError("numbers that are none")
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise UsageError(f"damaged, it does not say what is known of the texts ({error})") from error
+        return facts
+
+
+_VOCABULARIES = ("source_vocabulary", "target_vocabulary")
+
+
+def text_facts_of(content: Any) -> type[Facts] | None:
+    """Which facts of texts plain dicts are of; None where they are of none."""
+    kinds = {"vocabulary": TextFacts, "source_vocabulary": TranslationFacts}
+    return next((kind for name, kind in kinds.items() if name in content), None)

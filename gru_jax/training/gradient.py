@@ -13,36 +13,41 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from gru_jax.config import Config, GradientConfig
 from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.regularizers import flossing_penalty, vanishing_penalty
-from gru_jax.nn import Functional
-from gru_jax.tasks import Batch
+from gru_jax.nn import Functional, LayerInputs
 from gru_jax.training.network import cell_trajectories
 from gru_jax.unroll import Intervention
 
 
 def detach_masks(
-    config: Config, key: PRNGKeyArray, shape: tuple[int, int], values: Mapping[str, Any]
+    config: Config, model: Functional, key: PRNGKeyArray, shape: tuple[int, int], values: Mapping[str, Any]
 ) -> tuple[Bool[Array, "B T"], ...] | None:
     """Where each layer's gradient does not pass to the state before, drawn at random; None without `detach`.
 
     Args:
         config: the config.
+        model: its network.
         key: draws the masks.
         shape: of the masks, `[B, T]`.
         values: hyperparameters of the section `gradient`.
     """
     if not config.gradient.detach:
         return None
-    keys = (jax.random.fold_in(key, number) for number in range(len(config.model.hidden)))
+    keys = (jax.random.fold_in(key, number) for number in range(len(model.layers)))
     return tuple(jax.random.bernoulli(key, values["detach"], shape) for key in keys)
 
 
 def interventions(
-    config: Config, detached: tuple[Bool[Array, "B T"], ...] | None, values: Mapping[str, Any], weight: Any = 1.0
+    config: Config,
+    model: Functional,
+    detached: tuple[Bool[Array, "B T"], ...] | None,
+    values: Mapping[str, Any],
+    weight: Any = 1.0,
 ) -> tuple[Intervention, ...] | None:
     """What is done in each layer's backward recursion; None for nothing.
 
     Args:
         config: the config.
+        model: its network.
         detached: of `detach_masks`.
         values: hyperparameters of the section `gradient`.
         weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean, or `[B]`.
@@ -51,7 +56,7 @@ def interventions(
     if not gradient.intervenes:
         return None
     clip = None if gradient.adjoint_clip is None else weight * values["adjoint_clip"]
-    masks = (None,) * len(config.model.hidden) if detached is None else detached
+    masks = (None,) * len(model.layers) if detached is None else detached
     return tuple(Intervention(clip, mask, gradient.truncate) for mask in masks)
 
 
@@ -64,9 +69,8 @@ def penalty_gradient(
     config: Config,
     model: Functional,
     params: Any,
-    inputs: tuple[Array, ...],
+    inputs: tuple[LayerInputs, ...],
     adjoints: Any,
-    batch: Batch,
     step: Any,
     values: Mapping[str, Any],
     on_every_device: Callable[[Any], Any] = lambda arrays: arrays,
@@ -77,9 +81,8 @@ def penalty_gradient(
         config: the config.
         model: its network.
         params: of the network.
-        inputs: of every layer, `[B, T, D]`.
+        inputs: of every layer.
         adjoints: of the batch's loss, for every layer, where a penalty needs them.
-        batch: the batch.
         step: steps done.
         values: hyperparameters of the section `gradient`.
         on_every_device: puts arrays that are split over devices on each of them: flossing is of few sequences, and its
@@ -92,9 +95,7 @@ def penalty_gradient(
         def vanishing(params: Any) -> Array:
             terms = [
                 vanishing_penalty(place.cell, weights, trajectory, adjoint, slopes=gradient.omega_slopes)
-                for place, weights, trajectory, adjoint in cell_trajectories(
-                    model, params, inputs, adjoints, batch.lengths
-                )
+                for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints)
             ]
             return values["omega"] * sum(terms[1:], terms[0])
 
@@ -103,9 +104,12 @@ def penalty_gradient(
 
         def flossing(params: Any) -> Any:
             count, time = gradient.floss_sequences, gradient.floss_time
-            shortened = on_every_device(tuple(xs[:count, :time] for xs in inputs))
-            lengths = None if batch.lengths is None else jnp.minimum(on_every_device(batch.lengths[:count]), time)
-            return jax.grad(lambda p: values["floss_weight"] * floss(config, model, p, shortened, lengths))(params)
+            few = on_every_device(jax.tree.map(lambda a: a[:count], inputs))
+            shortened = tuple(
+                LayerInputs(xs[:, :time], carry0, None if lengths is None else jnp.minimum(lengths, time))
+                for xs, carry0, lengths in few
+            )
+            return jax.grad(lambda p: values["floss_weight"] * floss(config, model, p, shortened))(params)
 
         due = step % gradient.floss_every == 0
         flossed = jax.lax.cond(due, flossing, lambda params: jax.tree.map(jnp.zeros_like, params), params)
@@ -113,18 +117,12 @@ def penalty_gradient(
     return total
 
 
-def floss(
-    config: Config,
-    model: Functional,
-    params: Any,
-    inputs: tuple[Float[Array, "B T _"], ...],
-    lengths: Int[Array, " B"] | None = None,
-) -> Float[Array, ""]:
+def floss(config: Config, model: Functional, params: Any, inputs: tuple[LayerInputs, ...]) -> Float[Array, ""]:
     """The flossing penalty of all layers on these inputs."""
     k, warmup = config.gradient.floss, config.gradient.floss_transient
     terms = [
         flossing_penalty(place.cell, weights, jax.lax.stop_gradient(trajectory), k=k, warmup=warmup)
-        for place, weights, trajectory, _ in cell_trajectories(model, params, inputs, (None,) * len(inputs), lengths)
+        for place, weights, trajectory, _ in cell_trajectories(model, params, inputs, (None,) * len(inputs))
     ]
     return sum(terms[1:], terms[0])
 
@@ -145,7 +143,8 @@ def floss_before_training(
     def body(i: Int[Array, ""], state: tuple[Any, Any]) -> tuple[Any, Any]:
         params, opt_state = state
         keys = jax.random.split(jax.random.fold_in(key, i), len(sizes))
-        inputs = tuple(jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, sizes, strict=True))
+        drawn = [jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, sizes, strict=True)]
+        inputs = tuple(map(LayerInputs, drawn))
         grads = jax.grad(lambda p: floss(config, model, p, inputs))(params)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, opt_state, params)

@@ -45,8 +45,8 @@ def loss_adjoints(
     """
     values = real_settings(config.gradient) if values is None else values
     size, time = batch.xs.shape[:2]
-    detached = detach_masks(config, jax.random.key(DETACH_SEED), (size, time), values)
-    intervening = interventions(config, detached, values)
+    detached = detach_masks(config, model, jax.random.key(DETACH_SEED), (size, time), values)
+    intervening = interventions(config, model, detached, values)
 
     def total(perturbations: tuple[Any, ...]) -> tuple[Array, Trace]:
         trace, metrics = run_network(
@@ -99,8 +99,8 @@ def cell_passes(
     sources = {}
     if follows_single_steps(config):
         sources = source_adjoints(config, model, params, batch, values, jax.random.key(DETACH_SEED))
-    inputs = [layer.inputs for layer in trace.layers]
-    for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints, batch.lengths):
+    inputs = [layer.read for layer in trace.layers]
+    for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints):
         yield place.name, Pass(place.cell, weights, trajectory, adjoint, sources.get(place.name))
 
 

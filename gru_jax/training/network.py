@@ -13,12 +13,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config, ModelConfig, naming_traced_numbers
+from gru_jax.config.schema import AUTO
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
-from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
-from gru_jax.nn.models import FAMILIES, Readout
+from gru_jax.nn import CellPlace, Functional, LayerInputs, SequenceModel, Trace, functional
+from gru_jax.nn.families import FAMILIES
+from gru_jax.nn.models import Readout
 from gru_jax.nn.stack import DropoutRates
 from gru_jax.tasks import Batch, split_key
 from gru_jax.user_code import look_up
@@ -61,6 +63,8 @@ def _options_in_use(config: Config) -> dict[str, Any]:
     for name in ("input_dropout", "output_dropout", "tied"):
         if getattr(model, name):
             options[name] = getattr(model, name)
+    if model.attention not in (AUTO, "none"):
+        options["attention"] = model.attention
     if config.task.reads_tokens:
         options |= {"embedding": model.embedding, "compute_dtype": config.dtype}
     return options
@@ -96,6 +100,8 @@ def run_network(
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     xs = batch.xs if config.task.reads_tokens else batch.xs.astype(config.dtype)
+    if batch.decoder_inputs is not None:
+        kwargs |= {"decoder_inputs": batch.decoder_inputs, "decoder_lengths": batch.decoder_lengths}
     trace = model.apply(params, xs, lengths=batch.lengths, **kwargs)
     with naming_traced_numbers(config.task):
         metrics = config.task.metrics(trace.outputs, batch)
@@ -165,22 +171,21 @@ def carry_adjoint(place: CellPlace, of_layer: Any) -> Carry:
 def cell_trajectories(
     model: Functional,
     params: Any,
-    inputs: Sequence[Array],
+    inputs: Sequence[LayerInputs],
     adjoints: Sequence[Any],
-    lengths: Int[Array, " B"] | None,
 ) -> Iterator[tuple[CellPlace, Params, Trajectory, Any]]:
     """Go through every cell of the network: its place, its parameters, its trajectory, and the adjoint of its carry.
 
     Args:
         model: the network.
         params: its parameters.
-        inputs: of every layer, `[B, T, D]`.
+        inputs: of every layer.
         adjoints: for every layer, those of every part of the carry; None where there are none.
-        lengths: of the sequences.
     """
     for number, place in model.cells:
         adjoint = None if adjoints[number] is None else carry_adjoint(place, adjoints[number])
-        trajectory = Trajectory(inputs[number], lengths=lengths, reverse=place.reverse)
+        xs, carry0, lengths = inputs[number]
+        trajectory = Trajectory(xs, place.carry(carry0), lengths=lengths, reverse=place.reverse)
         yield place, place.parameters(params), trajectory, adjoint
 
 

@@ -70,7 +70,7 @@ def outputs_of_data(
 
     program, sums, parts = jax.jit(functools.partial(over_rows, of_device, mesh)), dict[str, np.ndarray](), []
     shared = on_mesh((params, dict(data), values), mesh)
-    for index, count in _batches(config, size, mesh):
+    for index, count in index_batches(config, size, mesh):
         *of_batch, sums_here = jax.device_get(program(shared, index)[1])
         parts.append([None if part is None else part[:count] for part in of_batch])
         sums = {name: sums[name] + value if sums else value for name, value in sums_here.items()}
@@ -90,14 +90,14 @@ def outputs_of_inputs(
         return None, model.apply(params, inputs, lengths=lengths).outputs
 
     program, parts, params = jax.jit(functools.partial(over_rows, of_device, mesh)), [], on_mesh(params, mesh)
-    for index, count in _batches(config, len(xs), mesh):
+    for index, count in index_batches(config, len(xs), mesh):
         rows = np.minimum(index, len(xs) - 1)
         outputs = program(params, (xs[rows], None if lengths is None else lengths[rows]))[1]
         parts.append(jax.device_get(outputs)[:count])
     return Outputs(np.concatenate(parts), None, lengths, {})
 
 
-def _batches(config: Config, size: int, mesh: Mesh | None) -> Iterator[tuple[np.ndarray, int]]:
+def index_batches(config: Config, size: int, mesh: Mesh | None) -> Iterator[tuple[np.ndarray, int]]:
     """The example indices of every batch, the last of which goes beyond the end, and how many of them count."""
     batch_size = rows_of_each(config, mesh) * parts_of(mesh)
     for first in range(0, size, batch_size):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import SourceAdjoint, adjoint_profile
 from gru_jax.flow.sources import TOTAL, from_single_steps
-from gru_jax.nn import Functional
+from gru_jax.nn import CellPlace, Functional
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import detach_masks, interventions
 from gru_jax.training.network import carry_adjoint, run_network, shares, total_weight, zero_perturbations
@@ -37,7 +37,7 @@ def source_adjoints(
     """By cell, what the loss of one step of each sequence sends back to it, interventions included.
 
     It is the last step of the cell's own pass, or one of those up to it: cells that run backwards have steps of their
-    own, and a backward pass.
+    own, and a backward pass. In an encoder, whose steps no loss reads, it is looked at from the end of the source.
 
     Args:
         config: the config.
@@ -51,7 +51,8 @@ def source_adjoints(
         UsageError: a model family of a user's own whose states are read in a way that cannot be followed.
     """
     size, time = batch.xs.shape[:2]
-    intervening, reads = interventions(config, detach_masks(config, key, (size, time), values), values), []
+    detached, reads = detach_masks(config, model, key, (size, time), values), []
+    intervening = interventions(config, model, detached, values)
 
     def total(perturbations: Adjoints, marks: Float[Array, "B T"], reverse: bool) -> Array:
         def on_read(hs: Array) -> Array:
@@ -72,11 +73,25 @@ def source_adjoints(
         zeros = zero_perturbations(config, model, batch), jnp.zeros((size, time))
         return jax.grad(total, argnums=(0, 1))(*zeros, reverse)
 
-    sent = {reverse: send_back(reverse) for reverse in {place.reverse for _, place in model.cells}}
-    return {
-        place.name: SourceAdjoint(carry_adjoint(place, sent[place.reverse][0][number]), sent[place.reverse][1] > 0)
-        for number, place in model.cells
-    }
+    backwards = {place.name: place.reverse and not place.encodes for _, place in model.cells}
+    sent = {reverse: send_back(reverse) for reverse in set(backwards.values())}
+
+    def of_cell(number: int, place: CellPlace) -> SourceAdjoint:
+        adjoints, marks = sent[backwards[place.name]]
+        chosen = marks > 0
+        if place.encodes:
+            chosen = _last_steps(batch.lengths, chosen, reverse=place.reverse)
+        return SourceAdjoint(carry_adjoint(place, adjoints[number]), chosen)
+
+    return {place.name: of_cell(number, place) for number, place in model.cells}
+
+
+def _last_steps(lengths: Int[Array, " B"] | None, chosen: Bool[Array, "B T"], *, reverse: bool) -> Bool[Array, "B T"]:
+    """True at the last step of a pass over each source, of whose target a step was chosen."""
+    batch, time = chosen.shape
+    ends = jnp.full(batch, time) if lengths is None else lengths
+    last = jnp.zeros(batch, jnp.int32) if reverse else ends.astype(jnp.int32) - 1
+    return (jnp.arange(time, dtype=jnp.int32)[None, :] == last[:, None]) & chosen.any(axis=1, keepdims=True)
 
 
 def live_profiles(
@@ -87,6 +102,7 @@ def live_profiles(
     adjoints: Adjoints | None,
     values: Mapping[str, Any],
     key: PRNGKeyArray,
+    lengths: Sequence[Int[Array, " B"] | None],
 ) -> dict[str, Array]:
     """The adjoint profile of every cell on a training step's batch, mean over sequences, by name.
 
@@ -94,19 +110,20 @@ def live_profiles(
         config, model, params, values, key: as of `source_adjoints`.
         batch: the step's.
         adjoints: of the batch's mean loss, for every layer, where the whole loss is what is followed.
+        lengths: of the sequences that every layer read.
     """
     factor = batch.xs.shape[0] if batch.weights is None else _each_alone(batch)
     if follows_single_steps(config):
-        batch = jax.tree.map(lambda a: a[:LIVE_SEQUENCES], batch)
+        batch, lengths = jax.tree.map(lambda a: a[:LIVE_SEQUENCES], (batch, lengths))
         of_cells = source_adjoints(config, model, params, batch, values, key)
     else:
         each = jax.tree.map(lambda a: factor * a, adjoints)  # of each sequence's own loss
         of_cells = {place.name: (carry_adjoint(place, each[number]), None) for number, place in model.cells}
     return {
         f"adjoint/{place.name}": adjoint_profile(
-            of_cells[place.name][0], batch.lengths, of_cells[place.name][1], reverse=place.reverse
+            of_cells[place.name][0], lengths[number], of_cells[place.name][1], reverse=place.reverse
         ).mean
-        for _, place in model.cells
+        for number, place in model.cells
     }
 
 

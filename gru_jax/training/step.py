@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
 from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
-from gru_jax.nn import Trace
+from gru_jax.nn import LayerInputs, Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import (
@@ -102,6 +102,7 @@ class Update(NamedTuple):
         loss: of the batch.
         metrics: their means, by name.
         grads: of the loss and the penalties, in the parameters.
+        inputs: what every layer read.
         adjoints: of the loss, for every layer, where something needs them.
         carries: every layer's carry after the last step.
         updates: what is added to the parameters.
@@ -111,6 +112,7 @@ class Update(NamedTuple):
     loss: Array
     metrics: dict[str, Array]
     grads: Any
+    inputs: tuple[LayerInputs, ...]
     adjoints: Any
     carries: Any
     updates: Any
@@ -249,7 +251,7 @@ class Trainer:
         metrics, grads, inputs, adjoints, carries = self._gradient(state, seed, hyperparameters, batch, carry0)
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
-                config, self.model, state.params, inputs, adjoints, batch, state.step, hyperparameters["gradient"],
+                config, self.model, state.params, inputs, adjoints, state.step, hyperparameters["gradient"],
                 self._on_every_device,
             )  # fmt: skip
         if penalty is not None:
@@ -257,7 +259,7 @@ class Trainer:
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return Update(metrics["loss"], metrics, grads, adjoints, carries, updates, opt_state)
+        return Update(metrics["loss"], metrics, grads, inputs, adjoints, carries, updates, opt_state)
 
     def _report(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -271,7 +273,8 @@ class Trainer:
         if config.flow.live:
             key = jax.random.fold_in(_stream(seed, DETACH_STREAM), state.step)
             values = hyperparameters["gradient"]
-            live.update(live_profiles(config, self.model, state.params, batch, update.adjoints, values, key))
+            lengths = [layer.lengths for layer in update.inputs]
+            live.update(live_profiles(config, self.model, state.params, batch, update.adjoints, values, key, lengths))
             ratios = leaves_by_path(flow.update_ratios(state.params, params))
             live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
         return StepReport(metrics, live)
@@ -288,7 +291,7 @@ class Trainer:
         )
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
-        detached = detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"])
+        detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
         work = functools.partial(self._gradient_of_rows, size)
         shared, rows = (state.params, hyperparameters, total_weight(batch)), BatchRows(batch, keys, detached, carry0)
         sums, of_rows = over_rows(work, self.mesh, shared, rows)
@@ -315,7 +318,7 @@ class Trainer:
                 batch,
                 dropout_key=rows.dropout_keys,
                 **dropout_rates(config.model, hyperparameters["model"]),
-                interventions=interventions(config, rows.detached, hyperparameters["gradient"], of_each),
+                interventions=interventions(config, self.model, rows.detached, hyperparameters["gradient"], of_each),
                 **({} if rows.carry0 is None else {"carry0": rows.carry0}),
             )
             return share * loss, of_pass
@@ -323,7 +326,7 @@ class Trainer:
         gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
         (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
         metrics = {name: share * mean for name, mean in metrics.items()}
-        return (metrics, grads), (tuple(layer.inputs for layer in trace.layers), adjoints, trace.carry)
+        return (metrics, grads), (tuple(layer.read for layer in trace.layers), adjoints, trace.carry)
 
     def steps(
         self,

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 from gru_jax import Scheme, flow
 from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU, MinGRU
 from gru_jax.errors import UsageError
+from gru_jax.nn import LayerInputs
 from gru_jax.training.gradient import floss
 from gru_jax.training.network import build_model
 from tests.golden.peers import random_problem
@@ -201,7 +202,7 @@ def test_the_transient_is_a_key():
     xs = jax.random.normal(jax.random.key(1), (4, 8, 2))
     weights = model.layers[0][0].parameters(params)
     wanted = flow.flossing_penalty(config.model.cell, weights, xs, k=2, warmup=3)
-    np.testing.assert_allclose(floss(config, model, params, (xs,)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(floss(config, model, params, (LayerInputs(xs),)), wanted, rtol=1e-5)
     with pytest.raises(UsageError, match=r"gradient\.floss_transient=8: allowed are 0 to 7, below the 8 steps"):
         small(gradient={"floss": 2, "floss_every": 1, "floss_transient": 8})
     with pytest.raises(UsageError, match=r"gradient\.floss_transient=5: allowed are 0 to 4"):

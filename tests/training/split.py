@@ -33,6 +33,12 @@ CASES = {
         "model": {"hidden": (4, 3), "dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.2},
         "flow": {"live": 1},
     },
+    "decoder": {
+        "task": {"name": "reverse", "length": 5, "symbols": 4, "valid_size": 20, "test_size": 30},
+        "model": {"hidden": (4, 3), "dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.2, "bidirectional": True},
+        "gradient": {"omega": 0.5},
+        "flow": {"live": 1},
+    },
     "every step": {"model": {"cell": {"name": "lstm"}}, "task": {"name": "copy_memory", "length": 5}},
 }
 

@@ -11,6 +11,7 @@ from experiments import train
 from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, traced_hyperparameters
 from gru_jax.errors import UsageError
+from gru_jax.nn import LayerInputs
 from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import split_key
 from gru_jax.training.gradient import floss
@@ -167,7 +168,7 @@ def test_flossing_before_training_drives_exponents_to_zero():
     before, after = (started(c)[1].params for c in (plain, config))
     xs = (jax.random.normal(jax.random.key(2), (8, 40, 2)),)
     model = build_model(config)
-    penalty = jax.jit(lambda params: floss(config, model, params, xs))
+    penalty = jax.jit(lambda params: floss(config, model, params, (LayerInputs(xs[0]),)))
     assert float(penalty(after)) < 0.2 * float(penalty(before))
 
 
