@@ -72,9 +72,7 @@ class SequenceToSequence(Task):
         return texts
 
     def check_new(self, arrays: Any, path: Path, place: Any = None) -> NoReturn:
-        raise UsageError(
-            f"{path}: this network writes of texts, line by line; experiments.predict reads them of a file"
-        )
+        raise UsageError(f"{path}: this network reads texts, line by line; experiments.predict takes a file of them")
 
     def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
         """The lines of a text file, each a source."""
