@@ -303,6 +303,11 @@ class Config:
         return name, self.train.direction or direction
 
     @property
+    def input_width(self) -> int:
+        """Numbers that the first layer reads at each step: the features of inputs, or the embedding of a token."""
+        return self.model.embedding or self.task.input_size
+
+    @property
     def profile_steps(self) -> tuple[int, int] | None:
         """The first and the last training step that are traced.
 
