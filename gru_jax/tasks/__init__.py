@@ -3,6 +3,7 @@
 from gru_jax.tasks.adding import Adding
 from gru_jax.tasks.arrays import Arrays, Sequences
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
+from gru_jax.tasks.bit_labels import DelayedXOR, Parity
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
@@ -14,6 +15,8 @@ TASKS: dict[str, type[Task]] = {
     "copy_memory": CopyMemory,
     "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
+    "parity": Parity,
+    "delayed_xor": DelayedXOR,
     "mnist": MNIST,
     "arrays": Arrays,
     "files": Files,
@@ -29,9 +32,11 @@ __all__ = [
     "Batch",
     "CopyMemory",
     "DelayedMemory",
+    "DelayedXOR",
     "Files",
     "FromFiles",
     "Generated",
+    "Parity",
     "Sequences",
     "Task",
     "TemporalOrder",
