@@ -8,6 +8,7 @@ from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.music import Music
 from gru_jax.tasks.temporal_order import TemporalOrder
 
 TASKS: dict[str, type[Task]] = {
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     "parity": Parity,
     "delayed_xor": DelayedXOR,
     "mnist": MNIST,
+    "music": Music,
     "arrays": Arrays,
     "files": Files,
 }
@@ -36,6 +38,7 @@ __all__ = [
     "Files",
     "FromFiles",
     "Generated",
+    "Music",
     "Parity",
     "Sequences",
     "Task",

@@ -71,6 +71,12 @@ class Task(abc.ABC):
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
 
+    held_out_may_be_longer: ClassVar[bool] = False
+    """Whether sequences of validation and test may have more steps than `time`, which are then those of training.
+
+    Their targets and mask stand at each step, so that instruments can look at the first `time` steps.
+    """
+
     traces_numbers: ClassVar[bool] = True
     """Whether its real numbers are traced where batches and metrics are made, so that all their values share a program.
 

@@ -58,7 +58,8 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
     task = config.task
     with naming_traced_numbers(task):
         batch = task.batch(data, key, index)
-    if batch.xs.shape[1:] != (task.time, task.input_size):
+    time = max(task.time, batch.xs.shape[1]) if task.held_out_may_be_longer else task.time
+    if batch.xs.shape[1:] != (time, task.input_size):
         raise UsageError(
             f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time and input_size "
             f"are {task.time} and {task.input_size}"
