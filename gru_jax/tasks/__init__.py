@@ -9,6 +9,7 @@ from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.music import Music
+from gru_jax.tasks.spoken_digits import SpokenDigits
 from gru_jax.tasks.temporal_order import TemporalOrder
 
 TASKS: dict[str, type[Task]] = {
@@ -20,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
     "delayed_xor": DelayedXOR,
     "mnist": MNIST,
     "music": Music,
+    "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
 }
@@ -41,6 +43,7 @@ __all__ = [
     "Music",
     "Parity",
     "Sequences",
+    "SpokenDigits",
     "Task",
     "TemporalOrder",
     "split_key",
