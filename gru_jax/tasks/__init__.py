@@ -7,10 +7,13 @@ from gru_jax.tasks.bit_labels import DelayedXOR, Parity
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
+from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.music import Music
+from gru_jax.tasks.penn_treebank import PennTreebank
 from gru_jax.tasks.spoken_digits import SpokenDigits
 from gru_jax.tasks.temporal_order import TemporalOrder
+from gru_jax.tasks.tiny_shakespeare import TinyShakespeare
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
@@ -24,6 +27,9 @@ TASKS: dict[str, type[Task]] = {
     "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
+    "text": TextFiles,
+    "tiny_shakespeare": TinyShakespeare,
+    "penn_treebank": PennTreebank,
 }
 """Tasks by the name that configs use."""
 
@@ -40,11 +46,15 @@ __all__ = [
     "Files",
     "FromFiles",
     "Generated",
+    "LanguageModel",
     "Music",
     "Parity",
+    "PennTreebank",
     "Sequences",
     "SpokenDigits",
     "Task",
     "TemporalOrder",
+    "TextFiles",
+    "TinyShakespeare",
     "split_key",
 ]

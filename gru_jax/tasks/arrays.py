@@ -111,7 +111,7 @@ class Sequences(FromFiles):
 
     @property
     def facts(self) -> DataFacts:
-        return self.stored_facts or self._files.facts()
+        return self.stored_facts if isinstance(self.stored_facts, DataFacts) else self._files.facts()
 
     @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]

@@ -15,11 +15,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
-from gru_jax.data.batching import StepIndices, batch_indices
+from gru_jax.data.batching import StepIndices, batch_indices, stream_indices
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
-from gru_jax.tasks.facts import DataFacts, facts_in_use
+from gru_jax.tasks.facts import Facts, facts_in_use
 from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
 
 SPLITS = ("train", "valid", "test")
@@ -34,10 +34,12 @@ class Batch(NamedTuple):
     """Examples side by side.
 
     Attributes:
-        xs: inputs, `[B, T, D]`.
+        xs: inputs, `[B, T, D]`, or the numbers of tokens, `[B, T]`.
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
         mask: how much each step counts in the loss, `[B, T]`, or None where that is not the task's affair.
+        weights: how much each example counts in the means of the loss and of all metrics, `[B]`, or None where all
+            count the same.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -46,10 +48,11 @@ class Batch(NamedTuple):
         True
     """
 
-    xs: Float[Array, "B T D"]
+    xs: Float[Array, "B T D"] | Int[Array, "B T"]
     targets: Array
     lengths: Int[Array, " B"] | None = None
     mask: Float[Array, "B T"] | None = None
+    weights: Float[Array, " B"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,15 @@ class Task(abc.ABC):
     Their targets and mask stand at each step, so that instruments can look at the first `time` steps.
     """
 
+    reads_tokens: ClassVar[bool] = False
+    """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
+
+    is_stream: ClassVar[bool] = False
+    """Whether examples are the pieces of one long sequence, in their order.
+
+    What a network carries then goes on from each piece to the one after it, in training and in evaluation.
+    """
+
     traces_numbers: ClassVar[bool] = True
     """Whether its real numbers are traced where batches and metrics are made, so that all their values share a program.
 
@@ -89,7 +101,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def input_size(self) -> int:
-        """D."""
+        """D; where inputs are tokens, how many different ones there are."""
 
     @property
     @abc.abstractmethod
@@ -99,7 +111,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def time(self) -> int:
-        """T, steps of the longest sequence."""
+        """T, steps of the longest sequence, or of a piece."""
 
     @property
     @abc.abstractmethod
@@ -137,7 +149,14 @@ class Task(abc.ABC):
 
     def train_indices(self, batch_size: int, seed: int) -> StepIndices:
         """Which training examples each step of a run with this seed sees."""
+        if self.is_stream:
+            return stream_indices(self.size("train") or 0, batch_size)
         return batch_indices(self.size("train"), batch_size, split_key("train", seed))
+
+    @property
+    def streams_in_evaluation(self) -> int:
+        """Where examples are the pieces of one long sequence, into how many parts evaluations cut it."""
+        return 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -185,13 +204,20 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
-        """Each example's metrics by name; `loss` is the one that is trained on. Their means are reported."""
+        """Each example's metrics by name; `loss` is the one that is trained on.
+
+        Their means are reported, weighted by the batch's `weights` where it has them.
+        """
+
+    def of_means(self, means: Mapping[str, float]) -> Mapping[str, float]:
+        """What else is said of a split beside the means of its metrics, as a perplexity; computed from them."""
+        return {}
 
     def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """For scores of a whole set (`train.metrics`), outputs, targets and weights of each example or step.
 
         Logits `[B, (T,) K]` with classes `[B, (T)]`, or numbers `[B, (T,) O]` with numbers of that shape. Every
-        sequence counts the same.
+        sequence counts the same, or by its weight.
 
         Raises:
             UsageError: outputs and targets are neither.
@@ -199,6 +225,8 @@ class Task(abc.ABC):
         targets, weights = batch.targets, jnp.ones(outputs.shape[:-1])
         if batch.mask is not None and batch.mask.shape == weights.shape:
             weights = batch.mask / batch.mask.sum(axis=1, keepdims=True)
+        if batch.weights is not None:
+            weights *= batch.weights.reshape(-1, *[1] * (weights.ndim - 1))
         if jnp.issubdtype(targets.dtype, jnp.floating) and targets.ndim == outputs.ndim - 1:
             targets = targets[..., None]
         classes = jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:-1]
@@ -269,7 +297,7 @@ class FromFiles(Task):
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
     fold: int = setting(0, low=0, kw_only=True)
 
-    stored_facts: ClassVar[DataFacts | None] = None
+    stored_facts: ClassVar[Facts | None] = None
     """What a run has kept of its data, of a task that a run was opened with."""
 
     def __post_init__(self) -> None:
@@ -283,7 +311,7 @@ class FromFiles(Task):
             )
 
     @property
-    def facts(self) -> DataFacts | None:
+    def facts(self) -> Facts | None:
         """What a run keeps of its data, to use the network without them; None where the task knows it itself."""
         return None
 

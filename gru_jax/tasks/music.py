@@ -47,7 +47,7 @@ class Music(FromFiles):
     """Predict which of 88 notes sound in the next frame of a piece of music, from the frames before.
 
     The loss is the frame negative log-likelihood in nats: the binary cross-entropy summed over the notes, mean over the
-    frames of a piece. Data and measure of Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392. There every
+    frames of all pieces. Data and measure of Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392. There every
     frame counts, the first of which follows silence; Bai, Kolter and Koltun 2018, arXiv:1803.01271, predict the second
     to the last.
 
@@ -80,7 +80,9 @@ class Music(FromFiles):
 
     @property
     def facts(self) -> DataFacts:
-        return self.stored_facts or _facts(*self._file(), self.window, self.first_frame, self.transpose)
+        if isinstance(self.stored_facts, DataFacts):
+            return self.stored_facts
+        return _facts(*self._file(), self.window, self.first_frame, self.transpose)
 
     @property
     def input_size(self) -> int:
@@ -128,7 +130,8 @@ class Music(FromFiles):
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         rolls, lengths = data["rolls"][index], data["lengths"][index]
         mask = jnp.arange(rolls.shape[1] - 1)[None] < lengths[:, None]
-        return Batch(rolls[:, :-1].astype(jnp.float32), rolls[:, 1:].astype(bool), lengths, mask.astype(jnp.float32))
+        mask, counts = mask.astype(jnp.float32), lengths.astype(jnp.float32)
+        return Batch(rolls[:, :-1].astype(jnp.float32), rolls[:, 1:].astype(bool), lengths, mask, counts)
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         assert batch.mask is not None

@@ -67,7 +67,9 @@ class SpokenDigits(FromFiles):
 
     @property
     def facts(self) -> DataFacts:
-        return self.stored_facts or _facts(*self._file(), self.features, self.speaker)
+        if isinstance(self.stored_facts, DataFacts):
+            return self.stored_facts
+        return _facts(*self._file(), self.features, self.speaker)
 
     @property
     def input_size(self) -> int:
