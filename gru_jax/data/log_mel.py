@@ -40,7 +40,7 @@ def log_mel(waves: Float[Array, "B T"], rate: int, window: int, hop: int, bands:
     padded = jnp.pad(waves, [(0, 0), (window // 2, window // 2)])
     places = hop * np.arange(count)[:, None] + np.arange(window)[None, :]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(padded[:, places] * jnp.asarray(hann, waves.dtype), axis=-1)
+    spectrum = jnp.fft.rfft(padded[:, places] * jnp.asarray(hann, waves.dtype)[None, None], axis=-1)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     filters = jnp.asarray(mel_filters(rate, window, bands), waves.dtype)
     return jnp.log(jnp.maximum(power @ filters.T, LEAST_POWER))

@@ -38,7 +38,7 @@ TEST_COUNT, VALID_COUNT = 5, 5
 ARCHIVE = "fsdd/recordings.zip"
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 DIGEST = "04e1baae96c6a26e39c623f2b01d0182ddae627ba0ac02a3cdc17ba2af99fd9b"
-"""The sha256 of lines of every recording's sha256, two blanks and its name, in the order of the names."""
+"""The sha256 of lines of every recording's sha256, two blanks, recordings/ and its name, in the order of the names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _read(path: Path, stamp: FileStamp) -> tuple[Recording, ...]:
     """
     del stamp
     sounds = sorted(read_sounds(path, RATE), key=lambda sound: sound.name)
-    lines = "".join(f"{sound.sha256}  {sound.name}\n" for sound in sounds)
+    lines = "".join(f"{sound.sha256}  recordings/{sound.name}\n" for sound in sounds)
     if (digest := hashlib.sha256(lines.encode()).hexdigest()) != DIGEST:
         raise UsageError(
             f"{path}: damaged, or of another release: the digest of its {len(sounds)} recordings is {digest} and "

@@ -9,4 +9,4 @@ from tests.tasks.test_spoken_digits import BANDS, RATE, STORED, WINDOW, by_libro
 
 if __name__ == "__main__":
     filters = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=BANDS)
-    np.savez_compressed(STORED, frames=by_librosa(chirp()), filters=filters)
+    np.savez_compressed(STORED, powers=by_librosa(chirp()), filters=filters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import wave
 import zipfile
@@ -36,23 +37,26 @@ def chirp(samples=1000):
 def by_librosa(sound):
     librosa = pytest.importorskip("librosa")
     power = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS)
-    return np.log(np.maximum(power, 1e-10)).T
+    return np.maximum(power, 1e-10).T
 
 
 def ours(sound):
     return np.asarray(log_mel(jnp.asarray(sound)[None], RATE, WINDOW, HOP, BANDS))[0]
 
 
+CLOSE = {"rtol": 1e-3, "atol": 1e-11}  # of powers: beside loud bands, float32 rounds silent ones
+
+
 def test_frames_are_those_that_librosa_gave_once():
     with np.load(STORED) as stored:
-        np.testing.assert_allclose(ours(chirp()), stored["frames"], atol=2e-3)
+        np.testing.assert_allclose(np.exp(ours(chirp())), stored["powers"], **CLOSE)
         np.testing.assert_allclose(mel_filters(RATE, WINDOW, BANDS), stored["filters"], rtol=1e-5, atol=1e-9)
 
 
 def test_frames_are_those_of_librosa():
     noise = np.random.default_rng(0).normal(size=2000).astype(np.float32)
     for sound in (chirp(), chirp(1777), noise, 1e-4 * noise):
-        np.testing.assert_allclose(ours(sound), by_librosa(sound), atol=2e-3)
+        np.testing.assert_allclose(np.exp(ours(sound)), by_librosa(sound), **CLOSE)
 
 
 def test_what_follows_a_sound_has_no_part_in_its_frames():
@@ -86,10 +90,9 @@ def archive(path, sounds):
 
 
 def digest_of(path):
-    lines = sorted(f"{sound.name}\n{sound.sha256}" for sound in read_sounds(path, RATE))
-    import hashlib
-
-    return hashlib.sha256("".join(f"{line.split()[1]}  {line.split()[0]}\n" for line in lines).encode()).hexdigest()
+    sounds = sorted(read_sounds(path, RATE), key=lambda sound: sound.name)
+    lines = [f"{sound.sha256}  recordings/{sound.name}\n" for sound in sounds]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +157,7 @@ def test_the_published_recordings(data_dir, monkeypatch):
         "train": 2400, "valid": 300, "test": 300,
     }  # fmt: skip
     lengths = np.concatenate([task.load(split)["lengths"] for split in ("train", "valid", "test")])
-    assert (lengths.min(), np.median(lengths), lengths.max()) == (1148, 3360, 18262)
+    assert (lengths.min(), lengths.max()) == (1148, 18262)
     assert task.time == 18262
 
 
