@@ -47,9 +47,9 @@ class Music(FromFiles):
     """Predict which of 88 notes sound in the next frame of a piece of music, from the frames before.
 
     The loss is the frame negative log-likelihood in nats: the binary cross-entropy summed over the notes, mean over the
-    frames of all pieces. Data and measure of Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392. There every
-    frame counts, the first of which follows silence; Bai, Kolter and Koltun 2018, arXiv:1803.01271, predict the second
-    to the last.
+    frames of all pieces. Data and measure of Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392. There
+    every frame counts, the first of which follows silence; Bai, Kolter and Koltun 2018, arXiv:1803.01271, predict the
+    second to the last.
 
     Attributes:
         collection: the pieces: jsb (chorales of Bach), nottingham (folk tunes), musedata (orchestral and piano music)
