@@ -64,15 +64,13 @@ def sample_music(
         frame_seconds: how long a frame lasts in the MIDI file.
 
     Raises:
-        UsageError: the run is of another task, its network reads the future, or an argument is out of range.
+        UsageError: the run is of another task, or an argument is out of range.
     """
     task = run.config.task
     if not isinstance(task, Music):
         raise UsageError(
             f"{run.path}: of the task {type(task).__name__}; music is made up by networks of the task music"
         )
-    if run.config.model.bidirectional:
-        raise UsageError(f"{run.path}: its network is bidirectional, and reads what it would make up")
     for name, value, low in (("frames", frames, 1), ("prime", prime, 0), ("piece", piece, 0)):
         if value < low:
             raise ArgumentError(f"{name}={value}: allowed are whole numbers from {low}")

@@ -74,6 +74,9 @@ class Task(abc.ABC):
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
 
+    predicts_inputs: ClassVar[bool] = False
+    """Whether targets are the inputs of later steps, so that no network may read backwards."""
+
     held_out_may_be_longer: ClassVar[bool] = False
     """Whether sequences of validation and test may have more steps than `time`, which are then those of training.
 

@@ -66,6 +66,7 @@ class Music(FromFiles):
     """
 
     readout: ClassVar[Literal["last", "mean", "every"]] = "every"
+    predicts_inputs: ClassVar[bool] = True
     held_out_may_be_longer: ClassVar[bool] = True
 
     collection: Collection = "jsb"

@@ -15,6 +15,7 @@ from scipy.io import savemat
 
 from experiments import evaluate, train
 from gru_jax import open as open_run
+from gru_jax.config import load
 from gru_jax.data.files import DataFile
 from gru_jax.data.midi import midi_of_roll
 from gru_jax.data.piano_rolls import read_piano_rolls
@@ -163,6 +164,8 @@ def test_settings_that_do_not_go_together(folder):
     with pytest.raises(UsageError, match="folds=2: with window or transpose"):
         Music(data_dir=str(folder), folds=2, window=6)
     assert Music(data_dir=str(folder), folds=3).size("valid") == 1
+    with pytest.raises(UsageError, match=r"model\.bidirectional=True: this task predicts its next input"):
+        load({"task": {"name": "music", "data_dir": str(folder)}, "model": {"bidirectional": True}})
 
 
 PUBLISHED = {
