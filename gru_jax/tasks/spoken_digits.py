@@ -13,9 +13,10 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.data.arrays import LENGTHS, XS, check_input
+from gru_jax.data.batching import StepIndices
 from gru_jax.data.checks import measure_features
 from gru_jax.data.files import data_root
 from gru_jax.data.log_mel import log_mel
@@ -23,7 +24,7 @@ from gru_jax.data.wav import SOUND_SUFFIXES, Sound, read_sounds
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
-from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
+from gru_jax.tasks.base import ORDER, SPLITS, Batch, FromFiles, classification
 from gru_jax.tasks.facts import DataFacts, FeatureScale
 
 Speaker = Literal["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
@@ -37,6 +38,8 @@ TEST_COUNT, VALID_COUNT = 5, 5
 """Of the recordings of each digit and speaker, how many are the official test set, and how many are validated on."""
 ARCHIVE = "fsdd/recordings.zip"
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+VARIES = "varies"
+"""Among the arrays of the training split, where noise and silence are drawn for it."""
 DIGEST = "04e1baae96c6a26e39c623f2b01d0182ddae627ba0ac02a3cdc17ba2af99fd9b"
 """The sha256 of lines of every recording's sha256, two blanks, recordings/ and its name, in the order of the names."""
 
@@ -53,6 +56,9 @@ class SpokenDigits(FromFiles):
         features: what is read of the sound: log_mel, 40 numbers every 10 ms, brought to mean 0 and deviation 1 of the
             training set; or waveform, its samples from -1 to 1, one at a step.
         speaker: whose voice is tested and never trained on; None for all six in training and test.
+        noise: greatest deviation of the white noise that training sounds get, as a share of the sound's own; how much,
+            and which, is drawn anew each time that a sound is heard.
+        shift_ms: milliseconds of silence, at most, that are drawn to stand before a training sound.
 
     Examples:
         >>> from gru_jax.tasks import TASKS
@@ -64,12 +70,23 @@ class SpokenDigits(FromFiles):
 
     features: SoundFeatures = "log_mel"
     speaker: Speaker | None = setting(None, kw_only=True)
+    noise: float = setting(0.0, low=0.0, high=10.0, kw_only=True)
+    shift_ms: int = setting(0, low=0, high=10_000, kw_only=True)
+
+    @property
+    def _varies(self) -> bool:
+        return self.noise > 0 or self.shift_ms > 0
+
+    @property
+    def _most_shifted(self) -> int:
+        """Samples of silence before a training sound, at most."""
+        return self.shift_ms * RATE // 1000
 
     @property
     def facts(self) -> DataFacts:
         if isinstance(self.stored_facts, DataFacts):
             return self.stored_facts
-        return _facts(*self._file(), self.features, self.speaker)
+        return _facts(*self._file(), self.features, self.speaker, self._most_shifted)
 
     @property
     def input_size(self) -> int:
@@ -95,7 +112,8 @@ class SpokenDigits(FromFiles):
         return self.facts.sizes[split]
 
     def read(self, split: str) -> dict[str, np.ndarray]:
-        return _arrays(*self._file(), split, self.speaker)
+        arrays = _arrays(*self._file(), split, self.speaker, self._most_shifted)
+        return {**arrays, VARIES: np.zeros(1, np.float32)} if split == "train" and self._varies else arrays
 
     def _file(self) -> tuple[Path, FileStamp]:
         path = data_root(self.data_dir) / ARCHIVE
@@ -104,10 +122,49 @@ class SpokenDigits(FromFiles):
         except OSError as error:
             raise UsageError(f"{path}: missing; needed is a zip of the folder recordings of {ADDRESS}") from error
 
+    def train_indices(self, batch_size: int, seed: int) -> StepIndices:
+        """Which training sounds each step hears; where they vary, numbered on and on, another example in each epoch."""
+        indices, size = super().train_indices(batch_size, seed), self.size("train")
+        if not self._varies:
+            return indices
+
+        def numbered(first: int, count: int) -> np.ndarray:
+            epochs = np.arange(first, first + count) // (size // batch_size)
+            return indices(first, count) + (epochs[:, None] * size).astype(np.int32)
+
+        return numbered
+
+    def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
+        if VARIES not in data:
+            return super().batch(data, key, index)
+        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(index)
+        if ORDER in data:
+            return self._batch(data, data[ORDER][index % len(data[ORDER])], keys)
+        return self._batch(data, index % len(data["digits"]), keys)
+
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
+        return self._batch(data, index)
+
+    def _batch(self, data: Mapping[str, Array], index: Int[Array, " B"], keys: Array | None = None) -> Batch:
+        """The sounds with these indices into the arrays, varied by a key for each."""
         waves, lengths = data["samples"][index].astype(jnp.float32) / FULL_SCALE, data[LENGTHS][index]
+        if keys is not None:
+            waves, lengths = jax.vmap(self._varied)(waves, lengths, keys)
         xs, lengths = features_of_waves(waves, lengths, self.features)
         return Batch(self.network_inputs(xs), data["digits"][index], lengths)
+
+    def _varied(
+        self, wave: Float[Array, " T"], length: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Float[Array, " T"], Int[Array, ""]]:
+        """A sound with silence before it and noise in it, as its key draws them."""
+        shift_key, level_key, noise_key = jax.random.split(key, 3)
+        shift = jax.random.randint(shift_key, (), 0, self._most_shifted + 1)
+        steps = jnp.arange(len(wave))
+        power = jnp.square(wave).sum() / length.astype(wave.dtype)
+        wave, length = jnp.where(steps >= shift, jnp.roll(wave, shift), 0.0), length + shift
+        deviation = self.noise * jnp.sqrt(power) * jax.random.uniform(level_key, dtype=wave.dtype)
+        noise = deviation * jax.random.normal(noise_key, wave.shape, wave.dtype)
+        return jnp.where(steps < length, wave + noise, 0.0), length
 
     def network_inputs(self, xs: Array) -> Array:
         scale = self.facts.inputs_scale
@@ -212,17 +269,19 @@ def _padded(sounds: Sequence[np.ndarray], longest: int = 0) -> tuple[np.ndarray,
     return waves, lengths
 
 
-def _arrays(path: Path, stamp: FileStamp, split: str, speaker: str | None) -> dict[str, np.ndarray]:
+def _arrays(path: Path, stamp: FileStamp, split: str, speaker: str | None, spare: int) -> dict[str, np.ndarray]:
+    """The sounds of a split, with so many samples to spare after the longest of all."""
     spoken = _read(path, stamp)
     chosen = [recording for recording in spoken if split_of(recording, speaker) == split]
-    waves, lengths = _padded([r.samples for r in chosen], max(len(r.samples) for r in spoken))
+    waves, lengths = _padded([r.samples for r in chosen], spare + max(len(r.samples) for r in spoken))
     return {"samples": waves, LENGTHS: lengths, "digits": np.array([r.digit for r in chosen], np.int32)}
 
 
 @functools.lru_cache(maxsize=16)
-def _facts(path: Path, stamp: FileStamp, features: SoundFeatures, speaker: str | None) -> DataFacts:
-    train = _arrays(path, stamp, "train", speaker)
-    sizes = {split: len(_arrays(path, stamp, split, speaker)["digits"]) for split in SPLITS}
+def _facts(path: Path, stamp: FileStamp, features: SoundFeatures, speaker: str | None, spare: int) -> DataFacts:
+    train = _arrays(path, stamp, "train", speaker, spare)
+    chosen = [split_of(recording, speaker) for recording in _read(path, stamp)]
+    sizes = {split: chosen.count(split) for split in SPLITS}
     steps, scale = train["samples"].shape[1], None
     if features == "log_mel":
         steps, scale = steps // HOP + 1, _scale(train)

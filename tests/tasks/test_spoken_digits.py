@@ -17,7 +17,7 @@ from experiments import evaluate, predict, train
 from gru_jax.data.log_mel import log_mel, mel_filters
 from gru_jax.data.wav import read_sounds
 from gru_jax.errors import UsageError
-from gru_jax.tasks import SpokenDigits
+from gru_jax.tasks import SpokenDigits, split_key
 from gru_jax.tasks import spoken_digits as module
 from gru_jax.tasks.spoken_digits import Recording, split_of
 
@@ -130,6 +130,42 @@ def test_waveforms_are_samples_of_unit_size(folder):
     first = sounds["0_george_0.wav"]
     assert batch.lengths[0] == len(first)
     np.testing.assert_allclose(batch.xs[0, : len(first), 0], first / 2**15, rtol=1e-6)
+
+
+def drawn(task, index):
+    data = jax.device_put(task.load("train"))
+    return task.batch(data, split_key("train", 0), jnp.asarray(index, jnp.int32))
+
+
+def test_training_sounds_vary_from_epoch_to_epoch(folder):
+    task = SpokenDigits("waveform", data_dir=str(folder), noise=0.5, shift_ms=20)
+    plain, size = batch_of(SpokenDigits("waveform", data_dir=str(folder)), "train"), task.size("train")
+    indices = task.train_indices(5, 0)(0, 5)  # two steps are an epoch of 12 sounds
+    assert indices.shape == (5, 5)
+    assert [set(row // size) for row in indices] == [{0}, {0}, {1}, {1}, {2}]
+    first, again, later = (drawn(task, np.arange(size) + start) for start in (0, 0, size))
+    np.testing.assert_array_equal(first.xs, again.xs)
+    assert not np.array_equal(first.xs, later.xs)
+    np.testing.assert_array_equal(first.targets, plain.targets)
+    shifts = np.asarray(first.lengths - plain.lengths)
+    assert 0 <= shifts.min() < shifts.max() <= 160  # samples in 20 ms
+    for row, (shift, length) in enumerate(zip(shifts, np.asarray(plain.lengths), strict=True)):
+        sound, varied = np.asarray(plain.xs[row, :length, 0]), np.asarray(first.xs[row, :, 0])
+        added = varied[shift : shift + length] - sound
+        assert added.std() < 0.52 * sound.std()
+        assert abs(np.corrcoef(added, sound)[0, 1]) < 0.25
+        np.testing.assert_array_equal(varied[shift + length :], 0)
+    np.testing.assert_array_equal(batch_of(task, "test").xs[:, : plain.xs.shape[1]],
+                                  batch_of(SpokenDigits("waveform", data_dir=str(folder)), "test").xs)  # fmt: skip
+
+
+def test_silence_alone_leaves_the_sound_as_it_is(folder):
+    task = SpokenDigits("waveform", data_dir=str(folder), shift_ms=20, folds=2)
+    plain = SpokenDigits("waveform", data_dir=str(folder), folds=2)
+    shifted, sounds = drawn(task, np.arange(6) + 6), drawn(plain, np.arange(6))
+    for row, shift in enumerate(np.asarray(shifted.lengths - sounds.lengths)):
+        np.testing.assert_array_equal(shifted.xs[row, :shift], 0)
+        np.testing.assert_array_equal(shifted.xs[row, shift : shift + 400], sounds.xs[row, :400])
 
 
 @pytest.mark.parametrize("speaker", [None, "jackson"])
