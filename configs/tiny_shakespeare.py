@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
+    """What differs from the defaults."""
     return ConfigDict(
         {
             "task": {"name": "tiny_shakespeare", "length": 128},

@@ -56,8 +56,8 @@ def batch_indices(size: int | None, batch_size: int, key: PRNGKeyArray) -> StepI
 def stream_indices(pieces: int, batch_size: int) -> StepIndices:
     """Which pieces of one long sequence each training step sees, its rows side by side in the sequence.
 
-    Each row of the batch reads a part of its own, piece after piece, and begins it anew when it is through; what is left
-    over at the end of the sequence is not read.
+    Each row of the batch reads a part of its own, piece after piece, and begins it anew when it is through; what is
+    left over at the end of the sequence is not read.
 
     Args:
         pieces: of the sequence.

@@ -13,7 +13,7 @@ from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, at_least_one, check_choice
 from gru_jax.nn.layers import CellPlace
-from gru_jax.nn.stack import DropoutKey, LayerTrace, Stack, StackTrace, drop_output
+from gru_jax.nn.stack import DropoutKey, LayerTrace, Stack, StackTrace, drawn_dropout, drop_output
 from gru_jax.unroll import valid_steps
 
 Readout = Literal["last", "mean", "every"]
@@ -46,18 +46,23 @@ class TiedHead(nnx.Module):
     """A head whose weights are those of an embedding.
 
     Args:
-        output_size: tokens.
+        input_size: E.
+        output_size: O, tokens.
         param_dtype: type of its biases.
+        rngs: of which it needs none.
 
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
         >>> from gru_jax.nn.models import TiedHead
-        >>> TiedHead(50, jnp.float32)(jnp.ones((4, 3)), nnx.Embed(50, 3, rngs=nnx.Rngs(0))).shape
+        >>> TiedHead(3, 50, rngs=nnx.Rngs(0))(jnp.ones((4, 3)), nnx.Embed(50, 3, rngs=nnx.Rngs(0))).shape
         (4, 50)
     """
 
-    def __init__(self, output_size: int, param_dtype: Any) -> None:
+    def __init__(
+        self, input_size: int, output_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs | None = None
+    ) -> None:
+        del input_size, rngs
         self.bias: nnx.Param = nnx.Param(jnp.zeros(output_size, param_dtype))
 
     def __call__(self, features: Float[Array, "... E"], embed: nnx.Embed) -> Float[Array, "... O"]:
@@ -125,11 +130,8 @@ class SequenceModel(nnx.Module):
                 f"tied=True: the head takes {self.stack.output_size} numbers to {outputs}; needed is an embedding of "
                 f"{outputs} tokens by {self.stack.output_size}, and it is of {input_size} by {embedding}"
             )
-        self.head: nnx.Linear | TiedHead = (
-            TiedHead(outputs, param_dtype)
-            if tied
-            else nnx.Linear(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
-        )
+        head: Any = TiedHead if tied else nnx.Linear
+        self.head: Callable[..., Array] = head(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -165,13 +167,12 @@ class SequenceModel(nnx.Module):
         """
         if self.embed is not None:
             xs = self.embed(xs).astype(self.compute_dtype)
-        rates, key = self.stack.drawn_dropout(dropout, dropout_key)
+        rates, key = drawn_dropout(self.stack, dropout, dropout_key)
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, dropout_key=key, dropout=rates, **kwargs)
         features = self._read(layers[-1], lengths, mask, on_read or (lambda hs: hs))
         features = drop_output(features, rates, key).astype(self.param_dtype)
-        if isinstance(self.head, TiedHead):
-            return Trace(self.head(features, self.embed), layers)
-        return Trace(self.head(features), layers)
+        shared = (self.embed,) if isinstance(self.head, TiedHead) else ()
+        return Trace(self.head(features, *shared), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
         """Where every cell stands, for each layer from bottom to top one or, with both directions, two."""

@@ -160,7 +160,7 @@ class Stack(nnx.Module):
         **kwargs: Any,
     ) -> Any:
         """The top layer's states `[B, T, H]`; with `return_state`, they and every layer's last carry. See `trace`."""
-        rates, key = self.drawn_dropout(kwargs.pop("dropout", None), kwargs.pop("dropout_key", None))
+        rates, key = drawn_dropout(self, kwargs.pop("dropout", None), kwargs.pop("dropout_key", None))
         layers = self.trace(xs, carry0, dropout=rates, dropout_key=key, **kwargs)
         hs = drop_output(layers[-1].unrolled.hs, rates, key)
         return (hs, layers.carry) if return_state else hs
@@ -204,7 +204,7 @@ class Stack(nnx.Module):
         reset_carries = self._for_each_layer("reset_carry", reset_carry)
         all_perturbations = self._for_each_layer("perturbations", perturbations)
         all_interventions = self._for_each_layer("interventions", interventions)
-        rates, dropout_key = self.drawn_dropout(dropout, dropout_key)
+        rates, dropout_key = drawn_dropout(self, dropout, dropout_key)
         xs = _drop(xs, dropout_key, INPUT_STREAM, rates.input)
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
@@ -220,17 +220,6 @@ class Stack(nnx.Module):
             xs = out.hs
         return StackTrace(traces)
 
-    def drawn_dropout(self, dropout: Any, dropout_key: DropoutKey | None) -> tuple[DropoutRates, DropoutKey | None]:
-        """The probabilities and the randomness of a call with these arguments, see `trace`; no key for no dropout."""
-        rates = self.dropout
-        if dropout is not None:
-            rates = dropout if isinstance(dropout, DropoutRates) else DropoutRates(dropout)
-            rates = _checked_rates(rates, len(self.names))
-            if self.deterministic and dropout_key is None and not _has_tracer(rates) and any(rates):
-                raise UsageError(f"dropout={dropout}: nothing is dropped after .eval(); give dropout_key too")
-        key = self._draw_dropout_key(rates) if dropout_key is None else dropout_key
-        return (DropoutRates(), None) if key is None else (rates, key)
-
     def _for_each_layer(self, name: str, values: Sequence[Any] | None) -> Sequence[Any]:
         """What there is one of for each layer: Nones where nothing is given."""
         count = len(self.names)
@@ -241,7 +230,7 @@ class Stack(nnx.Module):
             raise UsageError(f"{name}: has {amount}; needed is a tuple of one for each layer, {count} in all")
         return values
 
-    def _draw_dropout_key(self, rates: DropoutRates) -> PRNGKeyArray | None:
+    def draw_dropout_key(self, rates: DropoutRates) -> PRNGKeyArray | None:
         """A new key from the stack's own stream, or None where nothing is dropped."""
         if self.deterministic or (not _has_tracer(rates) and not any(rates)):
             return None
@@ -251,6 +240,18 @@ class Stack(nnx.Module):
                 "nnx.Rngs(params=0, dropout=1), or dropout_key, or call .eval()"
             )
         return self.rngs()
+
+
+def drawn_dropout(stack: Stack, dropout: Any, dropout_key: DropoutKey | None) -> tuple[DropoutRates, DropoutKey | None]:
+    """The probabilities and the randomness of a call with these arguments, see `trace`; no key for no dropout."""
+    rates = stack.dropout
+    if dropout is not None:
+        rates = dropout if isinstance(dropout, DropoutRates) else DropoutRates(dropout)
+        rates = _checked_rates(rates, len(stack.names))
+        if stack.deterministic and dropout_key is None and not _has_tracer(rates) and any(rates):
+            raise UsageError(f"dropout={dropout}: nothing is dropped after .eval(); give dropout_key too")
+    key = stack.draw_dropout_key(rates) if dropout_key is None else dropout_key
+    return (DropoutRates(), None) if key is None else (rates, key)
 
 
 def drop_output(features: Float[Array, "B *T H"], rates: DropoutRates, key: DropoutKey | None) -> Array:

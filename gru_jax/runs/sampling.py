@@ -61,11 +61,13 @@ class TextSampler:
         with precision(self._config.dtype, self._config.matmul_precision), jax.default_device(self._device):
             keys = jax.random.split(jax.random.key(seed), count)
             carries = start_streams(self._model, count, self._config.dtype).carries
+            tokens = np.full(count, read[0], np.int32)
             for number in range(len(read) + length - 1):
-                tokens = np.full(count, read[number], np.int32) if number < len(read) else drawn
                 drawn, carries = self._step(self._params, carries, tokens, keys, np.int32(number), how)
-                if number >= len(read) - 1:
-                    yield np.asarray(drawn)
+                is_drawn = number + 1 >= len(read)
+                tokens = np.asarray(drawn) if is_drawn else np.full(count, read[number + 1], np.int32)
+                if is_drawn:
+                    yield tokens
 
     def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of tokens, piece by piece as they come; bytes that are no character yet wait for those to come."""

@@ -37,7 +37,7 @@ class LanguageModel(FromFiles):
     piece after piece, and what the network carries goes on from one to the next, while gradients do not: truncated
     backpropagation through time. Evaluations read a whole split so, every token but the first of each part.
 
-    The loss is the cross-entropy in nats, mean over all tokens; for characters and bytes `bits` is the same in bits, for
+    The loss is the cross-entropy in nats, mean over all tokens; of characters and bytes `bits` is the same in bits, of
     words and byte pairs `perplexity` is its exponential. The vocabulary is of the training text alone.
 
     Attributes:
@@ -65,9 +65,9 @@ class LanguageModel(FromFiles):
     eval_streams: int = setting(1, low=1, high=10**6, kw_only=True)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.folds is not None:
             raise UsageError(f"folds={self.folds}: a text is no set of examples to be divided; allowed is None")
+        super().__post_init__()
 
     @abc.abstractmethod
     def text_files(self) -> Sequence[Path]:
@@ -129,7 +129,7 @@ class LanguageModel(FromFiles):
         if COUNTS not in data:
             return Batch(xs, targets)
         counts = data[COUNTS][index]
-        mask = (jnp.arange(self.length)[None, :] < counts[:, None]).astype(jnp.float32)
+        mask = (jnp.arange(self.length, dtype=jnp.int32)[None, :] < counts[:, None]).astype(jnp.float32)
         return Batch(xs, targets, counts, mask, counts.astype(jnp.float32))
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -189,8 +189,9 @@ class TextFiles(LanguageModel):
     Attributes:
         train, valid, test: files below the data directory, or patterns such as `books/*.txt`, whose files follow one
             another in the order of their names; of what is None the last part of the training text is held out.
-        valid_fraction: of the characters of the training text, what is held out for validation; None where it has files.
-        test_fraction: of the characters of the training text, what is held out for the test; None where it has files.
+        valid_fraction: of the characters of the training text, what is held out for validation; None where there are
+            files for it.
+        test_fraction: the same for the test.
 
     Examples:
         >>> import pathlib, tempfile

@@ -19,7 +19,6 @@ from gru_jax.training.splitting import over_rows, parts_of
 from gru_jax.training.step import Data
 from gru_jax.training.streams import start_streams
 
-
 WEIGHT = "total weight"
 """Among the sums of metrics: what all examples weigh."""
 

@@ -14,7 +14,7 @@ from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config, ModelConfig, naming_traced_numbers
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
@@ -83,8 +83,8 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
     needed = (time,) if task.reads_tokens else (time, task.input_size)
     if batch.xs.shape[1:] != needed:
         raise UsageError(
-            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; needed are {list(needed)}, "
-            f"by its time{'' if task.reads_tokens else ' and input_size'}"
+            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time"
+            f"{'' if task.reads_tokens else ' and input_size'} says {listing(needed)}"
         )
     if task.reads_tokens != jnp.issubdtype(batch.xs.dtype, jnp.integer):
         kind = "whole numbers, as reads_tokens says" if task.reads_tokens else "numbers, or reads_tokens = True"
@@ -122,14 +122,15 @@ def total_weight(batch: Batch) -> Array | None:
 
 def shares(batch: Batch, size: int, total: Array | None) -> Any:
     """The share of each of these examples in the mean over a batch of so many, with such a total weight."""
-    return 1 / size if batch.weights is None else batch.weights / total
+    return 1 / size if batch.weights is None or total is None else batch.weights / total
 
 
 def mean_over_examples(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
     """The mean of what each example has, by the weights of the examples."""
-    if batch.weights is None:
+    total = total_weight(batch)
+    if batch.weights is None or total is None:
         return values.mean()
-    return jnp.where(batch.weights > 0, batch.weights * values, 0).sum() / total_weight(batch)
+    return jnp.where(batch.weights > 0, batch.weights * values, 0).sum() / total
 
 
 def check_monitor(config: Config, data: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ class How(NamedTuple):
 
 
 class PerSequence(NamedTuple):
-    """What an unroll reads for each sequence: its operands but for the parameters, masks, and its part of an intervention."""
+    """What an unroll reads for each sequence: operands but for the parameters, masks, its part of an intervention."""
 
     operands: Operands
     masks: Masks
@@ -142,7 +142,7 @@ def unroll(
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
-    clips = intervention.clip if jnp.ndim(0 if intervention.clip is None else intervention.clip) else None
+    clips = None if intervention.clip is None or not jnp.ndim(intervention.clip) else jnp.asarray(intervention.clip)
     rows = PerSequence(operands._replace(params={}), masks, intervention.detach, clips)
     return over_split(functools.partial(_run, cell, how, intervention), batch_split(xs), operands.params, rows)
 

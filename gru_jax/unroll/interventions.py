@@ -22,8 +22,9 @@ class Intervention(NamedTuple):
     Attributes:
         clip: greatest norm of what a step sends back to the state before it, J_t^T dL/ds_t, for each sequence: what is
             longer is scaled down, so that one steep place cannot blow up all that lies before it. What the loss itself
-            sends to a state comes on top. One number, or one for each sequence, `[B]`; None for no clipping. At single steps of backpropagation as Graves 2013,
-            arXiv:1308.0850, p. 11; by the norm as Pascanu et al. 2013, arXiv:1211.5063, section 3.2.
+            sends to a state comes on top. A number, or one for each sequence, `[B]`; None for no clipping. At single
+            steps of backpropagation as Graves 2013, arXiv:1308.0850, p. 11; by the norm as Pascanu et al. 2013,
+            arXiv:1211.5063, section 3.2.
         detach: `[B, T]`, True where no gradient passes from step t to the hidden state before it. An LSTM's cell state
             stays connected: h-detach, Kanuparthi et al. 2019, arXiv:1810.03023, draws the mask at random.
         truncate: K: no gradient passes to the carry before the steps K, 2 K, ..., in the order of processing, while
