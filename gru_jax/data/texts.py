@@ -8,7 +8,7 @@ from pathlib import Path
 from gru_jax.errors import UsageError
 
 
-def read_text(path: Path) -> str:
+def load_text(path: Path) -> str:
     r"""The text of a file in UTF-8, without a byte order mark; line breaks become "\n".
 
     Raises:
@@ -16,11 +16,11 @@ def read_text(path: Path) -> str:
 
     Examples:
         >>> import pathlib, tempfile
-        >>> from gru_jax.data.texts import read_text
+        >>> from gru_jax.data.texts import load_text
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = pathlib.Path(folder.name, "a.txt")
         >>> _ = path.write_bytes("é\r\n".encode())
-        >>> read_text(path)
+        >>> load_text(path)
         'é\n'
         >>> folder.cleanup()
     """

@@ -131,7 +131,7 @@ class SequenceModel(nnx.Module):
                 f"{outputs} tokens by {self.stack.output_size}, and it is of {input_size} by {embedding}"
             )
         head: Any = TiedHead if tied else nnx.Linear
-        self.head: Callable[..., Array] = head(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
+        self.head: Any = head(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -171,7 +171,7 @@ class SequenceModel(nnx.Module):
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, dropout_key=key, dropout=rates, **kwargs)
         features = self._read(layers[-1], lengths, mask, on_read or (lambda hs: hs))
         features = drop_output(features, rates, key).astype(self.param_dtype)
-        shared = (self.embed,) if isinstance(self.head, TiedHead) else ()
+        shared: Any = (self.embed,) if isinstance(self.head, TiedHead) else ()
         return Trace(self.head(features, *shared), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:

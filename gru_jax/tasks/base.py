@@ -378,9 +378,11 @@ def split_key(split: str, seed: Any) -> PRNGKeyArray:
     return jax.random.fold_in(root, SPLITS.index(split))
 
 
-def classification(logits: Float[Array, "B O"], labels: Int[Array, " B"]) -> dict[str, Float[Array, " B"]]:
-    """Cross-entropy in nats, and accuracy."""
+def classification(
+    logits: Float[Array, "*batch O"], labels: Int[Array, " *batch"]
+) -> dict[str, Float[Array, " *batch"]]:
+    """Cross-entropy in nats, and accuracy, of each example or step."""
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-        "accuracy": (logits.argmax(axis=-1) == labels).astype(jnp.float32),
+        "accuracy": (logits.argmax(axis=-1).astype(labels.dtype) == labels).astype(jnp.float32),
     }

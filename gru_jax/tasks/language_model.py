@@ -12,17 +12,16 @@ from typing import Any, ClassVar, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import data_root
 from gru_jax.data.formats import matching_files
-from gru_jax.data.texts import read_text, split_text
+from gru_jax.data.texts import load_text, split_text
 from gru_jax.data.vocabulary import TokenKind, build_vocabulary
 from gru_jax.errors import UsageError
 from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
-from gru_jax.tasks.base import SPLITS, Batch, FromFiles
+from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 from gru_jax.tasks.text_facts import TextFacts
 
 TOKENS, COUNTS = "tokens", "counts"
@@ -133,10 +132,7 @@ class LanguageModel(FromFiles):
         return Batch(xs, targets, counts, mask, counts.astype(jnp.float32))
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
-        values = {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets),
-            "accuracy": (outputs.argmax(axis=-1) == batch.targets).astype(jnp.float32),
-        }
+        values = classification(outputs, batch.targets)
         if batch.mask is None:
             return {name: value.mean(axis=1) for name, value in values.items()}
         share = batch.mask / batch.mask.sum(axis=1, keepdims=True)
@@ -191,7 +187,7 @@ class TextFiles(LanguageModel):
             another in the order of their names; of what is None the last part of the training text is held out.
         valid_fraction: of the characters of the training text, what is held out for validation; None where there are
             files for it.
-        test_fraction: the same for the test.
+        test_fraction: the same for the test; None where there are files for it.
 
     Examples:
         >>> import pathlib, tempfile
@@ -210,24 +206,25 @@ class TextFiles(LanguageModel):
     valid_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
     test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _paths(self, split: str) -> list[Path]:
+        pattern = getattr(self, split)
+        return [] if pattern is None else matching_files(data_root(self.data_dir), pattern)
+
+    def _check_splits(self) -> None:
+        """Refuse a split of which it is not clear what it consists of."""
         held_out = 0.0
         for split in SPLITS[1:]:
             fraction, files = getattr(self, f"{split}_fraction"), getattr(self, split)
             if (fraction is None) == (files is None):
-                given = "neither" if fraction is None else "both"
-                raise UsageError(f"{split}={files}: needed is a file or {split}_fraction, and {given} is given")
+                which = "neither" if fraction is None else "both"
+                raise UsageError(f"{split}={files}: needed is a file or {split}_fraction, and {which} is there")
             held_out += fraction or 0.0
         if held_out >= 1:
             shown = f"valid_fraction={self.valid_fraction:g}: with test_fraction={self.test_fraction:g}"
             raise UsageError(f"{shown} nothing is left to train on")
 
-    def _paths(self, split: str) -> list[Path]:
-        pattern = getattr(self, split)
-        return [] if pattern is None else matching_files(data_root(self.data_dir), pattern)
-
     def text_files(self) -> Sequence[Path]:
+        self._check_splits()
         return [path for split in SPLITS for path in self._paths(split)]
 
     def data_files(self) -> Mapping[str, Path]:
@@ -238,7 +235,7 @@ class TextFiles(LanguageModel):
             return {}
 
     def texts(self) -> Mapping[str, str]:
-        given = {split: "".join(map(read_text, self._paths(split))) for split in SPLITS if getattr(self, split)}
-        fractions = {split: getattr(self, f"{split}_fraction") for split in SPLITS[1:] if split not in given}
-        parts = split_text(given["train"], [0.0, *fractions.values()])
-        return {**given, **dict(zip(["train", *fractions], parts, strict=True))}
+        texts = {split: "".join(map(load_text, self._paths(split))) for split in SPLITS if getattr(self, split)}
+        fractions = {split: getattr(self, f"{split}_fraction") for split in SPLITS[1:] if split not in texts}
+        parts = split_text(texts["train"], [0.0, *fractions.values()])
+        return {**texts, **dict(zip(["train", *fractions], parts, strict=True))}

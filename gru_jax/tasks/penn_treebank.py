@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gru_jax.data.files import DataFile, locate
-from gru_jax.data.texts import read_text
+from gru_jax.data.texts import load_text
 from gru_jax.data.vocabulary import TokenKind
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS
@@ -41,7 +41,7 @@ class PennTreebank(LanguageModel):
         return [locate(FILES[split], self.data_dir) for split in SPLITS]
 
     def texts(self) -> Mapping[str, str]:
-        texts = {split: read_text(path) for split, path in zip(SPLITS, self.text_files(), strict=True)}
+        texts = {split: load_text(path) for split, path in zip(SPLITS, self.text_files(), strict=True)}
         if self.tokens == "words":
             return texts
         return {split: _as_characters(text) for split, text in texts.items()}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gru_jax.data.files import DataFile, locate
-from gru_jax.data.texts import read_text, split_text
+from gru_jax.data.texts import load_text, split_text
 from gru_jax.tasks.language_model import LanguageModel
 
 FILE = DataFile(
@@ -35,4 +35,4 @@ class TinyShakespeare(LanguageModel):
 
     def texts(self) -> Mapping[str, str]:
         (path,) = self.text_files()
-        return dict(zip(("train", "valid", "test"), split_text(read_text(path), FRACTIONS), strict=True))
+        return dict(zip(("train", "valid", "test"), split_text(load_text(path), FRACTIONS), strict=True))

@@ -79,7 +79,9 @@ def sums_of_metrics(metrics: Mapping[str, Array], batch: Batch, counts: Bool[Arr
     if batch.weights is None:
         return {name: jnp.where(counts, value, 0).sum() for name, value in metrics.items()}
     weights = jnp.where(counts, batch.weights, 0)
-    sums = {name: jnp.where(weights > 0, weights * value, 0).sum() for name, value in metrics.items()}
+    sums = {
+        name: jnp.where(weights > 0, weights.astype(value.dtype) * value, 0).sum() for name, value in metrics.items()
+    }
     return {**sums, WEIGHT: weights.sum()}
 
 

@@ -130,7 +130,8 @@ def mean_over_examples(values: Float[Array, " B"], batch: Batch) -> Float[Array,
     total = total_weight(batch)
     if batch.weights is None or total is None:
         return values.mean()
-    return jnp.where(batch.weights > 0, batch.weights * values, 0).sum() / total
+    weights = batch.weights.astype(values.dtype)
+    return jnp.where(weights > 0, weights * values, 0).sum() / total.astype(values.dtype)
 
 
 def check_monitor(config: Config, data: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_jax.data.texts import read_text, split_text
+from gru_jax.data.texts import load_text, split_text
 from gru_jax.data.vocabulary import TOKEN_KINDS, Vocabulary, build_vocabulary
 from gru_jax.errors import UsageError
 from gru_jax.tasks import PennTreebank, TextFiles, TinyShakespeare
@@ -84,11 +84,11 @@ def test_texts_of_files(tmp_path):
     ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(UsageError, match=message):
-            read_text(path)
+            load_text(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        read_text(tmp_path / "none.txt")
+        load_text(tmp_path / "none.txt")
     path.write_bytes("\ufeffa\r\nb".encode())
-    assert read_text(path) == "a\nb"
+    assert load_text(path) == "a\nb"
 
 
 @given(st.text("ab", max_size=60), st.floats(0, 0.5), st.floats(0, 0.49))
@@ -123,8 +123,8 @@ def test_every_token_is_predicted_once(tmp_path):
     ("settings", "message"),
     [
         ({"train": "b.txt"}, "no such file.*did you mean 'a.txt'"),
-        ({"valid_fraction": None}, "valid=None: needed is a file or valid_fraction, and neither is given"),
-        ({"valid": "a.txt"}, "valid=a.txt: needed is a file or valid_fraction, and both is given"),
+        ({"valid_fraction": None}, "valid=None: needed is a file or valid_fraction, and neither is there"),
+        ({"valid": "a.txt"}, "valid=a.txt: needed is a file or valid_fraction, and both is there"),
         ({"test_fraction": 0.9}, "valid_fraction=0.2: with test_fraction=0.9 nothing is left"),
         ({"folds": 2}, "folds=2: a text is no set of examples"),
         ({"valid_fraction": 1e-6}, "valid: its text has 0 tokens"),
