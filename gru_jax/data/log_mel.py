@@ -1,8 +1,9 @@
-"""Log-mel frames of sound, as pure functions that run inside compiled programs."""
+"""Log-mel frames of sound, by pure functions that run inside compiled programs, and without JAX too."""
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,9 @@ _LOG_STEP = np.log(6.4) / 27.0
 LEAST_POWER = 1e-10
 
 
-def log_mel(waves: Float[Array, "B T"], rate: int, window: int, hop: int, bands: int) -> Float[Array, "B F bands"]:
+def log_mel(
+    waves: Float[Array | np.ndarray, "B T"], rate: int, window: int, hop: int, bands: int
+) -> Float[Array | np.ndarray, "B F bands"]:
     """The natural logarithm of the power in each of some mel bands, frame by frame.
 
     As `librosa.feature.melspectrogram` with its defaults: frames centred on every `hop` samples, silence beyond both
@@ -24,7 +27,7 @@ def log_mel(waves: Float[Array, "B T"], rate: int, window: int, hop: int, bands:
 
     Args:
         waves: of each sound, filled up with zeros: a sound of L samples has `L // hop + 1` frames of its own, which do
-            not depend on what follows it.
+            not depend on what follows it. Of NumPy's arrays the frames are NumPy's, without JAX.
         rate: samples a second.
         window: samples of a frame, an even number.
         hop: samples from a frame to the next.
@@ -36,14 +39,15 @@ def log_mel(waves: Float[Array, "B T"], rate: int, window: int, hop: int, bands:
         >>> log_mel(jnp.zeros((1, 800)), 8000, 256, 80, 40).shape
         (1, 11, 40)
     """
+    xp: Any = np if isinstance(waves, np.ndarray) else jnp
     count = waves.shape[1] // hop + 1
-    padded = jnp.pad(waves, [(0, 0), (window // 2, window // 2)])
+    padded = xp.pad(waves, [(0, 0), (window // 2, window // 2)])
     places = hop * np.arange(count)[:, None] + np.arange(window)[None, :]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(padded[:, places] * jnp.asarray(hann, waves.dtype)[None, None], axis=-1)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    filters = jnp.asarray(mel_filters(rate, window, bands), waves.dtype)
-    return jnp.log(jnp.maximum(power @ filters.T, LEAST_POWER))
+    spectrum = xp.fft.rfft(padded[:, places] * xp.asarray(hann, waves.dtype)[None, None], axis=-1)
+    power = (xp.square(spectrum.real) + xp.square(spectrum.imag)).astype(waves.dtype)
+    filters = xp.asarray(mel_filters(rate, window, bands), waves.dtype)
+    return xp.log(xp.maximum(power @ filters.T, LEAST_POWER))
 
 
 @functools.cache

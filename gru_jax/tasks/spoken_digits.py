@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -194,8 +194,8 @@ class SpokenDigits(FromFiles):
         within = np.arange(waves.shape[1]) < lengths[:, None]
         if np.abs(waves, where=within, out=np.zeros_like(waves)).max() > 1:
             raise UsageError(f"{path}: xs goes beyond 1; allowed are samples from -1 to 1")
-        xs, lengths = _compiled_features(np.where(within, waves, 0), lengths, self.features)
-        return {XS: np.asarray(xs), LENGTHS: np.asarray(lengths)}
+        xs, lengths = features_of_waves(np.where(within, waves, 0), lengths, self.features)
+        return {XS: xs, LENGTHS: lengths}
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         return classification(outputs, batch.targets)
@@ -225,16 +225,18 @@ def split_of(recording: Recording, speaker: str | None) -> str:
     return "valid" if recording.number < first + VALID_COUNT else "train"
 
 
-def features_of_waves(
-    waves: Float[Array, "B T"], lengths: Int[Array, " B"], features: SoundFeatures
-) -> tuple[Float[Array, "B F D"], Int[Array, " B"]]:
-    """What a network reads of sounds before it is standardised, and how many steps of it each sound has."""
+def features_of_waves(waves: Any, lengths: Any, features: SoundFeatures) -> tuple[Any, Any]:
+    """What a network reads of sounds before it is standardised, and how many steps of it each sound has.
+
+    Args:
+        waves: sounds `[B, T]`, of JAX or of NumPy; the latter where JAX must not be used yet, as before its devices are
+            chosen.
+        lengths: of each, `[B]`.
+        features: which.
+    """
     if features == "waveform":
         return waves[..., None], lengths
     return log_mel(waves, RATE, WINDOW, HOP, BANDS), lengths // HOP + 1
-
-
-_compiled_features = jax.jit(features_of_waves, static_argnums=2)
 
 
 @functools.lru_cache(maxsize=2)
@@ -309,8 +311,7 @@ def _scale(train: Mapping[str, np.ndarray]) -> FeatureScale:
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for first in range(0, len(waves), BLOCK):
             part = slice(first, first + BLOCK)
-            with jax.ensure_compile_time_eval():
-                yield first, np.asarray(_compiled_features(waves[part], lengths[part], "log_mel")[0])
+            yield first, features_of_waves(waves[part], lengths[part], "log_mel")[0]
 
     mean, deviation = measure_features(blocks(), lengths // HOP + 1, BANDS)
     return FeatureScale(tuple(mean.tolist()), tuple(deviation.tolist()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import wave
 import zipfile
 from pathlib import Path
@@ -57,6 +59,27 @@ def test_frames_are_those_of_librosa():
     noise = np.random.default_rng(0).normal(size=2000).astype(np.float32)
     for sound in (chirp(), chirp(1777), noise, 1e-4 * noise):
         np.testing.assert_allclose(np.exp(ours(sound)), by_librosa(sound), **CLOSE)
+
+
+def test_frames_of_numpy_are_those_of_jax():
+    frames = log_mel(chirp()[None], RATE, WINDOW, HOP, BANDS)
+    assert isinstance(frames, np.ndarray)
+    assert frames.dtype == np.float32
+    np.testing.assert_allclose(np.exp(frames[0]), np.exp(ours(chirp())), **CLOSE)
+
+
+def test_a_task_is_made_before_jax_has_chosen_devices(folder):
+    script = (
+        "from jax._src import xla_bridge\n"
+        "from gru_jax.config import load\n"
+        "from gru_jax.tasks import spoken_digits\n"
+        f"spoken_digits.DIGEST = {module.DIGEST!r}\n"
+        f"task = {{'name': 'spoken_digits', 'data_dir': {str(folder)!r}}}\n"
+        "config = load({'task': task, 'train': {'epochs': 1, 'batch_size': 4}})\n"
+        "config.task.load('train')\n"
+        "assert not xla_bridge.backends_are_initialized()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_what_follows_a_sound_has_no_part_in_its_frames():
