@@ -119,7 +119,7 @@ def _check(config: Config) -> None:
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
     if (task.readout == "every") != (model.readout == "every"):
-        allowed = "every" if task.readout == "every" else "last, mean"
+        allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
     _ = config.profile_steps

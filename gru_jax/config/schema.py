@@ -72,7 +72,8 @@ class ModelConfig:
         embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
             with `tied` the last.
         tied: whether the head shares the embedding's weights.
-        readout: what the head sees: the last state, the mean over states, or every state; auto is what the task needs.
+        readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
+            weights (attention), or every state; auto is what the task needs.
         method: how to unroll: fast in blocks of time, reference step by step; auto is fast wherever a cell allows it.
         chunk: steps in a block of the fast method; None for as many as suit the size.
         keep: what the fast method keeps for the backward pass: every state, or those at the boundaries of blocks.
@@ -96,7 +97,7 @@ class ModelConfig:
     output_dropout: float = setting(0.0, low=0.0, high=0.99)
     embedding: int | None = setting(None, low=1, high=32768)
     tied: bool = False
-    readout: Literal["auto", "last", "mean", "every"] = "auto"
+    readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
     method: Method = "auto"
     chunk: int | None = setting(None, low=1)
     keep: Keep = "auto"

@@ -16,7 +16,7 @@ from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.stack import DropoutKey, LayerTrace, Stack, StackTrace, drawn_dropout, drop_output
 from gru_jax.unroll import valid_steps
 
-Readout = Literal["last", "mean", "every"]
+Readout = Literal["last", "mean", "max", "attention", "every"]
 READOUTS = get_args(Readout)
 
 
@@ -82,7 +82,9 @@ class SequenceModel(nnx.Module):
         input_size: D, or how many tokens there are.
         hidden_sizes: H of each layer, bottom to top.
         output_size: O, classes or targets.
-        readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, or `"every"` state.
+        readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, the `"max"` of each unit
+            over them, their mean by learnt weights (`"attention"`, Yang et al. 2016, NAACL: softmax over time of
+            `v tanh(W h + b)`), or `"every"` state.
         embedding: E, numbers for each token; None where inputs are numbers themselves.
         tied: whether the head's weights are the embedding's, Press and Wolf 2017, arXiv:1608.05859.
         compute_dtype: type in which embedded tokens enter the stack; None for that of the parameters.
@@ -130,6 +132,10 @@ class SequenceModel(nnx.Module):
                 f"tied=True: the head takes {self.stack.output_size} numbers to {outputs}; needed is an embedding of "
                 f"{outputs} tokens by {self.stack.output_size}, and it is of {input_size} by {embedding}"
             )
+        if readout == "attention":
+            width = self.stack.output_size
+            self.attention: nnx.Linear = nnx.Linear(width, width, param_dtype=param_dtype, rngs=rngs)
+            self.attention_scores: nnx.Linear = nnx.Linear(width, 1, use_bias=False, param_dtype=param_dtype, rngs=rngs)
         head: Any = TiedHead if tied else nnx.Linear
         self.head: Any = head(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
 
@@ -193,11 +199,21 @@ class SequenceModel(nnx.Module):
         hs = on_read(top.unrolled.hs)
         if self.readout == "every":
             return hs
+        (batch, time, _), wide = hs.shape, carry_dtype(hs.dtype)
+        valid = valid_steps(lengths, batch, time, mask)
         if self.readout == "mean":
-            (batch, time, _), wide = hs.shape, carry_dtype(hs.dtype)
-            valid = valid_steps(lengths, batch, time, mask)
             count = jnp.full(batch, time) if valid is None else valid.sum(axis=1)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
+        if self.readout == "max":
+            if valid is None:
+                return hs.max(axis=1)
+            greatest = jnp.where(valid[..., None], hs, -jnp.inf).max(axis=1)
+            return jnp.where(valid.any(axis=1)[:, None], greatest, 0)
+        if self.readout == "attention":
+            wide_states = hs.astype(self.param_dtype)
+            scores = self.attention_scores(jnp.tanh(self.attention(wide_states)))[..., 0]
+            weights = nnx.softmax(scores if valid is None else jnp.where(valid, scores, -1e30), axis=1)
+            return jnp.einsum("bt,bth->bh", weights, wide_states)
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 

@@ -7,12 +7,15 @@ from gru_jax.tasks.bit_labels import DelayedXOR, Parity
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
+from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.music import Music
 from gru_jax.tasks.penn_treebank import PennTreebank
 from gru_jax.tasks.spoken_digits import SpokenDigits
+from gru_jax.tasks.sst2 import SST2
 from gru_jax.tasks.temporal_order import TemporalOrder
+from gru_jax.tasks.text_classification import TextClassification, TextTable
 from gru_jax.tasks.tiny_shakespeare import TinyShakespeare
 
 TASKS: dict[str, type[Task]] = {
@@ -30,12 +33,17 @@ TASKS: dict[str, type[Task]] = {
     "text": TextFiles,
     "tiny_shakespeare": TinyShakespeare,
     "penn_treebank": PennTreebank,
+    "text_table": TextTable,
+    "sst2": SST2,
+    "rt_polarity": RTPolarity,
+    "review_polarity": ReviewPolarity,
 }
 """Tasks by the name that configs use."""
 
 __all__ = [
     "MNIST",
     "SPLITS",
+    "SST2",
     "TASKS",
     "Adding",
     "Arrays",
@@ -50,11 +58,15 @@ __all__ = [
     "Music",
     "Parity",
     "PennTreebank",
+    "RTPolarity",
+    "ReviewPolarity",
     "Sequences",
     "SpokenDigits",
     "Task",
     "TemporalOrder",
+    "TextClassification",
     "TextFiles",
+    "TextTable",
     "TinyShakespeare",
     "split_key",
 ]

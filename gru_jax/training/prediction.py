@@ -86,7 +86,7 @@ def outputs_of_inputs(
 
     def of_device(params: Any, rows: tuple[Any, Any]) -> tuple[None, Any]:
         xs, lengths = rows
-        inputs = config.task.network_inputs(xs).astype(config.dtype)
+        inputs = xs if config.task.reads_tokens else config.task.network_inputs(xs).astype(config.dtype)
         return None, model.apply(params, inputs, lengths=lengths).outputs
 
     program, parts, params = jax.jit(functools.partial(over_rows, of_device, mesh)), [], on_mesh(params, mesh)
