@@ -112,7 +112,10 @@ class SpokenDigits(FromFiles):
         return self.facts.sizes[split]
 
     def read(self, split: str) -> dict[str, np.ndarray]:
-        arrays = _arrays(*self._file(), split, self.speaker, self._most_shifted)
+        return _arrays(*self._file(), split, self.speaker, self._most_shifted)
+
+    def load(self, split: str) -> dict[str, np.ndarray]:
+        arrays = super().load(split)  # with folds, those of training and of validation are the same
         return {**arrays, VARIES: np.zeros(1, np.float32)} if split == "train" and self._varies else arrays
 
     def _file(self) -> tuple[Path, FileStamp]:
@@ -122,9 +125,9 @@ class SpokenDigits(FromFiles):
         except OSError as error:
             raise UsageError(f"{path}: missing; needed is a zip of the folder recordings of {ADDRESS}") from error
 
-    def train_indices(self, batch_size: int, seed: int) -> StepIndices:
+    def train_indices(self, batch_size: int, seed: int, **options: Any) -> StepIndices:
         """Which training sounds each step hears; where they vary, numbered on and on, another example in each epoch."""
-        indices, size = super().train_indices(batch_size, seed), self.size("train")
+        indices, size = super().train_indices(batch_size, seed, **options), self.size("train")
         if not self._varies:
             return indices
 

@@ -185,7 +185,9 @@ def test_training_sounds_vary_from_epoch_to_epoch(folder):
 def test_silence_alone_leaves_the_sound_as_it_is(folder):
     task = SpokenDigits("waveform", data_dir=str(folder), shift_ms=20, folds=2)
     plain = SpokenDigits("waveform", data_dir=str(folder), folds=2)
+    assert not np.asarray(batch_of(task, "valid").lengths - batch_of(plain, "valid").lengths).any()
     shifted, sounds = drawn(task, np.arange(6) + 6), drawn(plain, np.arange(6))
+    assert np.asarray(shifted.lengths - sounds.lengths).any()
     for row, shift in enumerate(np.asarray(shifted.lengths - sounds.lengths)):
         np.testing.assert_array_equal(shifted.xs[row, :shift], 0)
         np.testing.assert_array_equal(shifted.xs[row, shift : shift + 400], sounds.xs[row, :400])
