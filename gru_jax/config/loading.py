@@ -114,6 +114,8 @@ def _check(config: Config) -> None:
     _check_monitor(config)
     if model.weights is not None and train.init_from is not None:
         raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
+    if task.predicts_inputs and model.bidirectional:
+        raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
     if (task.readout == "every") != (model.readout == "every"):

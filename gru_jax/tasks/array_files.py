@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS, are_classes
 from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
 from gru_jax.data.division import DivideBy, held_out
 from gru_jax.data.npy import Rows, open_rows
@@ -171,18 +171,18 @@ class ArrayFiles:
     def per_step(self) -> bool:
         """Whether there is a target for each step."""
         targets = self.rows(TRAIN, TARGETS)
-        return len(targets.shape) == (3 if targets.dtype.kind == "f" else 2)
+        return len(targets.shape) == (2 if are_classes(targets.dtype) else 3)
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The whole numbers that stand for the classes in the files, by default those that occur; empty for numbers."""
-        if self.rows(TRAIN, TARGETS).dtype.kind == "f":
+        """The whole numbers that stand for the classes in the files, by default those that occur; empty for others."""
+        if not are_classes(self.rows(TRAIN, TARGETS).dtype):
             return ()
         return _codes(self, self.stamps())
 
     @property
     def classes(self) -> int:
-        """How many there are, 0 where targets are numbers."""
+        """How many there are, 0 where targets are numbers or labels."""
         return len(self.codes)
 
     def weighted_targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +192,7 @@ class ArrayFiles:
             UsageError: a target is not usable, or a sequence has no step that counts.
         """
         values, weights = self.stored_targets(split)
-        if self.rows(TRAIN, TARGETS).dtype.kind != "f":
+        if are_classes(self.rows(TRAIN, TARGETS).dtype):
             return np.searchsorted(self.codes, values), weights
         scale = self.facts().targets_scale
         return values if scale is None else (values - scale.mean) / scale.deviation, weights
@@ -211,8 +211,9 @@ class ArrayFiles:
             )
         else:
             counts, weights = np.ones(len(values), bool), np.full(len(values), 1 / max(1, len(values)))
-        if targets.dtype.kind == "f":
-            self._check_numbers(targets, counts, values)
+        if not are_classes(targets.dtype):
+            if targets.dtype.kind == "f":
+                self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
         negative = np.less(values, 0)
         if negative.any():
@@ -283,7 +284,8 @@ class ArrayFiles:
 def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
     del stamps
     xs, targets, codes, names = files.rows(TRAIN, XS), files.rows(TRAIN, TARGETS), files.codes, files.stored_names()
-    width = targets.shape[-1] if targets.dtype.kind == "f" else 1
+    width = 1 if are_classes(targets.dtype) else targets.shape[-1]
+    are_labels = targets.dtype.kind == "b"
     files.stored_targets(TRAIN)  # which checks them
     named = {
         "features": names.get("features", [f"x{i}" for i in range(xs.shape[2])]),
@@ -299,7 +301,8 @@ def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
         codes=codes,
         sizes={split: files.rows(split, XS).shape[0] for split in files.splits},
         inputs_scale=files.input_scale() if files.scales or files.missing == "mean" else None,
-        targets_scale=files.target_scale() if files.scales and not codes else None,
+        targets_scale=files.target_scale() if files.scales and not (codes or are_labels) else None,
+        are_labels=are_labels,
         **{key: tuple(values) for key, values in named.items()},
     )
 
@@ -326,7 +329,7 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
     del stamps
     whole = dataclasses.replace(files, division=Division(), splits=(TRAIN,))
     targets, count = whole.rows(TRAIN, TARGETS), whole.rows(TRAIN, XS).shape[0]
-    classes = targets.all() if targets.dtype.kind != "f" and not whole.per_step else None
+    classes = targets.all() if are_classes(targets.dtype) and not whole.per_step else None
     groups = whole.rows(TRAIN, GROUPS).all() if whole.has(TRAIN, GROUPS) else None
     rest, division = np.arange(count), {}
     for split, fraction in files.division.fractions:

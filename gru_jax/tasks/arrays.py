@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input, kind_of_targets
 from gru_jax.data.checks import Missing, as_float32
 from gru_jax.data.division import DivideBy
 from gru_jax.data.files import data_root
@@ -29,6 +29,7 @@ from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
 from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.tasks.labels import answers_of_labels, label_metrics, read_labels
 from gru_jax.tasks.reading import read_numbers
 
 
@@ -36,9 +37,10 @@ from gru_jax.tasks.reading import read_numbers
 class Sequences(FromFiles):
     """Classify or label sequences, or predict numbers from them, that are read from files.
 
-    The loss of classes is cross-entropy, that of numbers the squared error, mean over O; with targets at each step it
-    is the mean over a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count
-    the same. All splits are looked at before a training begins: a number that is not finite is refused where it counts.
+    The loss of classes is cross-entropy; that of labels, of which several may hold, the binary cross-entropy of a
+    sigmoid, mean over O; that of numbers the squared error, mean over O. With targets at each step it is the mean over
+    a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count the same. All
+    splits are looked at before a training begins: a number that is not finite is refused where it counts.
 
     Baselines know the training data alone: the mean, or the shares of the classes; and of forecasts, whose targets are
     nearer to the past of an input channel than to their mean, persistence and the seasonal naive.
@@ -204,11 +206,15 @@ class Sequences(FromFiles):
     def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_outputs(outputs)
+        if self.facts.are_labels:
+            return read_labels(outputs, self.facts.targets)
         return read_numbers(self._in_units(outputs), self.facts.targets)
 
     def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_targets(targets)
+        if self.facts.are_labels:
+            return read_numbers(targets > 0, self.facts.targets, "target ")
         return read_numbers(self._in_units(targets), self.facts.targets, "target ")
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
@@ -224,8 +230,9 @@ class Sequences(FromFiles):
         if targets is None:
             return arrays
         shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
-        if targets.shape != shape or targets.dtype.kind not in ("iu" if facts.codes else "f"):
-            needed = f"{list(shape)} of {'whole numbers' if facts.codes else 'floats'}"
+        needed = facts.kind_of_targets
+        if targets.shape != shape or kind_of_targets(targets.dtype) != needed:
+            needed = f"{list(shape)} of {needed}"
             raise UsageError(
                 f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}"
             )
@@ -244,8 +251,14 @@ class Sequences(FromFiles):
         share = (batch.mask / batch.mask.sum(axis=1, keepdims=True)).astype(outputs.dtype)
         return {name: (value * share).sum(axis=1) for name, value in values.items()}
 
+    def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
+        outputs, targets, weights = super().answers(outputs, batch)
+        return answers_of_labels(outputs, targets, weights) if self.facts.are_labels else (outputs, targets, weights)
+
     def _values(self, outputs: Array, targets: Array) -> dict[str, Array]:
         """Loss and metrics of each target."""
+        if self.facts.are_labels:
+            return label_metrics(outputs, targets)
         if not self.facts.codes:
             return {"loss": optax.squared_error(outputs, targets.astype(outputs.dtype)).mean(axis=-1)}
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
@@ -263,7 +276,7 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, `[N, O]` or `[N, T, O]`;
+      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
     - `train_groups.npy`, where whole groups of sequences are held out, whole numbers `[N]`;
