@@ -164,10 +164,10 @@ def test_gradients_are_the_references_at_length(case):
         check(case, "float64", 1e-12)
 
 
-def problem(cell=GRU(), time=7, seed=3, dtype="float64", method="auto", **how):  # noqa: B008 (a cell is frozen)
+def problem(cell=GRU(), time=7, seed=3, dtype="float64", method="auto", lengths=None, **how):  # noqa: B008 (frozen)
     """A scalar loss of (params, xs), and arguments for it."""
     params, xs, carry0, weight = jax.tree.map(jnp.asarray, random_problem(cell, 2, time, 2, 3, dtype, seed))
-    lengths = jnp.array([3, time])
+    lengths = jnp.array([3, time] if lengths is None else lengths)
 
     def loss(params, xs):
         out = gru_jax.unroll(cell, params, xs, carry0, lengths=lengths, method=method, **how)
