@@ -18,6 +18,8 @@ from tests.training.small import small
 CONFIG = """
 from ml_collections import ConfigDict
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 def get_config():
     return ConfigDict({
         "task": {"name": "adding", "length": 12, "valid_size": 20, "test_size": 20},

@@ -29,6 +29,7 @@ from gru_jax.tasks import Arrays, Generated
 from gru_jax.training.population import TRAIN, CompiledPopulation
 from gru_jax.user_code import import_file, reference
 from tests.own import mine
+from tests.programs import compiled_once
 from tests.training.killing import struck
 from tests.training.small import small
 from tests.training.test_resume import same_run
@@ -46,7 +47,8 @@ def file(tmp_path_factory):
 def run(file, tmp_path_factory):
     """A run of it from the command line."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    assert train.command(["--config", str(file), "--workdir", str(path)]) == 0
+    with compiled_once():
+        assert train.command(["--config", str(file), "--workdir", str(path)]) == 0
     return path
 
 
@@ -135,6 +137,8 @@ def test_an_ablation_over_its_own_numbers_is_one_program(file, tmp_path, monkeyp
 STUDY = """
 from tests.own.mine import MinimalGatedUnit, sparse
 from tests.training.small import small
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 def get_config():
     axes = {"model.cell.name": ["gru", MinimalGatedUnit], "model.init.recurrent": ["orthogonal", sparse]}
