@@ -15,10 +15,10 @@ from gru_jax.studies import sweep
 from tests.pictures import assert_shows_something
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 CONFIG = """
 from ml_collections import ConfigDict
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 def get_config():
     return ConfigDict({

@@ -34,6 +34,8 @@ from tests.training.killing import struck
 from tests.training.small import small
 from tests.training.test_resume import same_run
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 FILE = Path(__file__).with_name("mine.py")
 
 
@@ -137,8 +139,6 @@ def test_an_ablation_over_its_own_numbers_is_one_program(file, tmp_path, monkeyp
 STUDY = """
 from tests.own.mine import MinimalGatedUnit, sparse
 from tests.training.small import small
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 def get_config():
     axes = {"model.cell.name": ["gru", MinimalGatedUnit], "model.init.recurrent": ["orthogonal", sparse]}
