@@ -18,6 +18,7 @@ from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve, to_dict
+from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
 
@@ -123,6 +124,8 @@ def _check(config: Config) -> None:
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
     _ = config.profile_steps
+    if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
+        task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
     size = task.size("train")
     if isinstance(config.devices, int) and train.batch_size % max(1, config.devices):
         raise UsageError(

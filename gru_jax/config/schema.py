@@ -71,6 +71,7 @@ class ModelConfig:
         output_dropout: probability of dropping a unit of the last layer that the head reads.
         embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
             with `tied` the last.
+        embedding_scale: standard deviation of the embedding at first.
         tied: whether the head shares the embedding's weights.
         readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
             weights (attention), or every state; auto is what the task needs.
@@ -96,6 +97,7 @@ class ModelConfig:
     input_dropout: float = setting(0.0, low=0.0, high=0.99)
     output_dropout: float = setting(0.0, low=0.0, high=0.99)
     embedding: int | None = setting(None, low=1, high=32768)
+    embedding_scale: float = setting(0.1, low=0.0)
     tied: bool = False
     readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
     method: Method = "auto"
@@ -120,6 +122,9 @@ class TrainConfig:
         batch_size: sequences a step.
         steps: length of the training in steps; None where `epochs` gives it.
         epochs: length of the training in passes over the training data; None where `steps` gives it.
+        batch_by_length: whether the sequences of a batch are of similar length, so that little of it is padding, in
+            which nothing is computed; for tasks of files with lengths. Each epoch is still in a random order, in which
+            those of 50 batches at a time are sorted and the batches then shuffled.
         eval_steps: steps between validations, each of which saves a checkpoint too; None, without `eval_epochs`, for a
             twentieth of the training.
         eval_epochs: passes over the training data between validations; None where `eval_steps` decides.
@@ -149,6 +154,7 @@ class TrainConfig:
     batch_size: int = setting(64, low=1, high=10**6)
     steps: int | None = setting(None, low=1, high=10**9)
     epochs: float | None = setting(None, low=1e-6, high=1e6)
+    batch_by_length: bool = False
     eval_steps: int | None = setting(None, low=1, high=10**9)
     eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
     log_steps: int | None = setting(None, low=1, high=10**9)
@@ -299,6 +305,11 @@ class Config:
             name = self.train.monitor
             direction = DIRECTIONS.get(name, "min")  # of the loss; others say, see `gru_jax.config.loading`
         return name, self.train.direction or direction
+
+    @property
+    def input_width(self) -> int:
+        """Numbers that the first layer reads at each step: the features of inputs, or the embedding of a token."""
+        return self.model.embedding or self.task.input_size
 
     @property
     def profile_steps(self) -> tuple[int, int] | None:

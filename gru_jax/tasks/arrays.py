@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input, kind_of_targets
 from gru_jax.data.checks import Missing, as_float32
@@ -149,6 +149,12 @@ class Sequences(FromFiles):
 
     def read(self, split: str) -> dict[str, np.ndarray]:
         return self._files.read(split)
+
+    def train_lengths(self) -> Integer[np.ndarray, " N"] | None:
+        if not self._files.has("train", LENGTHS):
+            return None
+        lengths = self._files.rows("train", LENGTHS).all()
+        return lengths if self.folds is None else lengths[self.order("train")]
 
     def data_files(self) -> Mapping[str, Path]:
         try:

@@ -29,6 +29,8 @@ from gru_jax.tasks import (
     split_key,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SPLITS = ("train", "valid", "test")
 TRAINED = {"model": {"hidden": 6}, "train": {"steps": 2, "batch_size": 8}, "flow": {"every": 0}}
 COUNT, TIME = 21, 6  # no whole number of batches
