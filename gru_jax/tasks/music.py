@@ -15,13 +15,13 @@ import optax
 from jaxtyping import Array, Float, Int, Shaped
 from scipy.special import expit
 
-from gru_jax.data.arrays import XS
+from gru_jax.data.arrays import LENGTHS, XS
 from gru_jax.data.files import DataFile, locate
 from gru_jax.data.piano_rolls import LOWEST, NOTES, read_piano_rolls
 from gru_jax.errors import UsageError
 from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
-from gru_jax.tasks.base import SPLITS, Batch, FromFiles
+from gru_jax.tasks.base import ORDER, SPLITS, Batch, FromFiles
 from gru_jax.tasks.facts import DataFacts
 from gru_jax.tasks.labels import answers_of_labels
 
@@ -114,7 +114,11 @@ class Music(FromFiles):
         rolls = np.zeros((len(sequences), lengths.max() + 1, NOTES), np.uint8)
         for roll, frames in zip(rolls, sequences, strict=True):
             roll[: len(frames)] = frames
-        return {"rolls": rolls, "lengths": lengths}
+        return {"rolls": rolls, LENGTHS: lengths}
+
+    def train_lengths(self) -> Int[np.ndarray, " N"]:
+        arrays = self.load("train")
+        return arrays[LENGTHS][arrays[ORDER]] if ORDER in arrays else arrays[LENGTHS]
 
     def pieces(self, split: str) -> list[np.ndarray]:
         """The whole pieces of a split as they stand in the file, each `[T, 88]` of 0 and 1."""
@@ -129,7 +133,7 @@ class Music(FromFiles):
         return _cut(*self._file(), split, self.window, self.first_frame, self.transpose)
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
-        rolls, lengths = data["rolls"][index], data["lengths"][index]
+        rolls, lengths = data["rolls"][index], data[LENGTHS][index]
         mask = jnp.arange(rolls.shape[1] - 1)[None] < lengths[:, None]
         mask, counts = mask.astype(jnp.float32), lengths.astype(jnp.float32)
         return Batch(rolls[:, :-1].astype(jnp.float32), rolls[:, 1:].astype(bool), lengths, mask, counts)

@@ -125,6 +125,10 @@ class SpokenDigits(FromFiles):
         except OSError as error:
             raise UsageError(f"{path}: missing; needed is a zip of the folder recordings of {ADDRESS}") from error
 
+    def train_lengths(self) -> Int[np.ndarray, " N"]:
+        arrays = self.load("train")
+        return arrays[LENGTHS][arrays[ORDER]] if ORDER in arrays else arrays[LENGTHS]
+
     def train_indices(self, batch_size: int, seed: int, **options: Any) -> StepIndices:
         """Which training sounds each step hears; where they vary, numbered on and on, another example in each epoch."""
         indices, size = super().train_indices(batch_size, seed, **options), self.size("train")

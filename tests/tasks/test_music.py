@@ -123,6 +123,15 @@ def test_baselines_are_of_training_frames():
     assert independent_notes(train, test, knows_last=True) == pytest.approx(expected)
 
 
+def test_batches_may_be_of_pieces_of_similar_length(folder):
+    task = Music(data_dir=str(folder), transpose=1)
+    np.testing.assert_array_equal(task.train_lengths(), np.repeat(STEPS["train"], 3))
+    (batch,) = task.train_indices(9, 0, by_length=True)(0, 1)
+    assert sorted(batch) == list(range(9))
+    folded = Music(data_dir=str(folder), folds=3)
+    np.testing.assert_array_equal(folded.train_lengths(), np.array(STEPS["train"])[folded.order("train")])
+
+
 def test_names_of_notes():
     assert (NOTE_NAMES[0], NOTE_NAMES[1], NOTE_NAMES[39], NOTE_NAMES[48], NOTE_NAMES[87]) == (
         "A0", "A#0", "C4", "A4", "C8",

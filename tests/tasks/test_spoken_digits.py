@@ -185,6 +185,10 @@ def test_training_sounds_vary_from_epoch_to_epoch(folder):
 def test_silence_alone_leaves_the_sound_as_it_is(folder):
     task = SpokenDigits("waveform", data_dir=str(folder), shift_ms=20, folds=2)
     plain = SpokenDigits("waveform", data_dir=str(folder), folds=2)
+    np.testing.assert_array_equal(task.train_lengths(), plain.train_lengths())
+    np.testing.assert_array_equal(
+        task.train_indices(3, 0, by_length=True)(0, 2), plain.train_indices(3, 0, by_length=True)(0, 2)
+    )
     assert not np.asarray(batch_of(task, "valid").lengths - batch_of(plain, "valid").lengths).any()
     shifted, sounds = drawn(task, np.arange(6) + 6), drawn(plain, np.arange(6))
     assert np.asarray(shifted.lengths - sounds.lengths).any()
