@@ -149,7 +149,7 @@ def sigkill(task, tmp_path, kills):
     return struck
 
 
-def test_sigkill(tmp_path):
+def test_sigkill(tmp_path, undrawn):
     assert sigkill("generated", tmp_path, kills=1) >= 1
 
 
