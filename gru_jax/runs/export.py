@@ -125,8 +125,7 @@ def serve_network(config: Config, model: Functional) -> ServedNetwork:
 
 def stored_as(config: Config) -> StoredAs:
     """In what type the kernels of a run are stored."""
-    del config
-    return "full"
+    return "full" if config.train.init_as in ("exact", "units") else config.train.init_as
 
 
 def input_features(task: Task) -> list[str]:
