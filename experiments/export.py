@@ -1,11 +1,13 @@
 """Export a trained network into one file that runs without this project.
 
 usage: python -m experiments.export --workdir RUN [--output FILE] [--checkpoint best] [--platforms cpu,cuda,tpu]
+                                    [--onnx false]
 
   --workdir RUN        a directory that experiments.train made, wherever it is now; its data are not needed
   --output FILE        the file, a zip (default RUN/export.zip)
   --checkpoint WHICH   best (default) or latest
   --platforms LIST     where it can run, of cpu, cuda, rocm and tpu, whatever there is here (default cpu,cuda,tpu)
+  --onnx true          with the programs in ONNX too, for onnxruntime: pip install 'gru_jax[onnx]'
   --code FILE.py       the file that defines classes or functions of your own, which the run was made with
 
 The file holds a program of whole sequences and one of a single step, by jax.export, for any batch and any length; the
@@ -28,7 +30,7 @@ from experiments import cli
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import UsageError
 from gru_jax.runs.export import PLATFORMS, export_run
-from gru_jax.values import split_list
+from gru_jax.values import Text, scalar_of, split_list
 
 
 def run(
@@ -36,25 +38,28 @@ def run(
     output: str | os.PathLike[str] | None = None,
     checkpoint: str = BEST,
     platforms: Sequence[str] = PLATFORMS,
+    *,
+    onnx: bool = False,
 ) -> Path:
     """Export a run's network; for notebooks. Arguments as of `gru_jax.runs.export.export_run`.
 
     Raises:
-        UsageError: there is no such run or checkpoint, or a platform is none.
+        UsageError: there is no such run or checkpoint, a platform is none, or a program cannot be written.
     """
     with cli.printed_messages():
-        return export_run(workdir, output, checkpoint, platforms)
+        return export_run(workdir, output, checkpoint, platforms, onnx=onnx)
 
 
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, _ = cli.parse(argv, ("workdir", "output", "checkpoint", "platforms"))
+    flags, _ = cli.parse(argv, ("workdir", "output", "checkpoint", "platforms", "onnx"))
     cli.load_code(flags)
     if "workdir" not in flags:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     platforms = split_list(flags["platforms"]) if "platforms" in flags else PLATFORMS
-    path = run(flags["workdir"], flags.get("output"), flags.get("checkpoint", BEST), platforms)
+    onnx = scalar_of("--onnx", Text(flags.get("onnx", "false")), bool)
+    path = run(flags["workdir"], flags.get("output"), flags.get("checkpoint", BEST), platforms, onnx=onnx)
     print(f"exported for {', '.join(platforms)}: {path}, {path.stat().st_size:,} bytes")
     return 0
 

@@ -19,7 +19,8 @@ import numpy as np
 FORMAT, VERSION = "gru_jax export", 1
 DESCRIPTION = "description.json"
 WEIGHTS = "weights"
-PROGRAM = ".jax"
+JAX_PROGRAM, ONNX_PROGRAM = ".jax", ".onnx"
+"""Endings of the names of programs."""
 
 
 def archive_bytes(
@@ -43,7 +44,7 @@ def archive_bytes(
 
         add(DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
         for name, program in programs.items():
-            add(name + PROGRAM, program)
+            add(name, program)
         for name, array in weights.items():
             content = io.BytesIO()
             np.save(content, array, allow_pickle=False)

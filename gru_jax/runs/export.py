@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from gru_jax.cells import CELLS
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
-from gru_jax.deploy.archive import FORMAT, VERSION, archive_bytes
+from gru_jax.deploy.archive import FORMAT, JAX_PROGRAM, ONNX_PROGRAM, VERSION, archive_bytes
+from gru_jax.deploy.onnx import onnx_programs
 from gru_jax.deploy.programs import EXPORT_PLATFORMS, ServedNetwork, carry_names, export_programs
-from gru_jax.deploy.storage import StoredAs, pack_exactly
+from gru_jax.deploy.storage import StoredAs, flatten_params, pack_exactly
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.nn import CellPlace, Functional
@@ -43,6 +44,8 @@ def export_run(
     output: str | os.PathLike[str] | None = None,
     checkpoint: str = BEST,
     platforms: Sequence[str] = PLATFORMS,
+    *,
+    onnx: bool = False,
 ) -> Path:
     """Write a run's network, with all that is needed to use it, into one file that JAX alone can run.
 
@@ -51,12 +54,13 @@ def export_run(
         output: the file; `export.zip` in the directory if None.
         checkpoint: which of its networks, best or latest.
         platforms: where its programs can run, of cpu, cuda, rocm and tpu, whatever there is here.
+        onnx: whether they are wanted in ONNX too.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: there is no such run or checkpoint, or a platform is none.
+        UsageError: there is no such run or checkpoint, a platform is none, or a program cannot be written.
     """
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     check_platforms(platforms)
@@ -68,7 +72,7 @@ def export_run(
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
         state = restore_state(rundir, config, device, cast("CheckpointKind", checkpoint))
         made_of = {"checkpoint": checkpoint, "step": int(state.step), "test": _scores(rundir, checkpoint)}
-        replace_file(path, export_network(config, state.params, platforms, made_of))
+        replace_file(path, export_network(config, state.params, platforms, made_of, onnx=onnx))
     return path
 
 
@@ -85,7 +89,12 @@ def check_platforms(platforms: Sequence[str]) -> None:
 
 
 def export_network(
-    config: Config, params: Any, platforms: Sequence[str], made_of: Mapping[str, Any] | None = None
+    config: Config,
+    params: Any,
+    platforms: Sequence[str],
+    made_of: Mapping[str, Any] | None = None,
+    *,
+    onnx: bool = False,
 ) -> bytes:
     """The content of the file of a network: its programs, its weights and their description."""
     model = build_model(config)
@@ -94,12 +103,14 @@ def export_network(
     weights = pack_exactly(params, kept_as)
     features, wide = input_features(config.task), carry_dtype(config.dtype)
     programs = export_programs(served, weights, len(features), wide, platforms)
+    in_onnx = onnx_programs(served, flatten_params(params), len(features)) if onnx else {}
     description = {
         "format": FORMAT,
         "version": VERSION,
         "jax": jax.__version__,
         "platforms": list(platforms),
         "programs": {name: SIGNATURES[name] if name in programs else None for name in SIGNATURES},
+        "onnx": list(in_onnx),
         "why_no_step": served.why_no_step,
         "inputs": {"dtype": jnp.dtype(wide).name, "features": features, **_preparation(config.task)},
         "outputs": _describe_outputs(config),
@@ -113,7 +124,8 @@ def export_network(
         },
         "run": {"task": type(config.task).__name__, **(made_of or {})},
     }
-    return archive_bytes(description, programs, weights)
+    members = {name + JAX_PROGRAM: program for name, program in programs.items()}
+    return archive_bytes(description, members | {name + ONNX_PROGRAM: p for name, p in in_onnx.items()}, weights)
 
 
 def serve_network(config: Config, model: Functional) -> ServedNetwork:

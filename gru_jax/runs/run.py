@@ -130,13 +130,15 @@ class Run:
         output: str | os.PathLike[str] | None = None,
         checkpoint: CheckpointKind = BEST,
         platforms: Sequence[str] = PLATFORMS,
+        *,
+        onnx: bool = False,
     ) -> Path:
         """Write the network into one file that JAX alone can run; see `gru_jax.runs.export.export_run`.
 
         Raises:
-            UsageError: there is no such checkpoint, or a platform is none.
+            UsageError: there is no such checkpoint, a platform is none, or a program cannot be written.
         """
-        return export_run(self.path, output, checkpoint, platforms)
+        return export_run(self.path, output, checkpoint, platforms, onnx=onnx)
 
     def plot(self, name: str = "learning_curve") -> Figure:
         """One of the pictures of the run, which notebooks show: `learning_curve`, `gradient_flow`, `gates`, ….

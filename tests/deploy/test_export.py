@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from gru_jax.runs.predictions import predict
 from gru_jax.tasks import Arrays
 from gru_jax.training.network import build_model
 from tests.deploy.apart import JAX_ALONE, NUMPY_ALONE, description_of, run_apart
+from tests.lenient import jax_as_users_have_it
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,6 +225,45 @@ def test_a_run_exports_without_its_data(labelled, tmp_path, capsys):
     names, shares = network.read(network.sequence(network.start(4), xs, lengths)[1])
     assert names.tolist() == wanted.columns["prediction"].tolist()
     np.testing.assert_allclose(shares[:, 1], wanted.columns["p(elm)"], atol=1e-5)
+
+
+ONNX = {name: NETWORKS[name] for name in ("gru", "lstm stack, every", "gru stack, mean", "layer_norm_gru")}
+
+
+@pytest.mark.parametrize("name", ONNX)
+def test_onnx_is_the_model(name):
+    """Whole sequences of sizes that the file does not know, and steps."""
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    config, params = network_of(ONNX[name])
+    with jax_as_users_have_it():
+        archive = np.load(io.BytesIO(export_network(config, params, ("cpu",), onnx=True)))
+    description = json.loads(archive["description.json"])
+    assert description["onnx"] == ["sequence", "step"]
+    xs, model = inputs_of(config), build_model(config)
+    start = {part: np.zeros((5, *shape), np.float32) for part, shape in description["carry"].items()}
+    sequence, step = (runtime.InferenceSession(archive[f"{program}.onnx"]) for program in description["onnx"])
+    outputs = sequence.run(["outputs"], {"xs": xs, "lengths": LENGTHS.astype(np.int32), **start})[0]
+    np.testing.assert_allclose(outputs, model.apply(params, xs, lengths=LENGTHS).outputs, atol=1e-5)
+    carry, whole = start, model.apply(params, xs).outputs
+    for t in range(xs.shape[1]):
+        names = ["outputs", *(f"next.{part}" for part in carry)]
+        outputs, *parts = step.run(names, {"x": xs[:, t], **carry})
+        carry = dict(zip(carry, parts, strict=True))
+    np.testing.assert_allclose(outputs, whole[:, -1] if whole.ndim == 3 else whole, atol=1e-5)
+
+
+def test_onnx_that_cannot_be_is_one_line(labelled, tmp_path):
+    config, params = network_of({"task": ADDING, "dtype": "bfloat16", "model": {}})
+    with pytest.raises(UsageError, match="ONNX: the network computes in bfloat16; allowed is float32"):
+        export_network(config, params, ("cpu",), onnx=True)
+    if importlib.util.find_spec("jax2onnx") is None:
+        with pytest.raises(UsageError, match=r"ONNX is written by jax2onnx: pip install 'gru_jax\[onnx\]' brings it"):
+            export_command.command(["--workdir", str(labelled), "--onnx", "true"])
+    else:
+        config, params = network_of(NETWORKS["two directions"])
+        with pytest.raises(UsageError, match="ONNX: jax2onnx cannot write this network: Reverse scan"):
+            export_network(config, params, ("cpu",), onnx=True)
 
 
 def test_equal_runs_give_equal_files(labelled, tmp_path):
