@@ -11,14 +11,16 @@ from jax import export
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
-from gru_jax.deploy.programs import ServedNetwork
+from gru_jax.deploy.programs import ServedNetwork, with_leading
 from gru_jax.errors import UsageError, in_one_line
 
 NEXT = "next."
 """What the names of the carry's parts begin with where they come out."""
 
 
-def onnx_programs(served: ServedNetwork, weights: Mapping[str, Array], features: int) -> dict[str, bytes]:
+def onnx_programs(
+    served: ServedNetwork, weights: Mapping[str, Array], input_step: jax.ShapeDtypeStruct
+) -> dict[str, bytes]:
     """The programs `sequence` and, if there is one, `step`, with the weights in them and batch and time left open.
 
     Inputs are `xs` `[batch, time, features]` with `lengths` `[batch]`, or `x` `[batch, features]`, and every part of
@@ -27,7 +29,7 @@ def onnx_programs(served: ServedNetwork, weights: Mapping[str, Array], features:
     Args:
         served: the network, in float32.
         weights: its weights, whole.
-        features: of an input.
+        input_step: what one sequence has at one step, as `[features]`.
 
     Raises:
         UsageError: jax2onnx is missing, or cannot write this network, as of one that reads in both directions.
@@ -45,11 +47,11 @@ def onnx_programs(served: ServedNetwork, weights: Mapping[str, Array], features:
         after, outputs = served.step(weights, dict(zip(carry, parts, strict=True)), x)
         return (outputs, *(after[name] for name in carry))
 
-    xs = jax.ShapeDtypeStruct((batch, time, features), jnp.float32)
+    xs = with_leading(input_step, batch, time)
     lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
     programs = {"sequence": _in_onnx(sequence, {"xs": xs, "lengths": lengths, **carry})}
     if not served.why_no_step:
-        programs["step"] = _in_onnx(step, {"x": jax.ShapeDtypeStruct((batch, features), jnp.float32), **carry})
+        programs["step"] = _in_onnx(step, {"x": with_leading(input_step, batch), **carry})
     return programs
 
 

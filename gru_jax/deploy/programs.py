@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
@@ -25,6 +24,8 @@ ExportPlatform = Literal["cpu", "cuda", "rocm", "tpu"]
 EXPORT_PLATFORMS: tuple[ExportPlatform, ...] = get_args(ExportPlatform)
 MEAN_SUM, MEAN_COUNT = "mean.sum", "mean.count"
 """What a network that reads the mean over all steps carries beside its states: their sum, and how many they are."""
+STEPWISE: tuple[str, ...] = ("last", "mean", "every")
+"""Readouts that are known after every step from what is carried."""
 PARTS = ("h", "c")  # of a carry
 
 
@@ -65,6 +66,8 @@ class ServedNetwork:
             return "the model is one of a user's own, which may look at all steps"
         if any(place.reverse for _, place in self.model.cells):
             return "the network reads in both directions, and so needs the whole sequence"
+        if self.readout not in STEPWISE:
+            return f"the readout {self.readout} needs the whole sequence"
         return None
 
     @property
@@ -84,7 +87,8 @@ class ServedNetwork:
         With a carry other than zeros, sequences go on where an earlier call left them.
         """
         params = unpack(weights, carry_dtype(self.dtype))
-        inputs = self.network_inputs(xs).astype(self.dtype)
+        inputs = self.network_inputs(xs)
+        inputs = inputs.astype(self.dtype) if jnp.issubdtype(inputs.dtype, jnp.floating) else inputs
         carry0 = tuple(carry_from_leaves(place.cell, [carry[name] for name in carry_names(place)])
                        for place in self._layers)  # fmt: skip
         trace = self.model.apply(params, inputs, lengths=lengths, carry0=carry0 or None)
@@ -125,8 +129,7 @@ def carry_names(place: CellPlace) -> tuple[str, ...]:
 def export_programs(
     served: ServedNetwork,
     weights: Mapping[str, np.ndarray],
-    features: int,
-    dtype: DTypeLike,
+    input_step: jax.ShapeDtypeStruct,
     platforms: Sequence[str],
 ) -> dict[str, bytes]:
     """The programs of a network, serialised by `jax.export`: `sequence` and, if there is one, `step`.
@@ -136,8 +139,7 @@ def export_programs(
     Args:
         served: the network.
         weights: its weights, as they are stored.
-        features: of an input.
-        dtype: of inputs and carries.
+        input_step: what one sequence has at one step, as `[features]`.
         platforms: where the programs can run.
 
     Raises:
@@ -151,18 +153,19 @@ def export_programs(
         return {name: jax.ShapeDtypeStruct((*leading, *shape), kind) for name, (shape, kind) in arrays.items()}
 
     stored = shapes({name: (array.shape, array.dtype) for name, array in weights.items()})
-    carry = shapes({name: (shape, dtype) for name, shape in served.carry.items()}, batch)
-    lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    carry = shapes({name: (shape, carry_dtype(served.dtype)) for name, shape in served.carry.items()}, batch)
 
     def exported(function: Callable[..., Any], *arguments: Any) -> bytes:
         program = export.export(jax.jit(function), platforms=tuple(platforms))(stored, carry, *arguments)
         return bytes(program.serialize())
 
-    programs = {"sequence": exported(served.sequence, _inputs(dtype, batch, time, features), lengths)}
+    lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    programs = {"sequence": exported(served.sequence, with_leading(input_step, batch, time), lengths)}
     if not served.why_no_step:
-        programs["step"] = exported(served.step, _inputs(dtype, batch, features))
+        programs["step"] = exported(served.step, with_leading(input_step, batch))
     return programs
 
 
-def _inputs(dtype: DTypeLike, *shape: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
+def with_leading(array: jax.ShapeDtypeStruct, *leading: Any) -> jax.ShapeDtypeStruct:
+    """The shape of an array with more axes in front."""
+    return jax.ShapeDtypeStruct((*leading, *array.shape), array.dtype)

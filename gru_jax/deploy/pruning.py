@@ -29,7 +29,7 @@ def prune_units(
         sizes: units of each layer that stay.
 
     Raises:
-        UsageError: there are more of them than the network has, or of another number of layers.
+        UsageError: there are more of them than the network has, of another number of layers, or no head.
 
     Examples:
         >>> import jax
@@ -43,6 +43,8 @@ def prune_units(
     units = [places[0].units for places in layers]
     if len(sizes) != len(units) or any(size > unit for size, unit in zip(sizes, units, strict=True)):
         raise UsageError(f"model.hidden={list(sizes)}: allowed are as many layers, of up to {units} units")
+    if "kernel" not in params.get(HEAD, {}):
+        raise UsageError("units: the network has no linear head of its own, whose inputs could go")
     pruned, inputs = _copied(params), None  # the inputs of a layer that stay, None for all
     for number, (places, size) in enumerate(zip(layers, sizes, strict=True)):
         following = layers[number + 1] if number + 1 < len(layers) else None

@@ -101,9 +101,9 @@ def export_network(
     served = serve_network(config, model)
     kept_as = stored_as(config)
     weights = pack_exactly(params, kept_as)
-    features, wide = input_features(config.task), carry_dtype(config.dtype)
-    programs = export_programs(served, weights, len(features), wide, platforms)
-    in_onnx = onnx_programs(served, flatten_params(params), len(features)) if onnx else {}
+    read = input_step(config)
+    programs = export_programs(served, weights, read, platforms)
+    in_onnx = onnx_programs(served, flatten_params(params), read) if onnx else {}
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -112,7 +112,7 @@ def export_network(
         "programs": {name: SIGNATURES[name] if name in programs else None for name in SIGNATURES},
         "onnx": list(in_onnx),
         "why_no_step": served.why_no_step,
-        "inputs": {"dtype": jnp.dtype(wide).name, "features": features, **_preparation(config.task)},
+        "inputs": {"dtype": read.dtype.name, "features": input_features(config.task), **_preparation(config.task)},
         "outputs": _describe_outputs(config),
         "carry": {name: list(shape) for name, shape in served.carry.items()},
         "model": {
@@ -144,6 +144,11 @@ def input_features(task: Task) -> list[str]:
     """The names of the features of an input as it stands in files, by their numbers where they have none."""
     facts = _facts(task)
     return list(facts.features) if facts else [str(number) for number in range(task.input_size)]
+
+
+def input_step(config: Config) -> jax.ShapeDtypeStruct:
+    """What one sequence has at one step, as it stands in files, `[features]`."""
+    return jax.ShapeDtypeStruct((len(input_features(config.task)),), jnp.dtype(carry_dtype(config.dtype)))
 
 
 def _facts(task: Task) -> DataFacts | None:

@@ -13,10 +13,10 @@ import numpy as np
 from gru_jax.config import Config
 from gru_jax.deploy.programs import ServedNetwork
 from gru_jax.dtypes import carry_dtype
-from gru_jax.runs.export import input_features, serve_network
+from gru_jax.runs.export import input_step, serve_network
 from gru_jax.training.network import build_model
 
-TURNS, SECONDS_OF_TURN = 9, 0.05
+TURNS, SECONDS_OF_TURN = 25, 0.02
 
 
 class ServiceCost(NamedTuple):
@@ -25,7 +25,7 @@ class ServiceCost(NamedTuple):
     Attributes:
         step_us: microseconds for one step; None where there is none.
         sequence_ms: milliseconds for a sequence as long as the longest in training.
-        memory_kb: kilobytes that the program of a sequence takes, with its weights.
+        memory_kb: kilobytes that the program of a sequence takes, with its weights as arguments.
     """
 
     step_us: float | None
@@ -34,7 +34,10 @@ class ServiceCost(NamedTuple):
 
 
 def measure_service(networks: Sequence[tuple[Config, Mapping[str, np.ndarray]]]) -> list[ServiceCost]:
-    """What each of some networks costs: medians of turns in which each is measured after the other.
+    """What each of some networks costs.
+
+    Times are the least of many calls, in turns in which each network is measured after the other, so that what else the
+    machine does matters little.
 
     Args:
         networks: their configs and their weights, as they are stored.
@@ -44,11 +47,11 @@ def measure_service(networks: Sequence[tuple[Config, Mapping[str, np.ndarray]]])
     for _ in range(TURNS):
         for (calls, _), seconds in zip(programs, times, strict=True):
             for name, call in calls.items():
-                seconds[name].append(_seconds(call))
+                seconds[name].append(_least_seconds(call))
     return [
         ServiceCost(
-            1e6 * float(np.median(seconds["step"])) if "step" in seconds else None,
-            1e3 * float(np.median(seconds["sequence"])),
+            1e6 * min(seconds["step"]) if "step" in seconds else None,
+            1e3 * min(seconds["sequence"]),
             memory / 1024,
         )
         for seconds, (_, memory) in zip(times, programs, strict=True)
@@ -58,15 +61,15 @@ def measure_service(networks: Sequence[tuple[Config, Mapping[str, np.ndarray]]])
 def _compiled(config: Config, weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Callable[[], Any]], int]:
     """Calls of a network's compiled programs by name, and the bytes of that of a sequence."""
     served: ServedNetwork = serve_network(config, build_model(config))
-    dtype, features, arrays = carry_dtype(config.dtype), len(input_features(config.task)), jax.device_put(dict(weights))
-    carry = {name: jnp.zeros((1, *shape), dtype) for name, shape in served.carry.items()}
-    xs, lengths = jnp.zeros((1, config.task.time, features), dtype), jnp.full(1, config.task.time, jnp.int32)
-    sequence = jax.jit(served.sequence).lower(arrays, carry, xs, lengths).compile()
-    analysis: Any = sequence.memory_analysis()
+    arrays, time_steps, read = jax.device_put(dict(weights)), config.task.time, input_step(config)
+    carry = {name: jnp.zeros((1, *shape), carry_dtype(config.dtype)) for name, shape in served.carry.items()}
+    xs, lengths = jnp.zeros((1, time_steps, *read.shape), read.dtype), jnp.full(1, time_steps, jnp.int32)
+    analysis: Any = jax.jit(served.sequence).lower(arrays, carry, xs, lengths).compile().memory_analysis()
     memory = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
-    calls = {"sequence": lambda: sequence(arrays, carry, xs, lengths)}
+    # The weights are constants of the programs that are timed, as they do not change any more.
+    sequence = jax.jit(lambda carry, xs, lengths: served.sequence(arrays, carry, xs, lengths))
+    calls: dict[str, Callable[[], Any]] = {"sequence": lambda: sequence(carry, xs, lengths)}
     if not served.why_no_step:
-        # The weights are constants of the program, as they do not change any more.
         step, x = jax.jit(lambda carry, x: served.step(arrays, carry, x)), xs[:, 0]
         calls["step"] = lambda: step(carry, x)
     for call in calls.values():
@@ -74,10 +77,11 @@ def _compiled(config: Config, weights: Mapping[str, np.ndarray]) -> tuple[dict[s
     return calls, memory
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """The time of one of as many calls as fill a turn."""
-    count, began = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - began) < SECONDS_OF_TURN:
+def _least_seconds(call: Callable[[], Any]) -> float:
+    """The least time of the calls that fill a turn."""
+    times, end = [], time.perf_counter() + SECONDS_OF_TURN
+    while not times or time.perf_counter() < end:
+        began = time.perf_counter()
         jax.block_until_ready(call())
-        count += 1
-    return elapsed / count
+        times.append(time.perf_counter() - began)
+    return min(times)

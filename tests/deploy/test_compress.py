@@ -97,6 +97,13 @@ def test_no_more_units_than_there_are(sizes):
         prune_units(model.init(jax.random.key(0)), model.layers, sizes)
 
 
+def test_units_of_a_network_without_a_head():
+    model = build_model(small())
+    params = {"stack": model.init(jax.random.key(0))["stack"]}
+    with pytest.raises(UsageError, match="units: the network has no linear head of its own, whose inputs could go"):
+        prune_units(params, model.layers, (2,))
+
+
 @pytest.fixture(autouse=True)
 def measured_once(monkeypatch):
     """Times are not looked at here."""

@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from flax import nnx
 from jax import export
 
 import gru_jax
@@ -21,6 +23,7 @@ from gru_jax.cells import CELLS
 from gru_jax.config import load
 from gru_jax.deploy import numpy_gru
 from gru_jax.errors import UsageError
+from gru_jax.nn import SequenceModel
 from gru_jax.runs.export import export_network
 from gru_jax.runs.predictions import predict
 from gru_jax.tasks import Arrays
@@ -306,6 +309,30 @@ def test_numpy_refuses_what_it_cannot_do(tmp_path):
     network = numpy_gru.NumpyNetwork(tmp_path / "both.zip")
     with pytest.raises(ValueError, match="no step: the network reads in both directions"):
         network.step({}, np.ones((1, 2)))
+
+
+class Scaled(SequenceModel):
+    """A model of a user's own."""
+
+    def __init__(self, *args, rngs, **kwargs):
+        super().__init__(*args, rngs=rngs, **kwargs)
+        self.scale = nnx.Param(2.0 * jnp.ones(()))
+
+    def trace(self, xs, *args, **kwargs):
+        return super().trace(self.scale[...] * xs, *args, **kwargs)
+
+
+def test_a_model_of_ones_own_has_whole_sequences(tmp_path):
+    """NumPy alone would not know what it does with its parameters, and steps cannot be told of it."""
+    config, params = network_of({"task": ADDING, "model": {"family": Scaled}})
+    path, xs = tmp_path / "own.zip", inputs_of(config)
+    path.write_bytes(export_network(config, params, ("cpu",)))
+    assert "of a user's own" in description_of(path)["why_no_step"]
+    made = run_apart(JAX_ALONE, {path: (xs, LENGTHS)}, tmp_path)[path]
+    wanted = build_model(config).apply(params, xs, lengths=LENGTHS).outputs
+    np.testing.assert_allclose(made["sequence"], wanted, atol=1e-6)
+    with pytest.raises(ValueError, match=r"has the readout last and weights .*scale.*; not known here"):
+        numpy_gru.NumpyNetwork(path)
 
 
 def test_the_reader_imports_numpy_alone():
