@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 # A room imports those before it.
 ORDER = (
     "errors", "dtypes", "norms", "user_code", "values", "settings", "runtime", "initializers", "cells", "unroll",
-    "flow", "data", "tasks", "nn", "interop", "config", "training", "plotting", "runs", "studies", "experiments",
+    "flow", "data", "tasks", "nn", "deploy", "interop", "config", "training", "plotting", "runs", "studies",
+    "experiments",
 )  # fmt: skip
 LEVELS = {name: level for level, name in enumerate(ORDER)}
 CORE = ("errors", "dtypes", "norms", "user_code", "values", "settings", "initializers", "cells", "unroll", "flow")

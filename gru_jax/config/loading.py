@@ -13,6 +13,7 @@ from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
 from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig
+from gru_jax.deploy.storage import SMALL_TYPES
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
@@ -113,12 +114,11 @@ def _check(config: Config) -> None:
     if not (isinstance(task.goal, tuple) and len(task.goal) == 2 and task.goal[1] in ("min", "max")):
         raise UsageError(f"task.goal={task.goal!r}: allowed are a metric's name and min or max, as ('loss', 'min')")
     _check_monitor(config)
-    if model.weights is not None and train.init_from is not None:
-        raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
     if task.predicts_inputs and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
+    _check_start(config)
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
@@ -134,6 +134,19 @@ def _check(config: Config) -> None:
         )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_start(config: Config) -> None:
+    train = config.train
+    if train.init_from is None:
+        if train.init_as != "exact":
+            raise UsageError(f"train.init_as={train.init_as!r}: without effect; train.init_from says of which run")
+        if train.steps == 0:
+            raise UsageError("train.steps=0: allowed are whole numbers from 1, or 0 with train.init_from")
+    if train.init_as in SMALL_TYPES and train.steps != 0:
+        raise UsageError(
+            f"train.init_as={train.init_as!r}: training would change its numbers; allowed with train.steps=0 alone"
+        )
 
 
 def _check_monitor(config: Config) -> None:

@@ -37,6 +37,7 @@ NO_FLOAT16: dict[str, str] = dict.fromkeys(
     ("float16", "fp16", "f16", "half"),
     "without a loss scale, which training has not, gradients below 6e-8 vanish; bfloat16 has the range of float32",
 )
+InitAs = Literal["exact", "units", "int8", "bfloat16"]
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
@@ -120,7 +121,8 @@ class TrainConfig:
 
     Attributes:
         batch_size: sequences a step.
-        steps: length of the training in steps; None where `epochs` gives it.
+        steps: length of the training in steps; None where `epochs` gives it; 0 with `init_from` alone, for a network
+            that is to be as it is.
         epochs: length of the training in passes over the training data; None where `steps` gives it.
         batch_by_length: whether the sequences of a batch are of similar length, so that little of it is padding, in
             which nothing is computed; for tasks of files with lengths. Each epoch is still in a random order, in which
@@ -143,6 +145,9 @@ class TrainConfig:
         call_steps: greatest number of steps per call of the compiled program.
         init_from: a run whose network this one starts from, None for one that is drawn: its directory, or with a
             checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
+        init_as: what is made of that network first: nothing (exact); units, which takes out those that matter least,
+            until its layers have the sizes of `model.hidden`; int8 or bfloat16, which round its kernels to numbers that
+            are stored so, for a run of 0 steps.
 
     Examples:
         >>> from gru_jax.config import load
@@ -152,7 +157,7 @@ class TrainConfig:
     """
 
     batch_size: int = setting(64, low=1, high=10**6)
-    steps: int | None = setting(None, low=1, high=10**9)
+    steps: int | None = setting(None, low=0, high=10**9)
     epochs: float | None = setting(None, low=1e-6, high=1e6)
     batch_by_length: bool = False
     eval_steps: int | None = setting(None, low=1, high=10**9)
@@ -168,6 +173,7 @@ class TrainConfig:
     eval_batch_size: int | None = setting(None, low=1, high=10**6)
     call_steps: int = setting(50, low=1, high=10**5)
     init_from: str | None = None
+    init_as: InitAs = "exact"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,7 +72,7 @@ def evaluate_run(
     check_argument("split", split, SPLITS)
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     rundir, config = open_run(workdir)
-    config = _with_data_dir(config, data_dir)
+    config = with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
     check_same_data(rundir, config)
@@ -102,7 +102,12 @@ def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answe
         return evaluate_answers(config, params, split, jax.device_put(config.task.load(split)))
 
 
-def _with_data_dir(config: Config, data_dir: str | None) -> Config:
+def with_data_dir(config: Config, data_dir: str | None) -> Config:
+    """A config whose data are in another directory, if one is said.
+
+    Raises:
+        ArgumentError: its task reads no files.
+    """
     if data_dir is None:
         return config
     if not isinstance(config.task, FromFiles):
