@@ -6,6 +6,8 @@ from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
+from gru_jax.tasks.flip_flop import FlipFlop
+from gru_jax.tasks.integrator import Integrator
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.temporal_order import TemporalOrder
 
@@ -14,6 +16,8 @@ TASKS: dict[str, type[Task]] = {
     "copy_memory": CopyMemory,
     "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
+    "flip_flop": FlipFlop,
+    "integrator": Integrator,
     "mnist": MNIST,
     "arrays": Arrays,
     "files": Files,
@@ -30,8 +34,10 @@ __all__ = [
     "CopyMemory",
     "DelayedMemory",
     "Files",
+    "FlipFlop",
     "FromFiles",
     "Generated",
+    "Integrator",
     "Sequences",
     "Task",
     "TemporalOrder",
