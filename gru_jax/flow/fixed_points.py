@@ -25,6 +25,7 @@ from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_traj
 TOLERANCES = {jnp.dtype("float64"): 1e-12, jnp.dtype("float32"): 1e-5}
 """Speeds up to which a state stands still, by the type that it is computed in."""
 KICK = 1e-3  # how far from a saddle its two ways out begin
+GROWTH, MOST_STEPS = 30.0, 100_000  # of a change beside a saddle, in nats, and the steps that are taken for it
 STABLE, SADDLE, SLOW_POINT = "stable", "saddle", "slow"
 
 
@@ -189,7 +190,7 @@ def sample_states(
 
 
 def saddle_ends(
-    cell: Cell, params: Params, x: Float[Array, " D"], points: FixedPoints, *, steps: int = 2000
+    cell: Cell, params: Params, x: Float[Array, " D"], points: FixedPoints, *, steps: int | None = None
 ) -> dict[int, tuple[int, int]]:
     """Say between which stable points each saddle of one direction of growth lies.
 
@@ -198,11 +199,12 @@ def saddle_ends(
     Args:
         cell, params, x: as of `find_fixed_points`.
         points: what that found.
-        steps: how long states are followed.
+        steps: how long states are followed; None for so long that what grows slowest would grow e^30 times, at most
+            100,000.
 
     Returns:
-        By the number of each such saddle in `points`, the numbers of the fixed points that both ways lead next to, -1
-        where that is none of them.
+        By the number of each such saddle in `points`, the numbers of the stable points that both ways end in, -1 where
+        that is none of them.
 
     Cost: `steps` steps of two states for each saddle.
 
@@ -225,9 +227,11 @@ def saddle_ends(
     grows = np.abs(values).argmax(axis=1)
     ways = np.real(np.take_along_axis(vectors, grows[:, None, None], axis=2)[..., 0])  # alone outside the circle: real
     beside = points.states[saddles][:, None] + KICK * ways[:, None] * np.array([1.0, -1.0])[:, None]
+    if steps is None:
+        steps = int(min(GROWTH / np.log(np.abs(values).max(axis=1).min()), MOST_STEPS))
     ends = _followed(cell, params, x, jnp.asarray(beside.reshape(-1, beside.shape[-1]), points.states.dtype), steps)
     apart = distances(np.asarray(ends), points.states)
-    apart[:, ~points.is_fixed] = np.inf
+    apart[:, [kind != STABLE for kind in points.kinds]] = np.inf
     reached = np.where(apart.min(axis=1) < apart_at_most(points), apart.argmin(axis=1), -1).reshape(-1, 2)
     return {int(saddle): (int(one), int(other)) for saddle, (one, other) in zip(saddles, reached, strict=True)}
 
@@ -288,7 +292,7 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.array([np.linalg.norm(one - point, axis=1) for point in other]).reshape(len(other), len(one)).T
 
 
-@functools.partial(jax.jit, static_argnames=("cell",))
+@functools.partial(jax.jit, static_argnames="cell")
 def _linearised(cell: Cell, params: Params, x: Array, states: Array) -> tuple[Array, Array]:
     """F and its Jacobian at each state."""
 
@@ -299,8 +303,8 @@ def _linearised(cell: Cell, params: Params, x: Array, states: Array) -> tuple[Ar
     return jax.vmap(of_one)(states)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "steps"))
-def _followed(cell: Cell, params: Params, x: Array, states: Array, steps: int) -> Array:
+@functools.partial(jax.jit, static_argnames="cell")
+def _followed(cell: Cell, params: Params, x: Array, states: Array, steps: int | Array) -> Array:
     """The states after so many steps under a constant input."""
     step = jax.vmap(functools.partial(next_state, cell, params, x))
     return jax.lax.fori_loop(0, steps, lambda _, state: step(state), states)

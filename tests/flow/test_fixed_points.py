@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,11 @@ import gru_jax
 from gru_jax import flow
 from gru_jax.cells import CELLS, GRU, LSTM, Elman
 from gru_jax.errors import UsageError
+from gru_jax.tasks import FlipFlop, split_key
 from tests.golden.peers import random_problem
 from tests.unroll.toys import Normalized
+
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 def bistable(units, gain=2.0, bias=0.0, dtype=jnp.float64):
@@ -213,3 +218,34 @@ def test_a_cell_of_ones_own(x64):
     fixed = points.states[points.is_fixed]
     assert len(fixed)
     np.testing.assert_allclose(np.linalg.norm(fixed, axis=1), 1.0, atol=1e-10)
+
+
+def test_a_trained_flip_flop_is_a_cube(x64):
+    """Of `configs/flip_flop.py`: 2^3 stable corners, saddles on edges, faces and in the middle; spectra as of flow."""
+    with np.load(GOLDEN / "flip_flop_3bit.npz") as arrays:
+        stored = {name: jnp.asarray(array.astype(np.float64)) for name, array in arrays.items()}
+    cell, params = GRU(), {group: {} for group in GRU().groups}
+    for name, array in stored.items():
+        group, gate = name.split("/")
+        if group != "head":
+            params[group][gate] = array
+    xs = jax.jit(lambda i: FlipFlop(3, 100).batch({}, split_key("valid", 0), i).xs)(jnp.arange(16))
+    starts = [
+        flow.sample_states(cell, params, xs.astype(jnp.float64), 256, noise=noise, key=jax.random.key(seed))
+        for seed, noise in enumerate((0.0, 1.0))
+    ]
+    points = flow.find_fixed_points(cell, params, jnp.zeros(3), jnp.concatenate(starts), farthest=6.0)
+    assert points.is_fixed.all()
+    assert points.kinds.count("stable") == 8
+    assert np.bincount(points.unstable).tolist() == [8, 12, 6, 1]  # corners, edges, faces, the middle
+    bits = points.states @ np.asarray(stored["head/kernel"]) + np.asarray(stored["head/bias"])
+    corners = bits[points.unstable == 0]
+    np.testing.assert_allclose(np.abs(corners), 1.0, atol=0.05)
+    assert len({tuple(np.sign(corner)) for corner in corners}) == 8
+    ends = flow.saddle_ends(cell, params, jnp.zeros(3), points)
+    assert len(ends) == 12
+    for one, other in ends.values():
+        assert (np.sign(bits[one]) != np.sign(bits[other])).sum() == 1  # neighbours: one bit apart
+    along = flow.Trajectory(jnp.zeros((len(points.states), 1, 3)), jnp.asarray(points.states))
+    dense = jax.jit(lambda p: flow.jacobians(cell, p, along).dense())(params)
+    assert spectra_differ(points.eigenvalues, np.linalg.eigvals(dense[:, 0])) < 1e-6

@@ -9,7 +9,7 @@ import pytest
 
 import gru_jax
 from gru_jax import inspect
-from gru_jax.cells import CELLS, GRU
+from gru_jax.cells import CELLS, GRU, Elman
 from gru_jax.errors import UsageError
 from tests.golden.peers import random_problem
 
@@ -39,11 +39,43 @@ def test_a_bent_way_is_cut_finer_until_it_is_enough(x64):
 
     xs = jnp.array([[[1.0], [2.0]]])
     shares = inspect.integrated_gradients(score, xs, tolerance=1e-6)
-    assert int(shares.intervals) > 2
+    assert int(shares.intervals) > 10
     np.testing.assert_allclose(shares.values.ravel(), shares.difference[0] * np.array([1 / 3, 2 / 3]), rtol=1e-5)
     stopped = inspect.integrated_gradients(score, xs, tolerance=1e-6, most_intervals=1)
     assert stopped.error[0] > 1e-6  # and says so
-    assert int(stopped.intervals) == 1
+    assert int(stopped.intervals) == 8
+
+
+def test_a_network_that_decides_jumps_and_its_shares_still_add_up(x64):
+    """h' = tanh(2 h + x + 0.05) holds a sign for 80 steps: a little input decides for the other one, some more back."""
+    cell = Elman()
+    params = cell.init(jax.random.key(0), 1, 1, dtype=jnp.float64)
+    params["U"]["n"], params["W"]["n"] = jnp.full((1, 1), 2.0), jnp.ones((1, 1))
+    params["b"]["n"] = jnp.full(1, 0.05)
+    xs = jnp.zeros((3, 80, 1)).at[:, 0, 0].set(-0.5).at[:, 20, 0].set(jnp.array([0.0, 4.0, -1.0]))
+
+    def score(inputs):
+        return gru_jax.unroll(cell, params, inputs).hs[:, -1, 0]
+
+    shares = jax.jit(lambda xs: inspect.integrated_gradients(score, xs))(xs)
+    height = float(shares.difference[0])
+    assert height < -1.9
+    np.testing.assert_array_less(shares.error, 1e-3)
+    values = np.asarray(shares.values)[..., 0]
+    np.testing.assert_array_equal(np.delete(values, [0, 20], axis=1), 0.0)
+    np.testing.assert_allclose(values[:, 0], height, atol=1e-2)  # the first pulse decides, in all of them
+    np.testing.assert_allclose(values[:, 20], [0.0, -height, 0.0], atol=1e-2)  # the second one against it
+    np.testing.assert_allclose(shares.jumped, [-height, -2 * height, -height], atol=1e-2)
+
+
+def test_a_step_is_shared_by_the_direction_in_which_it_is_climbed():
+    def score(xs):
+        return jnp.tanh(3e5 * (xs[:, 0, 0] + 2.0 * xs[:, 1, 0] - 1.7))
+
+    shares = inspect.integrated_gradients(score, jnp.ones((1, 2, 1)))
+    np.testing.assert_allclose(shares.values.ravel(), [2 / 3, 4 / 3], rtol=1e-3)
+    np.testing.assert_array_less(shares.error, 1e-3)
+    assert shares.values.dtype == jnp.float32
 
 
 def test_what_does_not_matter_gets_nothing_and_what_is_alike_the_same():
