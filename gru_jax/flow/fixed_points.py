@@ -25,7 +25,7 @@ from gru_jax.flow.trajectory import TrajectoryLike, carries_before, prepare_traj
 TOLERANCES = {jnp.dtype("float64"): 1e-12, jnp.dtype("float32"): 1e-5}
 """Speeds up to which a state stands still, by the type that it is computed in."""
 KICK = 1e-3  # how far from a saddle its two ways out begin
-GROWTH, MOST_STEPS = 30.0, 100_000  # of a change beside a saddle, in nats, and the steps that are taken for it
+GROWTH, DECAY, MOST_STEPS = 30.0, 10.0, 100_000  # of a change beside saddles and stable points, in nats
 STABLE, SADDLE, SLOW_POINT = "stable", "saddle", "slow"
 
 
@@ -199,8 +199,8 @@ def saddle_ends(
     Args:
         cell, params, x: as of `find_fixed_points`.
         points: what that found.
-        steps: how long states are followed; None for so long that what grows slowest would grow e^30 times, at most
-            100,000.
+        steps: how long states are followed; None for as long as the slowest change beside a saddle takes to grow e^30
+            times, and that beside a stable point to decay e^10 times, at most 100,000.
 
     Returns:
         By the number of each such saddle in `points`, the numbers of the stable points that both ways end in, -1 where
@@ -228,7 +228,8 @@ def saddle_ends(
     ways = np.real(np.take_along_axis(vectors, grows[:, None, None], axis=2)[..., 0])  # alone outside the circle: real
     beside = points.states[saddles][:, None] + KICK * ways[:, None] * np.array([1.0, -1.0])[:, None]
     if steps is None:
-        steps = int(min(GROWTH / np.log(np.abs(values).max(axis=1).min()), MOST_STEPS))
+        slowest = points.of_kind(STABLE).time_constants.max(initial=0.0)
+        steps = int(min(GROWTH / np.log(np.abs(values).max(axis=1).min()) + DECAY * slowest, MOST_STEPS))
     ends = _followed(cell, params, x, jnp.asarray(beside.reshape(-1, beside.shape[-1]), points.states.dtype), steps)
     apart = distances(np.asarray(ends), points.states)
     apart[:, [kind != STABLE for kind in points.kinds]] = np.inf

@@ -49,7 +49,7 @@ class ProbeProfile(NamedTuple):
     Examples:
         >>> import jax
         >>> from gru_jax import inspect
-        >>> states = jax.random.normal(jax.random.key(0), (100, 5, 3))
+        >>> states = jax.random.normal(jax.random.key(0), (400, 5, 3))
         >>> profile = inspect.probe_over_time(states, states[..., :1] + states[..., 1:2])
         >>> profile.scores.round(2).ravel().tolist(), bool((profile.control < 0.2).all())
         ([1.0, 1.0, 1.0, 1.0, 1.0], True)

@@ -219,7 +219,8 @@ def plot_probes(
             ax.plot(steps, np.clip(control[name], -0.5, 1.0), color=colour, lw=0.8, ls="--")
         ax.axhline(0.0, color=GREY, lw=0.5)
         ax.set(xlabel="step", ylabel=r"$R^2$ on other sequences", ylim=(-0.55, 1.05))
-        ax.legend(title="dashed: shuffled", title_fontsize=8, **OUTSIDE)
+        ax.set_title("dashed: shuffled", loc="right", fontsize=8)
+        ax.legend(**OUTSIDE)
     return picture
 
 
