@@ -114,6 +114,8 @@ def _check(config: Config) -> None:
     if not (isinstance(task.goal, tuple) and len(task.goal) == 2 and task.goal[1] in ("min", "max")):
         raise UsageError(f"task.goal={task.goal!r}: allowed are a metric's name and min or max, as ('loss', 'min')")
     _check_monitor(config)
+    if model.weights is not None and train.init_from is not None:
+        raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
     if task.predicts_inputs and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:

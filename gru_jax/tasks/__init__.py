@@ -8,6 +8,8 @@ from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
+from gru_jax.tasks.flip_flop import FlipFlop
+from gru_jax.tasks.integrator import Integrator
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.music import Music
@@ -25,6 +27,8 @@ TASKS: dict[str, type[Task]] = {
     "temporal_order": TemporalOrder,
     "parity": Parity,
     "delayed_xor": DelayedXOR,
+    "flip_flop": FlipFlop,
+    "integrator": Integrator,
     "mnist": MNIST,
     "music": Music,
     "spoken_digits": SpokenDigits,
@@ -52,8 +56,10 @@ __all__ = [
     "DelayedMemory",
     "DelayedXOR",
     "Files",
+    "FlipFlop",
     "FromFiles",
     "Generated",
+    "Integrator",
     "LanguageModel",
     "Music",
     "Parity",

@@ -21,6 +21,7 @@ from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
 from gru_jax.tasks.facts import Facts, facts_in_use
 from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
+from gru_jax.tasks.variables import target_variables
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
@@ -229,6 +230,13 @@ class Task(abc.ABC):
     def of_means(self, means: Mapping[str, float]) -> Mapping[str, float]:
         """What else is said of a split beside the means of its metrics, as a perplexity; computed from them."""
         return {}
+
+    def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
+        """What the states of a network may hold at every step, by name: probes look for it there.
+
+        By default the targets, those of one step at all steps; of classes whether it is each, by its name.
+        """
+        return target_variables(batch.targets, self.time, self.class_names)
 
     def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """For scores of a whole set (`train.metrics`), outputs, targets and weights of each example or step.
