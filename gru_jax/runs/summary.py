@@ -42,6 +42,7 @@ def summarise(
         "end_reason": progress.end_reason,
         "seconds": round(seconds, 3),
         "steps_per_second": round(progress.steps / max(seconds, 1e-9), 3),
+        **({"skipped": progress.num_skipped} if config.train.skip_nonfinite else {}),
         "parameters": parameters,
         **more,
     }

@@ -54,7 +54,7 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
 
 def rows_of_each(config: Config, mesh: Mesh | None) -> int:
     """How many rows of a batch of an evaluation are each device's."""
-    return -(-(config.train.eval_batch_size or config.train.batch_size) // parts_of(mesh))
+    return -(-(config.train.eval_batch_size or config.train.part_size) // parts_of(mesh))
 
 
 def build_evaluator(

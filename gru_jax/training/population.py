@@ -22,6 +22,7 @@ from gru_jax.tasks.loading import Splits
 from gru_jax.training.answers import ArrayAnswers, build_answers, split_scores
 from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
+from gru_jax.training.skipping import skips_of
 from gru_jax.training.splitting import BATCH_AXIS
 from gru_jax.training.step import Data, StepsResult, Trainer, TrainState
 
@@ -41,6 +42,7 @@ class MemberInputs(NamedTuple):
         orders: by split, which examples of the files it consists of; empty where all members share them.
         indices: of the examples of each training step, `[R, K, B]`.
         count: training steps to take, or examples to evaluate; none with 0.
+        skips: how many steps it has skipped and may skip, as `gru_jax.training.skipping.Skips`, where it may any.
     """
 
     seed: Any
@@ -48,6 +50,7 @@ class MemberInputs(NamedTuple):
     orders: dict[str, dict[str, Any]]
     indices: Any = None
     count: Any = None
+    skips: Any = None
 
 
 def choose_mapping(mapping: str, platform: str) -> str:
@@ -142,7 +145,9 @@ class CompiledPopulation:
 
     def _train(self, data: Data, state: TrainState, inputs: MemberInputs) -> StepsResult:
         data = {**data, **inputs.orders.get("train", {})}
-        return self.trainer.steps(state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count)
+        return self.trainer.steps(
+            state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count, inputs.skips
+        )
 
     def _measure(self) -> Callable[..., dict[str, Array]]:
         measure = build_instruments(self.config, self.model, split_key("valid", 0), self.trainer.mesh)
@@ -241,7 +246,12 @@ class Population:
         return self._place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
     def train(
-        self, state: TrainState, data: Mapping[str, Array], indices: Int[np.ndarray, "R K B"], counts: Any
+        self,
+        state: TrainState,
+        data: Mapping[str, Array],
+        indices: Int[np.ndarray, "R K B"],
+        counts: Any,
+        skipped: Int[np.ndarray, "R 2"] | None = None,
     ) -> StepsResult:
         """Take so many steps with each member; the state's memory is given up to it.
 
@@ -250,12 +260,20 @@ class Population:
             data: of the training split, see `feed`.
             indices: of each member's examples in the data, for each step.
             counts: steps of each member, `[R]`.
+            skipped: steps that each has skipped before, in all and in a row; None for none.
 
         Returns:
             The new state, and on the host `[R, ...]` what the steps reported.
         """
-        result = self._run(TRAIN, data, state, indices=indices, count=counts.astype(np.int32))
+        call = {"indices": indices, "count": counts.astype(np.int32), **self._skips(skipped)}
+        result = self._run(TRAIN, data, state, **call)
         return StepsResult(result.state, *self._read((result.metrics, result.live, result.finite)))
+
+    def _skips(self, skipped: Int[np.ndarray, "R 2"] | None = None) -> dict[str, Any]:
+        """The input of the training that counts what it skips, if it may skip anything."""
+        trainings = [config.train for config in self.configs]
+        counts = np.zeros((self.count, 2), np.int32) if skipped is None else skipped
+        return {"skips": skips_of(trainings, counts)} if trainings[0].skip_nonfinite else {}
 
     def evaluate(self, params: Any, split: str, which: Bool[np.ndarray, " R"]) -> list[dict[str, float] | None]:
         """Metrics of a split of those members that are wanted, None of the others."""
@@ -292,7 +310,7 @@ class Population:
         counts = np.zeros(self.count, np.int32)
         indices = np.zeros((self.count, train.call_steps, train.batch_size), np.int32)
         if program == TRAIN:
-            call = {"indices": indices, "count": counts}
+            call = {"indices": indices, "count": counts, **self._skips()}
         else:
             call = {"count": counts} if program in SPLITS else {}
         data = compiled.data["valid" if program == MEASURE else program.removeprefix(ANSWERS)]
