@@ -43,6 +43,7 @@ class TableOptions:
         missing_targets: whether a number to predict that is missing is refused, or its window or step left out.
         part: between which fractions of the rows of every sequence windows stand.
         is_new: whether there may be no targets, as for predictions.
+        may_lack_targets: whether a file may have no targets at all, and is read as a new one then.
     """
 
     inputs: tuple[str, ...] | None = None
@@ -59,6 +60,7 @@ class TableOptions:
     missing_targets: MissingTargets = "error"
     part: tuple[float, float] = (0.0, 1.0)
     is_new: bool = False
+    may_lack_targets: bool = False
 
     def rows_of(self, sequence: np.ndarray) -> np.ndarray:
         """The part of a sequence's rows."""
@@ -85,6 +87,8 @@ def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     named = [name for name in (options.sequence, options.group) if name is not None]
     table.check_columns(named, "column")
     targets = options.targets
+    if options.may_lack_targets and targets and not any(table.has_values(name) for name in targets):
+        options, targets = dataclasses.replace(options, is_new=True), ()
     if options.is_new and targets and not set(targets) & set(table.frame.columns):
         targets = ()
     table.check_columns(targets, "target")

@@ -37,7 +37,7 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
     lengths = arrays.get("lengths", np.full(count, time))
     if lengths.min() < 1:
         raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
-    if targets is None and not options.is_new:
+    if targets is None and not (options.is_new or options.may_lack_targets):
         raise UsageError(f"{path}: has no targets")
     per_step = targets is not None and targets.ndim == (3 if targets.dtype.kind == "f" else 2)
     if targets is not None:

@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluations(NamedTuple):
-    """A member's metrics by split, of its last and of its best network."""
+    """A member's metrics by split, of its last and of its best network; none where a split has no targets."""
 
     final: dict[str, Any]
     best: dict[str, Any]
 
     def tested(self, progress: EarlyStopping) -> list[tuple[int, dict[str, float]]]:
-        """The test metrics by step, in order; one entry where the last network is the best."""
+        """The test metrics by step, in order, if there are any; one entry where the last network is the best."""
         of_step = {progress.best_step: self.best["test"], progress.steps: self.final["test"]}
-        return sorted(of_step.items())
+        return sorted(of_step.items()) if self.best["test"] else []
 
 
 class TrainingLoop(abc.ABC):
@@ -213,12 +213,13 @@ class TrainingLoop(abc.ABC):
         everyone = np.ones(len(self.members), bool)
         other = np.array([member.best_step != member.steps for member in self.members])
         best_params = self.population.from_host(self.best).params if other.any() else None
+        scored, none = self.config.task.scored_splits, {split: {} for split in SPLITS[1:]}
         final, best = (
-            {split: self.population.evaluate(params, split, which) for split in SPLITS[1:] if which.any()}
+            {split: self.population.evaluate(params, split, which) for split in scored if which.any()}
             for params, which in ((self.state.params, everyone), (best_params, other))
         )
         return [
-            Evaluations(*({s: metrics[s][i] for s in metrics} for metrics in (final, best if is_other else final)))
+            Evaluations(*({**none, **{s: m[s][i] for s in m}} for m in (final, best if is_other else final)))
             for i, is_other in enumerate(other)
         ]
 

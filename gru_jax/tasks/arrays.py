@@ -17,14 +17,13 @@ from jaxtyping import Array, Float, Int
 
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input
 from gru_jax.data.checks import Missing, as_float32
-from gru_jax.data.division import DivideBy
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice, in_one_line
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
-from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, ArrayFiles, Division
+from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
@@ -52,13 +51,12 @@ class Sequences(FromFiles):
             examples; predictions are in the units of the files all the same.
         valid_fraction: of the training examples, what is held out for validation; None where it has files.
         test_fraction: of the training examples, what is held out for the test; None where it has files.
-        divide_by: which these are: random ones, stratified by class, whole groups, or the last in time.
         allow_one_hot: whether targets may be numbers of which one is 1 and the others 0.
 
     Examples:
         >>> from gru_jax.tasks import Arrays  # one of its subclasses
-        >>> Arrays.missing, Arrays.divide_by
-        ('error', 'random')
+        >>> Arrays.missing, Arrays.scale
+        ('error', False)
     """
 
     class_weights: tuple[float, ...] | None = setting(None, low=0.0, kw_only=True)
@@ -67,7 +65,6 @@ class Sequences(FromFiles):
     scale: bool = setting(False, kw_only=True)
     valid_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
     test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
-    divide_by: DivideBy = setting("random", kw_only=True)
     allow_one_hot: bool = setting(False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -108,8 +105,24 @@ class Sequences(FromFiles):
         }
 
     @property
+    def is_divided(self) -> bool:
+        return super().is_divided or self.valid_fraction is not None or self.test_fraction is not None
+
+    @property
     def facts(self) -> DataFacts:
-        return self.stored_facts or self._files.facts()
+        if self.stored_facts is not None:
+            return self.stored_facts
+        facts = self._files.facts()
+        if self.folds is None or self.divide_by != "group":
+            return facts
+        sizes = np.bincount(self.fold_numbers(), minlength=self.folds)
+        return dataclasses.replace(facts, fold_sizes=tuple(sizes.tolist()))
+
+    def fold_numbers(self) -> np.ndarray:
+        return self._files.fold_numbers(self.folds or 1)
+
+    def fold_sizes(self) -> Sequence[int]:
+        return self.facts.fold_sizes or super().fold_sizes()
 
     @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]
@@ -132,8 +145,12 @@ class Sequences(FromFiles):
         return self.facts.time
 
     @property
+    def scored_splits(self) -> tuple[str, ...]:
+        return tuple(split for split in super().scored_splits if split not in self.facts.unlabelled)
+
+    @property
     def baseline(self) -> Mapping[str, float]:
-        return next(iter(self.baselines.values()))
+        return next(iter(self.baselines.values()), {})
 
     @property
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
@@ -263,7 +280,7 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, `[N, O]` or `[N, T, O]`;
+      floats, `[N, O]` or `[N, T, O]`; without those of the test there is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
     - `train_groups.npy`, where whole groups of sequences are held out, whole numbers `[N]`;
@@ -309,8 +326,9 @@ class Arrays(Sequences):
                 arrays by name (`xs`, `targets`, `lengths`, `mask`, `groups`); or a data set of Hugging Face, TFDS (as
                 NumPy) or Grain, or any other iterable of examples, each such a tuple or dict of one sequence: those of
                 unequal length are padded, and their lengths noted. Targets and mask at each step are as many as the
-                steps. Classes may be texts, which are their names then. Lengths or a mask that are None are none. With
-                folds valid may be left out, and valid and test with a fraction. And settings of the task.
+                steps. Classes may be texts, which are their names then. Lengths or a mask that are None are none, and
+                targets of the test. With folds valid may be left out, and valid and test with a fraction. And settings
+                of the task.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.
@@ -356,6 +374,8 @@ def _beside(values: Sequence[float], array: Array) -> Array:
 @functools.lru_cache(maxsize=64)
 def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, Mapping[str, float]]:
     del stamps
+    if TEST not in task.scored_splits:
+        return {}
     order = None if task.folds is None else task.order("train")
     return baselines_of_arrays(task._files, order, task.class_weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
 from gru_jax.data.batching import StepIndices, batch_indices
+from gru_jax.data.division import DivideBy, fold_numbers, fold_sizes
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
@@ -134,6 +135,11 @@ class Task(abc.ABC):
         return batch_indices(self.size("train"), batch_size, split_key("train", seed))
 
     @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """The splits that networks have scores of: all but the training's that have targets."""
+        return SPLITS[1:]
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the outputs, where these are logits of classes; else none."""
         return ()
@@ -242,14 +248,16 @@ class Generated(Task):
 class FromFiles(Task):
     """A task whose examples are read from files.
 
-    With `folds`, the training examples are divided at random, the same way in every run, into so many folds of equal
-    size: one of them is validated on, the others, and what is left over, are trained on. The validation set of the
-    files has no part in it.
+    With `folds`, the training examples are divided into so many folds, the same way in every run: one of them is
+    validated on, the others are trained on. The validation set of the files has no part in it. Folds by chance are of
+    equal size, so that all are one program, and what is left over is trained on in each; others are of all examples.
 
     Attributes:
         data_dir: where the files are; None for `$GRU_JAX_DATA` or, where that is not set, `~/.cache/gru_jax`.
         folds: folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
+        divide_by: how folds, and what is held out by a fraction, are chosen: at random; stratified, of each class the
+            same share; whole groups; or by time, one stretch after the other, or the last.
 
     Examples:
         >>> from gru_jax.tasks import MNIST  # one of its subclasses
@@ -262,6 +270,7 @@ class FromFiles(Task):
     data_dir: str | None = setting(None, kw_only=True)
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
     fold: int = setting(0, low=0, kw_only=True)
+    divide_by: DivideBy = setting("random", kw_only=True)
 
     stored_facts: ClassVar[DataFacts | None] = None
     """What a run has kept of its data, of a task that a run was opened with."""
@@ -275,6 +284,16 @@ class FromFiles(Task):
             raise UsageError(
                 f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
             )
+        if self.divide_by != "random" and not self.is_divided:
+            raise UsageError(
+                f"divide_by={self.divide_by}: without effect; needed are task.folds, or in data of one's own a "
+                "valid_fraction or a test_fraction"
+            )
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether its training examples are divided by `divide_by`."""
+        return self.folds is not None
 
     @property
     def facts(self) -> DataFacts | None:
@@ -302,7 +321,10 @@ class FromFiles(Task):
         """The examples with these indices into the arrays."""
 
     def size(self, split: str) -> int:
-        return self.count(split) if self.folds is None or split == "test" else len(self.order(split))
+        if self.folds is None or split == "test":
+            return self.count(split)
+        held_out = self.fold_sizes()[self.fold]
+        return held_out if split == "valid" else self.count("train") - held_out
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         if self.folds is None or split == "test":
@@ -321,10 +343,26 @@ class FromFiles(Task):
 
     def order(self, split: str) -> np.ndarray:
         """Which examples of the training files make up the training or the validation set, under `folds`."""
+        order = np.random.default_rng(HELD_OUT_SEED).permutation(self.count("train")).astype(np.int32)
+        is_held_out = self.fold_numbers()[order] == self.fold
+        return order[is_held_out if split == "valid" else ~is_held_out]
+
+    def fold_numbers(self) -> np.ndarray:
+        """The fold that each example of the training files is in, under `folds`; -1 of those in none."""
         count, folds = self.count("train"), self.folds or 1
-        order = np.random.default_rng(HELD_OUT_SEED).permutation(count).astype(np.int32)
-        held_out = slice(self.fold * (count // folds), (self.fold + 1) * (count // folds))
-        return order[held_out] if split == "valid" else np.delete(order, held_out)
+        return fold_numbers(count, folds, self.divide_by, HELD_OUT_SEED, **self.division_labels())
+
+    def fold_sizes(self) -> Sequence[int]:
+        """Examples in each fold, under `folds`."""
+        folds = self.folds or 1
+        sizes = fold_sizes(self.count("train"), folds, self.divide_by)
+        return np.bincount(self.fold_numbers(), minlength=folds).tolist() if sizes is None else sizes
+
+    def division_labels(self) -> Mapping[str, np.ndarray | None]:
+        """`classes` and `groups` of all examples of the training files, by which folds may be divided, where a task has
+        them.
+        """
+        return {}
 
 
 def split_key(split: str, seed: Any) -> PRNGKeyArray:

@@ -34,6 +34,8 @@ class DataFacts:
         sizes: examples in each split.
         inputs_scale: of the inputs, where the task needs it.
         targets_scale: of targets that are numbers, where the task needs it.
+        fold_sizes: examples in each fold, where these are of whole groups.
+        unlabelled: splits that have no targets.
     """
 
     time: int
@@ -45,6 +47,8 @@ class DataFacts:
     sizes: Mapping[str, int]
     inputs_scale: FeatureScale | None = None
     targets_scale: FeatureScale | None = None
+    fold_sizes: tuple[int, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dicts, which `from_json` reads."""
@@ -62,7 +66,8 @@ class DataFacts:
                 name: None if content[name] is None else FeatureScale(**{k: tuple(v) for k, v in content[name].items()})
                 for name in ("inputs_scale", "targets_scale")
             }
-            names = ("features", "codes", "classes", "targets")
+            content = {"fold_sizes": [], "unlabelled": [], **content}  # which earlier versions have not
+            names = ("features", "codes", "classes", "targets", "fold_sizes", "unlabelled")
             facts = cls(**{**content, **{name: tuple(content[name]) for name in names}, **scales})
             if type(facts.time) is not int or not isinstance(facts.sizes, dict) or facts.to_json() != content:
                 raise ValueError("not what is known of data")

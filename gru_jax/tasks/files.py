@@ -19,12 +19,12 @@ from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
-from gru_jax.tasks.array_files import TRAIN, ArrayFiles
+from gru_jax.tasks.array_files import TEST, TRAIN, ArrayFiles
 from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.arrays import Sequences
 from gru_jax.tasks.base import SPLITS
 
-GENERAL = ("kind", "is_new")
+GENERAL = ("kind", "is_new", "may_lack_targets")
 """Options of tables that other formats have too."""
 
 
@@ -68,10 +68,13 @@ def _read_sources(
 ) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
     """All arrays by split and name, and the names of features, targets and classes."""
     del stamps
-    loaded = {split: _load(paths, wanted, dataclasses.replace(options, part=part)) for split, paths, part in sources}
+    loaded = {
+        split: _load(paths, wanted, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
+        for split, paths, part in sources
+    }
     first = loaded[TRAIN]
     for split, sequences in loaded.items():
-        if sequences.targets is None:
+        if sequences.targets is None and split != TEST:
             raise UsageError(
                 f"{sequences.place(0)}: {split} has no targets; leave it out, hold some out of training by "
                 f"task.{split}_fraction, and predict it afterwards"
@@ -180,7 +183,7 @@ class Files(Sequences):
 
     Attributes:
         train, valid, test: files of each split, below the data directory; what is None is held out of train, by
-            `valid_fraction` and `test_fraction`.
+            `valid_fraction` and `test_fraction`. Those of the test may have no targets; there is no test score then.
         format: table, ucr, ts or npz; auto goes by their names.
         inputs: columns of a table that are inputs; None for all but the others named here.
         targets: its columns that are targets, more than one only of numbers; None where the format says so.
@@ -234,7 +237,8 @@ class Files(Sequences):
 
     @property
     def _table_options(self) -> TableOptions:
-        names = {field.name for field in dataclasses.fields(TableOptions)} - {"is_new", "targets", "part"}
+        others = {"is_new", "may_lack_targets", "targets", "part"}
+        names = {field.name for field in dataclasses.fields(TableOptions)} - others
         return TableOptions(**{name: getattr(self, name) for name in names}, targets=self.targets or ())
 
     @property

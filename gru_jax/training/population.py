@@ -94,15 +94,16 @@ class CompiledPopulation:
         self.splits = splits
         self.streamed = any(isinstance(array, Rows) for array in splits["train"].values())
         shared = {split: {k: v for k, v in splits[split].items() if single or k != ORDER} for split in SPLITS}
-        resident = SPLITS[1:] if self.streamed else SPLITS
+        scored = config.task.scored_splits
+        resident = scored if self.streamed else (TRAIN, *scored)
         self.data = {split: replicate(shared[split], self.replicated) for split in resident}
         self.programs = {
             TRAIN: self._program(TRAIN, self._train, donate=True),
             MEASURE: self._program(MEASURE, self._measure()),
-            **{split: self._program(split, self._totals(split)) for split in SPLITS[1:]},
+            **{split: self._program(split, self._totals(split)) for split in scored},
         }
         if config.train.metrics:
-            self.programs |= {f"{ANSWERS}{split}": self._program(ANSWERS, self._answers(split)) for split in SPLITS[1:]}
+            self.programs |= {f"{ANSWERS}{split}": self._program(ANSWERS, self._answers(split)) for split in scored}
         self._compiled: dict[tuple[str, int], Any] = {}
 
     def rows(self, members: int) -> int:
@@ -298,8 +299,8 @@ class Population:
     def bytes_needed(self) -> int:
         """Memory that they take on each device: data, the last and the best networks, the hungriest program."""
         compiled, states, working = self.compiled, self.compiled.states(self.rows), []
-        scored = [f"{ANSWERS}{split}" for split in SPLITS[1:] if self.configs[0].train.metrics]
-        for name in (TRAIN, "valid", *scored, *([MEASURE] if compiled.plan.flow_every else [])):
+        answers = [f"{ANSWERS}{split}" for split in compiled.config.task.scored_splits if self.configs[0].train.metrics]
+        for name in (TRAIN, "valid", *answers, *([MEASURE] if compiled.plan.flow_every else [])):
             memory = compiled.compile(name, self.rows, *self.arguments(name)).memory_analysis()
             working.append(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes)
         return int(_bytes(compiled.data) + 2 * _bytes(states) // len(compiled.devices) + max(working))
