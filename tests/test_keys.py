@@ -35,7 +35,7 @@ def test_help_has_a_line_for_each_key():
         line = next(line for line in lines if line.startswith(f"  --config.{key}="))
         assert explained.line in line
     assert all(f"name={name}" in train.usage() for name in ("mnist", "lstm"))
-    assert "what the head sees (auto, last, mean, every)" in train.usage()
+    assert "what the head sees (auto, last, mean, max, attention, every)" in train.usage()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ Hyperparameters = Mapping[str, Mapping[str, Any]]
 
 SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
-SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout")
+SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout")
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,

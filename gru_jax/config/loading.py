@@ -51,11 +51,32 @@ def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     optimizer = config.optimizer
     if optimizer.weight_decay is None:
         optimizer = dataclasses.replace(optimizer, weight_decay=_default_decay(optimizer))
-    model = dataclasses.replace(model, init=init, readout=readout)
+    model = dataclasses.replace(model, init=init, readout=readout, embedding=_embedding(config))
     config = dataclasses.replace(config, model=model, optimizer=optimizer, flow=_with_source(config.flow, readout))
     _check(config)
     plan(config)
     return config
+
+
+def _embedding(config: Config) -> int | None:
+    """Numbers for each token: those of the config, or as many as the layer has that reads, or shares, them."""
+    model, task = config.model, config.task
+    if not task.reads_tokens:
+        for key in ("embedding", "tied"):
+            if getattr(model, key):
+                raise UsageError(f"model.{key}={getattr(model, key)}: without effect, this task's inputs are no tokens")
+        return None
+    if not model.tied:
+        return model.hidden[0] if model.embedding is None else model.embedding
+    width, last = model.embedding, model.hidden[-1] * (2 if model.bidirectional else 1)
+    if width not in (None, last):
+        raise UsageError(f"model.embedding={width}: allowed with model.tied is {last}, what the head reads")
+    if task.input_size != task.output_size:
+        raise UsageError(
+            f"model.tied=True: the head has {task.output_size} outputs, and there are {task.input_size} tokens; "
+            "needed are as many"
+        )
+    return last
 
 
 def _with_source(flow: FlowConfig, readout: str) -> FlowConfig:
@@ -93,8 +114,10 @@ def _check(config: Config) -> None:
     _check_monitor(config)
     if model.weights is not None and train.init_from is not None:
         raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
+    if task.is_stream and model.bidirectional:
+        raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
     if (task.readout == "every") != (model.readout == "every"):
-        allowed = "every" if task.readout == "every" else "last, mean"
+        allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
     _ = config.profile_steps

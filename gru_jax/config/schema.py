@@ -71,7 +71,13 @@ class ModelConfig:
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions.
         dropout: probability of dropping a unit between layers.
-        readout: what the head sees: the last state, the mean over states, or every state; auto is what the task needs.
+        input_dropout: probability of dropping a number that the first layer reads, of the embedding where there is one.
+        output_dropout: probability of dropping a unit of the last layer that the head reads.
+        embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
+            with `tied` the last.
+        tied: whether the head shares the embedding's weights.
+        readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
+            weights (attention), or every state; auto is what the task needs.
         method: how to unroll: fast in blocks of time, reference step by step; auto is fast wherever a cell allows it.
         chunk: steps in a block of the fast method; None for as many as suit the size.
         keep: what the fast method keeps for the backward pass: every state, or those at the boundaries of blocks.
@@ -91,7 +97,11 @@ class ModelConfig:
     hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
     bidirectional: bool = False
     dropout: float = setting(0.0, low=0.0, high=0.99)
-    readout: Literal["auto", "last", "mean", "every"] = "auto"
+    input_dropout: float = setting(0.0, low=0.0, high=0.99)
+    output_dropout: float = setting(0.0, low=0.0, high=0.99)
+    embedding: int | None = setting(None, low=1, high=32768)
+    tied: bool = False
+    readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
     method: Method = "auto"
     chunk: int | None = setting(None, low=1)
     keep: Keep = "auto"

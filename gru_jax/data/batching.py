@@ -51,3 +51,27 @@ def batch_indices(size: int | None, batch_size: int, key: PRNGKeyArray) -> StepI
         return np.stack(rows)
 
     return indices
+
+
+def stream_indices(pieces: int, batch_size: int) -> StepIndices:
+    """Which pieces of one long sequence each training step sees, its rows side by side in the sequence.
+
+    Each row of the batch reads a part of its own, piece after piece, and begins it anew when it is through; what is
+    left over at the end of the sequence is not read.
+
+    Args:
+        pieces: of the sequence.
+        batch_size: rows of a step.
+
+    Examples:
+        >>> from gru_jax.data.batching import stream_indices
+        >>> stream_indices(7, batch_size=2)(1, 3).tolist()
+        [[1, 4], [2, 5], [0, 3]]
+    """
+    of_row = pieces // batch_size
+
+    def indices(first: int, count: int) -> np.ndarray:
+        steps = np.arange(first, first + count) % of_row
+        return (steps[:, None] + of_row * np.arange(batch_size)[None, :]).astype(np.int32)
+
+    return indices

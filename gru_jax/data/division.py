@@ -9,6 +9,8 @@ from jaxtyping import Integer, Shaped
 
 from gru_jax.errors import UsageError
 
+HELD_OUT_SEED = 2012
+"""Draws what is held out, and generated validation and test sets: the same for every run, whatever its seed."""
 DivideBy = Literal["random", "stratified", "group", "time"]
 """How examples are held out, or divided into folds: at random, at random within every class, whole groups at random, or
 in their order, the last ones or one stretch after the other."""

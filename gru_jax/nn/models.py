@@ -11,12 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import at_least_one, check_choice
+from gru_jax.errors import UsageError, at_least_one, check_choice
 from gru_jax.nn.layers import CellPlace
-from gru_jax.nn.stack import LayerTrace, Stack, StackTrace
+from gru_jax.nn.stack import DropoutKey, LayerTrace, Stack, StackTrace, drawn_dropout, drop_output
 from gru_jax.unroll import valid_steps
 
-Readout = Literal["last", "mean", "every"]
+Readout = Literal["last", "mean", "max", "attention", "every"]
 READOUTS = get_args(Readout)
 
 
@@ -42,17 +42,54 @@ class Trace(NamedTuple):
         return self.layers.carry
 
 
+class TiedHead(nnx.Module):
+    """A head whose weights are those of an embedding.
+
+    Args:
+        input_size: E.
+        output_size: O, tokens.
+        param_dtype: type of its biases.
+        rngs: of which it needs none.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gru_jax.nn.models import TiedHead
+        >>> TiedHead(3, 50, rngs=nnx.Rngs(0))(jnp.ones((4, 3)), nnx.Embed(50, 3, rngs=nnx.Rngs(0))).shape
+        (4, 50)
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs | None = None
+    ) -> None:
+        del input_size, rngs
+        self.bias: nnx.Param = nnx.Param(jnp.zeros(output_size, param_dtype))
+
+    def __call__(self, features: Float[Array, "... E"], embed: nnx.Embed) -> Float[Array, "... O"]:
+        """A score for each token."""
+        scores = features @ embed.embedding[...].T
+        return scores + jnp.broadcast_to(self.bias[...], scores.shape)
+
+
 class SequenceModel(nnx.Module):
     """A recurrent stack with a linear head; a model family of a user's own is a subclass.
 
+    With an embedding, inputs are the numbers of tokens. It is drawn from N(0, 1), or, where the head shares it, from
+    N(0, 1 / E).
+
     Args:
         cell: the cell of every layer.
-        input_size: D.
+        input_size: D, or how many tokens there are.
         hidden_sizes: H of each layer, bottom to top.
         output_size: O, classes or targets.
-        readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, or `"every"` state.
+        readout: what the head sees: the `"last"` valid state, the `"mean"` over valid states, the `"max"` of each unit
+            over them, their mean by learnt weights (`"attention"`, Yang et al. 2016, NAACL: softmax over time of
+            `v tanh(W h + b)`), or `"every"` state.
+        embedding: E, numbers for each token; None where inputs are numbers themselves.
+        tied: whether the head's weights are the embedding's, Press and Wolf 2017, arXiv:1608.05859.
+        compute_dtype: type in which embedded tokens enter the stack; None for that of the parameters.
         rngs: streams `params` and, for dropout, `dropout`.
-        kwargs: of `Stack`.
+        kwargs: of `Stack`; its output dropout is on what the head sees.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -62,6 +99,9 @@ class SequenceModel(nnx.Module):
         >>> model(jnp.ones((4, 5, 2))).shape
         (4, 10)
         >>> outputs, carry = model(jnp.ones((4, 5, 2)), return_state=True)
+        >>> reader = nn.SequenceModel(cells.GRU(), 50, (3,), 50, embedding=3, tied=True, rngs=nnx.Rngs(0))
+        >>> reader(jnp.ones((4, 5), jnp.int32)).shape
+        (4, 50)
     """
 
     def __init__(
@@ -72,20 +112,36 @@ class SequenceModel(nnx.Module):
         output_size: int,
         *,
         readout: Readout = "last",
+        embedding: int | None = None,
+        tied: bool = False,
+        compute_dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
         check_choice("readout", readout, READOUTS)
         self.readout: Readout = readout
-        self.param_dtype = param_dtype
-        self.stack: Stack = Stack(cell, input_size, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
-        outputs = at_least_one("output_size", output_size)
-        self.head: nnx.Linear = nnx.Linear(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
+        self.param_dtype, self.compute_dtype = param_dtype, compute_dtype or param_dtype
+        width, outputs = embedding or input_size, at_least_one("output_size", output_size)
+        self.stack: Stack = Stack(cell, width, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
+        self.embed: nnx.Embed | None = (
+            None if embedding is None else _embedding(input_size, width, tied, param_dtype, rngs)
+        )
+        if tied and (input_size, embedding) != (outputs, self.stack.output_size):
+            raise UsageError(
+                f"tied=True: the head takes {self.stack.output_size} numbers to {outputs}; needed is an embedding of "
+                f"{outputs} tokens by {self.stack.output_size}, and it is of {input_size} by {embedding}"
+            )
+        if readout == "attention":
+            width = self.stack.output_size
+            self.attention: nnx.Linear = nnx.Linear(width, width, param_dtype=param_dtype, rngs=rngs)
+            self.attention_scores: nnx.Linear = nnx.Linear(width, 1, use_bias=False, param_dtype=param_dtype, rngs=rngs)
+        head: Any = TiedHead if tied else nnx.Linear
+        self.head: Any = head(self.stack.output_size, outputs, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,
-        xs: Float[Array, "B T D"],
+        xs: Float[Array, "B T D"] | Int[Array, "B T"],
         carry0: Sequence[Any] | None = None,
         *,
         return_state: bool = False,
@@ -100,12 +156,14 @@ class SequenceModel(nnx.Module):
 
     def trace(
         self,
-        xs: Float[Array, "B T D"],
+        xs: Float[Array, "B T D"] | Int[Array, "B T"],
         carry0: Sequence[Any] | None = None,
         *,
         lengths: Int[Array, " B"] | None = None,
         mask: Bool[Array, "B T"] | None = None,
         on_read: Callable[[Array], Array] | None = None,
+        dropout_key: DropoutKey | None = None,
+        dropout: Any = None,
         **kwargs: Any,
     ) -> Trace:
         """The outputs with every layer's inputs and results; arguments as in `Stack`.
@@ -113,9 +171,14 @@ class SequenceModel(nnx.Module):
         `on_read` is applied to the top states `[B, T, H]` before a readout of several of them: what it does to their
         gradient is done to each step's share alone, before it enters the recurrence.
         """
-        layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, **kwargs)
+        if self.embed is not None:
+            xs = self.embed(xs).astype(self.compute_dtype)
+        rates, key = drawn_dropout(self.stack, dropout, dropout_key)
+        layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, dropout_key=key, dropout=rates, **kwargs)
         features = self._read(layers[-1], lengths, mask, on_read or (lambda hs: hs))
-        return Trace(self.head(features.astype(self.param_dtype)), layers)
+        features = drop_output(features, rates, key).astype(self.param_dtype)
+        shared: Any = (self.embed,) if isinstance(self.head, TiedHead) else ()
+        return Trace(self.head(features, *shared), layers)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
         """Where every cell stands, for each layer from bottom to top one or, with both directions, two."""
@@ -136,12 +199,27 @@ class SequenceModel(nnx.Module):
         hs = on_read(top.unrolled.hs)
         if self.readout == "every":
             return hs
+        (batch, time, _), wide = hs.shape, carry_dtype(hs.dtype)
+        valid = valid_steps(lengths, batch, time, mask)
         if self.readout == "mean":
-            (batch, time, _), wide = hs.shape, carry_dtype(hs.dtype)
-            valid = valid_steps(lengths, batch, time, mask)
             count = jnp.full(batch, time) if valid is None else valid.sum(axis=1)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
+        if self.readout == "max":
+            if valid is None:
+                return hs.max(axis=1)
+            greatest = jnp.where(valid[..., None], hs, -jnp.inf).max(axis=1)
+            return jnp.where(valid.any(axis=1)[:, None], greatest, 0)
+        if self.readout == "attention":
+            wide_states = hs.astype(self.param_dtype)
+            scores = self.attention_scores(jnp.tanh(self.attention(wide_states)))[..., 0]
+            weights = nnx.softmax(scores if valid is None else jnp.where(valid, scores, -1e30), axis=1)
+            return jnp.einsum("bt,bth->bh", weights, wide_states)
         assert_never(self.readout)  # a type checker tells of a readout without a branch
+
+
+def _embedding(tokens: int, width: int, tied: bool, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+    drawn = nnx.initializers.normal(width**-0.5 if tied else 1.0)
+    return nnx.Embed(tokens, width, embedding_init=drawn, param_dtype=param_dtype, rngs=rngs)
 
 
 FAMILIES: dict[str, type[SequenceModel]] = {"sequence": SequenceModel}

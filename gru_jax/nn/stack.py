@@ -21,6 +21,24 @@ DropoutKey = PRNGKeyArray | Key[Array, " B"]
 """Where dropout draws from: a key, or one for each sequence."""
 
 
+class DropoutRates(NamedTuple):
+    """The probabilities of dropping a number, numbers or traced values.
+
+    Attributes:
+        between: of what a layer gives to the next.
+        input: of what the first layer reads.
+        output: of what is read of the last layer.
+    """
+
+    between: Any = 0.0
+    input: Any = 0.0
+    output: Any = 0.0
+
+
+INPUT_STREAM, OUTPUT_STREAM = 2**20, 2**20 + 1
+"""Numbers beside those of the layers, by which what is dropped is drawn."""
+
+
 def is_key_of_each(key: DropoutKey) -> bool:
     """Whether there is a key for each sequence."""
     return key.ndim == 1 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)  # raw keys are arrays of numbers
@@ -73,7 +91,7 @@ class StackTrace(tuple[LayerTrace, ...]):
 
 
 class Stack(nnx.Module):
-    """Recurrent layers on top of each other, with dropout between them (not before the first or after the last).
+    """Recurrent layers on top of each other, with dropout between them, before the first and after the last.
 
     Dropout draws from the stream `dropout` of `rngs` (or its default stream) in every call, until `.eval()` switches it
     off; `.train()` switches it on again.
@@ -84,6 +102,8 @@ class Stack(nnx.Module):
         hidden_sizes: H of each layer, bottom to top, e.g. `(128, 64)`.
         bidirectional: whether each layer runs in both directions (and is 2H wide to the next).
         dropout: probability of dropping a unit between layers, Zaremba et al. 2014, arXiv:1409.2329.
+        input_dropout: probability of dropping a number that the first layer reads.
+        output_dropout: probability of dropping a unit of the last layer where it is read.
         scheme, method, chunk, keep, param_dtype: as in `Recurrent`.
         rngs: streams `params` and, for dropout, `dropout`.
 
@@ -107,6 +127,8 @@ class Stack(nnx.Module):
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
@@ -118,10 +140,11 @@ class Stack(nnx.Module):
             setattr(self, name, layer(cell, input_size, size, rngs=rngs, **kwargs))
             input_size = size * (2 if bidirectional else 1)
         self.output_size = input_size
-        self.dropout = _checked_dropout(dropout, len(hidden_sizes))
+        rates = DropoutRates(dropout, input_dropout, output_dropout)
+        self.dropout: DropoutRates = _checked_rates(rates, len(hidden_sizes))
         self.deterministic = False  # the name that `nnx.Module.train` and `eval` set
         has_stream = "dropout" in rngs or "default" in rngs
-        self.rngs: nnx.RngStream | None = nnx.data(rngs["dropout"].fork() if dropout and has_stream else None)
+        self.rngs: nnx.RngStream | None = nnx.data(rngs["dropout"].fork() if any(rates) and has_stream else None)
 
     @property
     def layers(self) -> tuple[Recurrent | Bidirectional, ...]:
@@ -137,8 +160,9 @@ class Stack(nnx.Module):
         **kwargs: Any,
     ) -> Any:
         """The top layer's states `[B, T, H]`; with `return_state`, they and every layer's last carry. See `trace`."""
-        layers = self.trace(xs, carry0, **kwargs)
-        hs = layers[-1].unrolled.hs
+        rates, key = drawn_dropout(self, kwargs.pop("dropout", None), kwargs.pop("dropout_key", None))
+        layers = self.trace(xs, carry0, dropout=rates, dropout_key=key, **kwargs)
+        hs = drop_output(layers[-1].unrolled.hs, rates, key)
         return (hs, layers.carry) if return_state else hs
 
     def trace(
@@ -166,10 +190,11 @@ class Stack(nnx.Module):
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
             dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`: a key, or one
                 for each sequence, `[B]`, so that what is dropped of one does not depend on the others.
-            dropout: its probability in place of the stack's, a traced value if need be.
+            dropout: the probability between layers in place of the stack's own probabilities, or all `DropoutRates`;
+                traced values if need be.
 
         Returns:
-            Each layer's inputs and results, bottom to top.
+            Each layer's inputs and results, bottom to top; of the last before output dropout.
 
         Raises:
             UsageError: something that each layer has one of is not of as many as there are layers, a probability is
@@ -179,17 +204,12 @@ class Stack(nnx.Module):
         reset_carries = self._for_each_layer("reset_carry", reset_carry)
         all_perturbations = self._for_each_layer("perturbations", perturbations)
         all_interventions = self._for_each_layer("interventions", interventions)
-        if dropout is not None:
-            dropout = _checked_dropout(dropout, len(self.names))
-            if self.deterministic and dropout_key is None and not isinstance(dropout, Tracer) and dropout > 0:
-                raise UsageError(f"dropout={dropout}: nothing is dropped after .eval(); give dropout_key too")
-        dropout = self.dropout if dropout is None else dropout
-        if dropout_key is None:
-            dropout_key = self._draw_dropout_key(dropout)
+        rates, dropout_key = drawn_dropout(self, dropout, dropout_key)
+        xs = _drop(xs, dropout_key, INPUT_STREAM, rates.input)
         traces: list[LayerTrace] = []
         for i, layer in enumerate(self.layers):
-            if i and dropout_key is not None:
-                xs = _drop(xs, dropout_key, i, dropout)
+            if i:
+                xs = _drop(xs, dropout_key, i, rates.between)
             with jax.named_scope(f"layer_{i}"):
                 out = layer.trace(
                     xs, carries[i],
@@ -210,37 +230,61 @@ class Stack(nnx.Module):
             raise UsageError(f"{name}: has {amount}; needed is a tuple of one for each layer, {count} in all")
         return values
 
-    def _draw_dropout_key(self, dropout: Any) -> PRNGKeyArray | None:
+    def draw_dropout_key(self, rates: DropoutRates) -> PRNGKeyArray | None:
         """A new key from the stack's own stream, or None where nothing is dropped."""
-        if self.deterministic or (not isinstance(dropout, Tracer) and not dropout):
+        if self.deterministic or (not _has_tracer(rates) and not any(rates)):
             return None
         if self.rngs is None:
             raise UsageError(
-                f"dropout={dropout}: there is no stream dropout to draw from; give one with rngs, "
+                f"dropout={max(rates)}: there is no stream dropout to draw from; give one with rngs, "
                 "nnx.Rngs(params=0, dropout=1), or dropout_key, or call .eval()"
             )
         return self.rngs()
 
 
-def _drop(xs: Float[Array, "B T D"], key: DropoutKey, layer: int, dropout: Any) -> Float[Array, "B T D"]:
+def drawn_dropout(stack: Stack, dropout: Any, dropout_key: DropoutKey | None) -> tuple[DropoutRates, DropoutKey | None]:
+    """The probabilities and the randomness of a call with these arguments, see `trace`; no key for no dropout."""
+    rates = stack.dropout
+    if dropout is not None:
+        rates = dropout if isinstance(dropout, DropoutRates) else DropoutRates(dropout)
+        rates = _checked_rates(rates, len(stack.names))
+        if stack.deterministic and dropout_key is None and not _has_tracer(rates) and any(rates):
+            raise UsageError(f"dropout={dropout}: nothing is dropped after .eval(); give dropout_key too")
+    key = stack.draw_dropout_key(rates) if dropout_key is None else dropout_key
+    return (DropoutRates(), None) if key is None else (rates, key)
+
+
+def drop_output(features: Float[Array, "B *T H"], rates: DropoutRates, key: DropoutKey | None) -> Array:
+    """What is read of the last layer, with units dropped."""
+    return _drop(features, key, OUTPUT_STREAM, rates.output)
+
+
+def _drop(xs: Float[Array, "B *T D"], key: DropoutKey | None, stream: int, dropout: Any) -> Float[Array, "B *T D"]:
     """What a layer reads, with units dropped at random by a key or by one for each sequence."""
+    if key is None or (not isinstance(dropout, Tracer) and not dropout):
+        return xs
 
     # Not nnx.Dropout, whose probability cannot be a traced value.
     def kept(key: PRNGKeyArray, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        return jax.random.bernoulli(jax.random.fold_in(key, layer), keep, shape)
+        return jax.random.bernoulli(jax.random.fold_in(key, stream), keep, shape)
 
     keep = 1.0 - jnp.asarray(dropout)
     mask = jax.vmap(lambda key: kept(key, xs.shape[1:]))(key) if is_key_of_each(key) else kept(key, xs.shape)
     return jnp.where(mask, xs / keep.astype(xs.dtype), 0)
 
 
-def _checked_dropout(dropout: Any, layers: int) -> Any:
-    """A probability of dropout between so many layers, checked as far as its value is known."""
-    if isinstance(dropout, Tracer):
-        return dropout
-    is_number = isinstance(dropout, int | float | np.number | np.ndarray | jax.Array) and np.ndim(dropout) == 0
-    if not is_number or not 0 <= float(dropout) < 1:
-        raise UsageError(f"dropout={dropout!r}: allowed are numbers from 0 to below 1")
-    if float(dropout) > 0 and layers == 1:
-        raise UsageError(f"dropout={dropout}: it acts between layers, and there is one; allowed is 0")
-    return dropout
+def _has_tracer(rates: DropoutRates) -> bool:
+    return any(isinstance(rate, Tracer) for rate in rates)
+
+
+def _checked_rates(rates: DropoutRates, layers: int) -> DropoutRates:
+    """Probabilities of dropout in a stack of so many layers, checked as far as their values are known."""
+    for name, rate in zip(("dropout", "input_dropout", "output_dropout"), rates, strict=True):
+        if isinstance(rate, Tracer):
+            continue
+        is_number = isinstance(rate, int | float | np.number | np.ndarray | jax.Array) and np.ndim(rate) == 0
+        if not is_number or not 0 <= float(rate) < 1:
+            raise UsageError(f"{name}={rate!r}: allowed are numbers from 0 to below 1")
+        if name == "dropout" and float(rate) > 0 and layers == 1:
+            raise UsageError(f"dropout={rate}: it acts between layers, and there is one; allowed is 0")
+    return rates

@@ -8,7 +8,8 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.files import read_json, write_json
 from gru_jax.tasks.base import FromFiles
-from gru_jax.tasks.facts import DataFacts
+from gru_jax.tasks.facts import DataFacts, Facts
+from gru_jax.tasks.text_facts import TextFacts
 
 FACTS_FILE = "data.json"
 
@@ -32,7 +33,7 @@ def check_same_data(rundir: RunDir, config: Config) -> None:
         raise UsageError(f"{rundir.path}: was trained on other data than there are now, of {', '.join(names)}")
 
 
-def read_facts(rundir: RunDir) -> DataFacts | None:
+def read_facts(rundir: RunDir) -> Facts | None:
     """What `keep_facts` wrote; None where it wrote nothing.
 
     Raises:
@@ -42,6 +43,8 @@ def read_facts(rundir: RunDir) -> DataFacts | None:
     if not path.exists():
         return None
     try:
-        return DataFacts.from_json(read_json(path))
+        content = read_json(path)
+        kind = TextFacts if "vocabulary" in content else DataFacts
+        return kind.from_json(content)
     except UsageError as error:
         raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error

@@ -23,7 +23,7 @@ from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
 from gru_jax.tasks.base import SPLITS, FromFiles, Task
-from gru_jax.tasks.facts import stored_facts
+from gru_jax.tasks.facts import DataFacts, stored_facts
 from gru_jax.training.network import build_model
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
 from gru_jax.training.splitting import batch_mesh
@@ -201,7 +201,8 @@ def _padded(arrays: Mapping[str, np.ndarray], time: int) -> Mapping[str, np.ndar
 
 def _with_time(config: Config, time: int) -> Config:
     """A config whose task has sequences of more steps."""
-    if not isinstance(config.task, FromFiles) or config.task.facts is None:
+    facts = config.task.facts if isinstance(config.task, FromFiles) else None
+    if not isinstance(facts, DataFacts):
         raise UsageError(f"xs has {time} steps; this task's have {config.task.time}")
-    with stored_facts(dataclasses.replace(config.task.facts, time=time)):
+    with stored_facts(dataclasses.replace(facts, time=time)):
         return dataclasses.replace(config, task=dataclasses.replace(config.task))

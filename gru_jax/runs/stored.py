@@ -56,7 +56,7 @@ def restore_state(
     shapes = jax.eval_shape(Trainer(config).init, 0, traced_hyperparameters(config))
     checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
     stored_as = kind if step is None else checkpoints.holding(step)
-    return TrainState(**checkpoints.restore(stored_as, shapes._asdict(), step)[0])
+    return TrainState(**checkpoints.restore(stored_as, shapes.to_dict(), step)[0])
 
 
 def devices_of_run(rundir: RunDir, config: Config) -> list[Device]:

@@ -6,8 +6,14 @@ from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
+from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
+from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.penn_treebank import PennTreebank
+from gru_jax.tasks.sst2 import SST2
 from gru_jax.tasks.temporal_order import TemporalOrder
+from gru_jax.tasks.text_classification import TextClassification, TextTable
+from gru_jax.tasks.tiny_shakespeare import TinyShakespeare
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
@@ -17,12 +23,20 @@ TASKS: dict[str, type[Task]] = {
     "mnist": MNIST,
     "arrays": Arrays,
     "files": Files,
+    "text": TextFiles,
+    "tiny_shakespeare": TinyShakespeare,
+    "penn_treebank": PennTreebank,
+    "text_table": TextTable,
+    "sst2": SST2,
+    "rt_polarity": RTPolarity,
+    "review_polarity": ReviewPolarity,
 }
 """Tasks by the name that configs use."""
 
 __all__ = [
     "MNIST",
     "SPLITS",
+    "SST2",
     "TASKS",
     "Adding",
     "Arrays",
@@ -32,8 +46,16 @@ __all__ = [
     "Files",
     "FromFiles",
     "Generated",
+    "LanguageModel",
+    "PennTreebank",
+    "RTPolarity",
+    "ReviewPolarity",
     "Sequences",
     "Task",
     "TemporalOrder",
+    "TextClassification",
+    "TextFiles",
+    "TextTable",
+    "TinyShakespeare",
     "split_key",
 ]

@@ -12,12 +12,12 @@ import numpy as np
 
 from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
 from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
-from gru_jax.data.division import DivideBy, fold_numbers, held_out
+from gru_jax.data.division import HELD_OUT_SEED, DivideBy, fold_numbers, held_out
 from gru_jax.data.npy import Rows, open_rows
 from gru_jax.errors import UsageError, listing
 from gru_jax.runtime.files import FileStamp, read_json, stamp_of
 from gru_jax.tasks.array_shapes import GROUPS, SHAPE_CHECKS
-from gru_jax.tasks.base import HELD_OUT_SEED, SPLITS
+from gru_jax.tasks.base import SPLITS
 from gru_jax.tasks.facts import DataFacts, FeatureScale
 
 FOLDED_SPLITS = ("train", "test")  # that are read where the training examples are divided into folds

@@ -110,7 +110,7 @@ class Sequences(FromFiles):
 
     @property
     def facts(self) -> DataFacts:
-        if self.stored_facts is not None:
+        if isinstance(self.stored_facts, DataFacts):
             return self.stored_facts
         facts = self._files.facts()
         if self.folds is None or self.divide_by != "group":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,16 +15,16 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
-from gru_jax.data.batching import StepIndices, batch_indices
-from gru_jax.data.division import DivideBy, fold_numbers, fold_sizes
+from gru_jax.data.batching import StepIndices, batch_indices, stream_indices
+from gru_jax.data.division import HELD_OUT_SEED
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
-from gru_jax.tasks.facts import DataFacts, facts_in_use
+from gru_jax.tasks.facts import Facts, facts_in_use
+from gru_jax.tasks.folds import Folded
 from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
 
 SPLITS = ("train", "valid", "test")
-HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
 
 MEMORYLESS = "memoryless or chance"
 ORDER = "order"
@@ -35,10 +35,12 @@ class Batch(NamedTuple):
     """Examples side by side.
 
     Attributes:
-        xs: inputs, `[B, T, D]`.
+        xs: inputs, `[B, T, D]`, or the numbers of tokens, `[B, T]`.
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
         mask: how much each step counts in the loss, `[B, T]`, or None where that is not the task's affair.
+        weights: how much each example counts in the means of the loss and of all metrics, `[B]`, or None where all
+            count the same.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -47,10 +49,11 @@ class Batch(NamedTuple):
         True
     """
 
-    xs: Float[Array, "B T D"]
+    xs: Float[Array, "B T D"] | Int[Array, "B T"]
     targets: Array
     lengths: Int[Array, " B"] | None = None
     mask: Float[Array, "B T"] | None = None
+    weights: Float[Array, " B"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,15 @@ class Task(abc.ABC):
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
 
+    reads_tokens: ClassVar[bool] = False
+    """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
+
+    is_stream: ClassVar[bool] = False
+    """Whether examples are the pieces of one long sequence, in their order.
+
+    What a network carries then goes on from each piece to the one after it, in training and in evaluation.
+    """
+
     traces_numbers: ClassVar[bool] = True
     """Whether its real numbers are traced where batches and metrics are made, so that all their values share a program.
 
@@ -84,7 +96,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def input_size(self) -> int:
-        """D."""
+        """D; where inputs are tokens, how many different ones there are."""
 
     @property
     @abc.abstractmethod
@@ -94,7 +106,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def time(self) -> int:
-        """T, steps of the longest sequence."""
+        """T, steps of the longest sequence, or of a piece."""
 
     @property
     @abc.abstractmethod
@@ -132,12 +144,19 @@ class Task(abc.ABC):
 
     def train_indices(self, batch_size: int, seed: int) -> StepIndices:
         """Which training examples each step of a run with this seed sees."""
+        if self.is_stream:
+            return stream_indices(self.size("train") or 0, batch_size)
         return batch_indices(self.size("train"), batch_size, split_key("train", seed))
 
     @property
     def scored_splits(self) -> tuple[str, ...]:
         """The splits that networks have scores of: all but the training's that have targets."""
         return SPLITS[1:]
+
+    @property
+    def streams_in_evaluation(self) -> int:
+        """Where examples are the pieces of one long sequence, into how many parts evaluations cut it."""
+        return 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -185,13 +204,20 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
-        """Each example's metrics by name; `loss` is the one that is trained on. Their means are reported."""
+        """Each example's metrics by name; `loss` is the one that is trained on.
+
+        Their means are reported, weighted by the batch's `weights` where it has them.
+        """
+
+    def of_means(self, means: Mapping[str, float]) -> Mapping[str, float]:
+        """What else is said of a split beside the means of its metrics, as a perplexity; computed from them."""
+        return {}
 
     def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """For scores of a whole set (`train.metrics`), outputs, targets and weights of each example or step.
 
         Logits `[B, (T,) K]` with classes `[B, (T)]`, or numbers `[B, (T,) O]` with numbers of that shape. Every
-        sequence counts the same.
+        sequence counts the same, or by its weight.
 
         Raises:
             UsageError: outputs and targets are neither.
@@ -199,6 +225,8 @@ class Task(abc.ABC):
         targets, weights = batch.targets, jnp.ones(outputs.shape[:-1])
         if batch.mask is not None and batch.mask.shape == weights.shape:
             weights = batch.mask / batch.mask.sum(axis=1, keepdims=True)
+        if batch.weights is not None:
+            weights *= batch.weights.reshape(-1, *[1] * (weights.ndim - 1))
         if jnp.issubdtype(targets.dtype, jnp.floating) and targets.ndim == outputs.ndim - 1:
             targets = targets[..., None]
         classes = jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:-1]
@@ -245,68 +273,38 @@ class Generated(Task):
 
 
 @dataclasses.dataclass(frozen=True)
-class FromFiles(Task):
+class FromFiles(Task, Folded):
     """A task whose examples are read from files.
-
-    With `folds`, the training examples are divided into so many folds, the same way in every run: one of them is
-    validated on, the others are trained on. The validation set of the files has no part in it. Folds by chance are of
-    equal size, so that all are one program, and what is left over is trained on in each; others are of all examples.
 
     Attributes:
         data_dir: where the files are; None for `$GRU_JAX_DATA` or, where that is not set, `~/.cache/gru_jax`.
-        folds: folds for cross-validation; None for the training and validation sets as they are.
-        fold: the one that is validated on, from 0.
-        divide_by: how folds, and what is held out by a fraction, are chosen: at random; stratified, of each class the
-            same share; whole groups; or by time, one stretch after the other, or the last.
 
     Examples:
         >>> from gru_jax.tasks import MNIST  # one of its subclasses
-        >>> MNIST(folds=5, fold=1).size("valid")
-        11000
+        >>> MNIST().size("valid")
+        5000
     """
 
     traces_numbers: ClassVar[bool] = False
 
     data_dir: str | None = setting(None, kw_only=True)
-    folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
-    fold: int = setting(0, low=0, kw_only=True)
-    divide_by: DivideBy = setting("random", kw_only=True)
 
-    stored_facts: ClassVar[DataFacts | None] = None
+    stored_facts: ClassVar[Facts | None] = None
     """What a run has kept of its data, of a task that a run was opened with."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stored_facts", facts_in_use())  # an attribute of this task, and none of its settings
         super().__post_init__()
-        if self.fold and self.folds is None:
-            raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
-        if self.folds is not None and not self.fold < self.folds <= self.count("train"):
-            raise UsageError(
-                f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
-            )
-        if self.divide_by != "random" and not self.is_divided:
-            raise UsageError(
-                f"divide_by={self.divide_by}: without effect; needed are task.folds, or in data of one's own a "
-                "valid_fraction or a test_fraction"
-            )
+        self.check_folds()
 
     @property
-    def is_divided(self) -> bool:
-        """Whether its training examples are divided by `divide_by`."""
-        return self.folds is not None
-
-    @property
-    def facts(self) -> DataFacts | None:
+    def facts(self) -> Facts | None:
         """What a run keeps of its data, to use the network without them; None where the task knows it itself."""
         return None
 
     def data_files(self) -> Mapping[str, Path]:
         """The files by whose content a run knows its data, by their names; no need of those verified otherwise."""
         return {}
-
-    @abc.abstractmethod
-    def count(self, split: str) -> int:
-        """Examples in the files of a split."""
 
     @abc.abstractmethod
     def read(self, split: str) -> dict[str, np.ndarray]:
@@ -341,29 +339,6 @@ class FromFiles(Task):
         del key
         return self.examples(data, data[ORDER][index] if ORDER in data else index)
 
-    def order(self, split: str) -> np.ndarray:
-        """Which examples of the training files make up the training or the validation set, under `folds`."""
-        order = np.random.default_rng(HELD_OUT_SEED).permutation(self.count("train")).astype(np.int32)
-        is_held_out = self.fold_numbers()[order] == self.fold
-        return order[is_held_out if split == "valid" else ~is_held_out]
-
-    def fold_numbers(self) -> np.ndarray:
-        """The fold that each example of the training files is in, under `folds`; -1 of those in none."""
-        count, folds = self.count("train"), self.folds or 1
-        return fold_numbers(count, folds, self.divide_by, HELD_OUT_SEED, **self.division_labels())
-
-    def fold_sizes(self) -> Sequence[int]:
-        """Examples in each fold, under `folds`."""
-        folds = self.folds or 1
-        sizes = fold_sizes(self.count("train"), folds, self.divide_by)
-        return np.bincount(self.fold_numbers(), minlength=folds).tolist() if sizes is None else sizes
-
-    def division_labels(self) -> Mapping[str, np.ndarray | None]:
-        """`classes` and `groups` of all examples of the training files, by which folds may be divided, where a task has
-        them.
-        """
-        return {}
-
 
 def split_key(split: str, seed: Any) -> PRNGKeyArray:
     """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise.
@@ -379,9 +354,11 @@ def split_key(split: str, seed: Any) -> PRNGKeyArray:
     return jax.random.fold_in(root, SPLITS.index(split))
 
 
-def classification(logits: Float[Array, "B O"], labels: Int[Array, " B"]) -> dict[str, Float[Array, " B"]]:
-    """Cross-entropy in nats, and accuracy."""
+def classification(
+    logits: Float[Array, "*batch O"], labels: Int[Array, " *batch"]
+) -> dict[str, Float[Array, " *batch"]]:
+    """Cross-entropy in nats, and accuracy, of each example or step."""
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-        "accuracy": (logits.argmax(axis=-1) == labels).astype(jnp.float32),
+        "accuracy": (logits.argmax(axis=-1).astype(labels.dtype) == labels).astype(jnp.float32),
     }

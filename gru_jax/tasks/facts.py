@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import contextvars
 import dataclasses
@@ -20,9 +21,26 @@ class FeatureScale:
     deviation: tuple[float, ...]
 
 
+class Facts(abc.ABC):
+    """What is known of the data of a task."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain nested dicts, which `from_json` reads."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, content: Any) -> Facts:
+        """The inverse of `to_json`.
+
+        Raises:
+            UsageError: it is not from there.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
-class DataFacts:
-    """What is known of the data of a task.
+class DataFacts(Facts):
+    """What is known of sequences with targets.
 
     Attributes:
         time: steps of the longest sequence.
@@ -51,16 +69,10 @@ class DataFacts:
     unlabelled: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain nested dicts, which `from_json` reads."""
         return to_dict(self, {})
 
     @classmethod
     def from_json(cls, content: Any) -> DataFacts:
-        """The inverse of `to_json`.
-
-        Raises:
-            UsageError: it is not from there.
-        """
         try:
             scales = {
                 name: None if content[name] is None else FeatureScale(**{k: tuple(v) for k, v in content[name].items()})
@@ -76,11 +88,11 @@ class DataFacts:
         return facts
 
 
-_STORED: contextvars.ContextVar[DataFacts | None] = contextvars.ContextVar("stored facts", default=None)
+_STORED: contextvars.ContextVar[Facts | None] = contextvars.ContextVar("stored facts", default=None)
 
 
 @contextlib.contextmanager
-def stored_facts(facts: DataFacts | None) -> Iterator[None]:
+def stored_facts(facts: Facts | None) -> Iterator[None]:
     """Tasks of files that are made while this lasts take these facts, and read no file for them."""
     token = _STORED.set(facts)
     try:
@@ -89,6 +101,6 @@ def stored_facts(facts: DataFacts | None) -> Iterator[None]:
         _STORED.reset(token)
 
 
-def facts_in_use() -> DataFacts | None:
+def facts_in_use() -> Facts | None:
     """Those of `stored_facts`."""
     return _STORED.get()

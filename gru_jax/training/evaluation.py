@@ -9,21 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
-from gru_jax.tasks import split_key
+from gru_jax.tasks import Batch, Task, split_key
 from gru_jax.training.network import draw_batch, run_network
 from gru_jax.training.splitting import over_rows, parts_of
 from gru_jax.training.step import Data
+from gru_jax.training.streams import start_streams
+
+WEIGHT = "total weight"
+"""Among the sums of metrics: what all examples weigh."""
 
 
 def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) -> Callable[..., dict[str, Array]]:
     """Sums of every metric over a split of so many examples, as `totals(params, data, key, size, task_values)`.
 
     The last are the task's traced hyperparameters. Over the devices of a mesh each batch is split, and there is a sum
-    of each, `[devices]`.
+    of each, `[devices]`. Of examples with weights these count, and `WEIGHT` is their sum.
     """
     parts, batch_rows = parts_of(mesh), rows_of_each(config, mesh)
 
@@ -35,26 +39,56 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
         params, data, key, size, task_values = shared
         traced = with_task_values(config, task_values)
 
-        def one(i: Any) -> dict[str, Array]:
-            first = (i * parts + device_number[0]) * batch_rows
-            index = first + jnp.arange(batch_rows, dtype=jnp.int32)
+        def one(i: Any, carry0: Any) -> tuple[dict[str, Array], Any]:
+            if config.task.is_stream:
+                rows = device_number[0] * batch_rows + jnp.arange(batch_rows, dtype=jnp.int32)
+                index = rows * _pieces(size) + i
+            else:
+                first = (i * parts + device_number[0]) * batch_rows
+                index = first + jnp.arange(batch_rows, dtype=jnp.int32)
             batch = draw_batch(traced, data, key, jnp.minimum(index, size - 1))
-            _, metrics = run_network(traced, model, params, batch)
-            # Behind the end the last example stands again; it does not count, not even as 0 * NaN.
-            return {name: jnp.where(index < size, value, 0).sum() for name, value in metrics.items()}
+            trace, metrics = run_network(traced, model, params, batch, **({"carry0": carry0} if carry0 else {}))
+            return sums_of_metrics(metrics, batch, index < size), trace.carry if carry0 else ()
 
-        zero = jnp.zeros((), jnp.int32)
-        sums = {name: jnp.zeros((), leaf.dtype) for name, leaf in jax.eval_shape(one, zero).items()}
-        count = (size + parts * batch_rows - 1) // (parts * batch_rows)
-        sums = jax.lax.fori_loop(zero, count, lambda i, s: jax.tree.map(jnp.add, s, one(i)), sums)
+        def add(i: Any, state: tuple[dict[str, Array], Any]) -> tuple[dict[str, Array], Any]:
+            sums, carry0 = state
+            more, carry = one(i, carry0)
+            return jax.tree.map(jnp.add, sums, more), carry
+
+        zero, carry0 = jnp.zeros((), jnp.int32), ()
+        if config.task.is_stream:
+            carry0 = start_streams(model, batch_rows, config.dtype).carries
+        shapes = jax.eval_shape(one, zero, carry0)[0]
+        start = {name: jnp.zeros((), leaf.dtype) for name, leaf in shapes.items()}
+        count = _pieces(size) if config.task.is_stream else (size + parts * batch_rows - 1) // (parts * batch_rows)
+        sums, _ = jax.lax.fori_loop(zero, count, add, (start, carry0))
         return None, jax.tree.map(lambda total: total[None], sums)
+
+    def _pieces(size: Any) -> Any:
+        streams = config.task.streams_in_evaluation
+        return (size + streams - 1) // streams
 
     return totals
 
 
+def sums_of_metrics(metrics: Mapping[str, Array], batch: Batch, counts: Bool[Array, " B"]) -> dict[str, Array]:
+    """Sums of each metric over the examples that count, and of their weights, if they have any.
+
+    Behind the end of a split its last example stands again; it does not count, not even as 0 * NaN.
+    """
+    if batch.weights is None:
+        return {name: jnp.where(counts, value, 0).sum() for name, value in metrics.items()}
+    weights = jnp.where(counts, batch.weights, 0)
+    sums = {
+        name: jnp.where(weights > 0, weights.astype(value.dtype) * value, 0).sum() for name, value in metrics.items()
+    }
+    return {**sums, WEIGHT: weights.sum()}
+
+
 def rows_of_each(config: Config, mesh: Mesh | None) -> int:
     """How many rows of a batch of an evaluation are each device's."""
-    return -(-(config.train.eval_batch_size or config.train.part_size) // parts_of(mesh))
+    rows = config.train.eval_batch_size or config.train.part_size
+    return -(-(config.task.streams_in_evaluation if config.task.is_stream else rows) // parts_of(mesh))
 
 
 def build_evaluator(
@@ -72,11 +106,14 @@ def build_evaluator(
         size = task.size(split)
         if size is None:
             raise ValueError(f"split={split!r}: generated without end; it has no mean")
-        return means_of(program(params, data, split_key(split, 0), np.int32(size), task_values), size)
+        return means_of(program(params, data, split_key(split, 0), np.int32(size), task_values), size, task)
 
     return evaluate
 
 
-def means_of(sums: Mapping[str, Any], size: int) -> dict[str, float]:
-    """Means of metrics over a split of so many examples, from the sums of every device."""
-    return {name: float(np.asarray(value, np.float64).sum() / size) for name, value in sorted(sums.items())}
+def means_of(sums: Mapping[str, Any], size: int, task: Task) -> dict[str, float]:
+    """Metrics of a split of so many examples from the sums of every device: means, and what a task makes of them."""
+    totals = {name: np.asarray(value, np.float64).sum() for name, value in sorted(sums.items())}
+    weight = totals.pop(WEIGHT, size)
+    means = {name: float(total / weight) for name, total in totals.items()}
+    return {**means, **task.of_means(means)}

@@ -37,7 +37,7 @@ def detach_masks(
 
 
 def interventions(
-    config: Config, detached: tuple[Bool[Array, "B T"], ...] | None, values: Mapping[str, Any], weight: float = 1.0
+    config: Config, detached: tuple[Bool[Array, "B T"], ...] | None, values: Mapping[str, Any], weight: Any = 1.0
 ) -> tuple[Intervention, ...] | None:
     """What is done in each layer's backward recursion; None for nothing.
 
@@ -45,7 +45,7 @@ def interventions(
         config: the config.
         detached: of `detach_masks`.
         values: hyperparameters of the section `gradient`.
-        weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean.
+        weight: of each sequence's own loss in the one that is differentiated: 1 / B in their mean, or `[B]`.
     """
     gradient = config.gradient
     if not gradient.intervenes:

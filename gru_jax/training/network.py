@@ -8,17 +8,18 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
-from gru_jax.config import Config, naming_traced_numbers
+from gru_jax.config import Config, ModelConfig, naming_traced_numbers
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, SequenceModel, Trace, functional
 from gru_jax.nn.models import FAMILIES, Readout
+from gru_jax.nn.stack import DropoutRates
 from gru_jax.tasks import Batch, split_key
 from gru_jax.user_code import look_up
 
@@ -42,6 +43,7 @@ def build_model(config: Config) -> Functional:
             readout=readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
+            **_options_in_use(config),
             scheme=scheme,
             method=model.method,
             chunk=model.chunk,
@@ -53,16 +55,39 @@ def build_model(config: Config) -> Functional:
     return functional(build)
 
 
+def _options_in_use(config: Config) -> dict[str, Any]:
+    """Arguments of a model that differ from its own defaults, which a family of a user's own may not know."""
+    model, options = config.model, dict[str, Any]()
+    for name in ("input_dropout", "output_dropout", "tied"):
+        if getattr(model, name):
+            options[name] = getattr(model, name)
+    if config.task.reads_tokens:
+        options |= {"embedding": model.embedding, "compute_dtype": config.dtype}
+    return options
+
+
+def dropout_rates(model: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument `dropout` of a model, with traced values of those probabilities that are not zero."""
+    if not (model.input_dropout or model.output_dropout):
+        return {"dropout": values["dropout"]}
+    names = ("dropout", "input_dropout", "output_dropout")
+    return {"dropout": DropoutRates(*(values[name] if getattr(model, name) else 0.0 for name in names))}
+
+
 def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
     """The examples of a config's task with these indices."""
     task = config.task
     with naming_traced_numbers(task):
         batch = task.batch(data, key, index)
-    if batch.xs.shape[1:] != (task.time, task.input_size):
+    needed = (task.time,) if task.reads_tokens else (task.time, task.input_size)
+    if batch.xs.shape[1:] != needed:
         raise UsageError(
-            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time and input_size "
-            f"are {task.time} and {task.input_size}"
+            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time"
+            f"{'' if task.reads_tokens else ' and input_size'} says {listing(needed)}"
         )
+    if task.reads_tokens != jnp.issubdtype(batch.xs.dtype, jnp.integer):
+        kind = "whole numbers, as reads_tokens says" if task.reads_tokens else "numbers, or reads_tokens = True"
+        raise UsageError(f"task: {type(task).__name__} gives inputs of type {batch.xs.dtype}; allowed are {kind}")
     return batch
 
 
@@ -70,7 +95,8 @@ def run_network(
     config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
-    trace = model.apply(params, batch.xs.astype(config.dtype), lengths=batch.lengths, **kwargs)
+    xs = batch.xs if config.task.reads_tokens else batch.xs.astype(config.dtype)
+    trace = model.apply(params, xs, lengths=batch.lengths, **kwargs)
     with naming_traced_numbers(config.task):
         metrics = config.task.metrics(trace.outputs, batch)
     for name in ("loss", config.task.goal[0]):
@@ -83,6 +109,28 @@ def run_network(
                 f"number for each example, [{batch.xs.shape[0]}]"
             )
     return trace, metrics
+
+
+def total_weight(batch: Batch) -> Array | None:
+    """What all examples of a batch weigh, above zero; None where each counts the same."""
+    if batch.weights is None:
+        return None
+    total = batch.weights.sum()
+    return jnp.where(total > 0, total, 1)
+
+
+def shares(batch: Batch, size: int, total: Array | None) -> Any:
+    """The share of each of these examples in the mean over a batch of so many, with such a total weight."""
+    return 1 / size if batch.weights is None or total is None else batch.weights / total
+
+
+def mean_over_examples(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
+    """The mean of what each example has, by the weights of the examples."""
+    total = total_weight(batch)
+    if batch.weights is None or total is None:
+        return values.mean()
+    weights = batch.weights.astype(values.dtype)
+    return jnp.where(weights > 0, weights * values, 0).sum() / total.astype(values.dtype)
 
 
 def check_monitor(config: Config, data: Mapping[str, Any]) -> None:

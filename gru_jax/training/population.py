@@ -286,7 +286,11 @@ class Population:
             answers = self._read(self._run(f"{ANSWERS}{split}", self.compiled.data[split], params))
         evaluated: list[dict[str, float] | None] = []
         for i, wanted in enumerate(which):
-            metrics = means_of({name: values[i] for name, values in sums.items()}, size) if wanted else None
+            metrics = (
+                means_of({name: values[i] for name, values in sums.items()}, size, self.configs[i].task)
+                if wanted
+                else None
+            )
             if metrics is not None and answers is not None and np.isfinite(list(metrics.values())).all():
                 metrics |= split_scores(self.configs[i], jax.tree.map(lambda a, i=i: a[i], answers))
             evaluated.append(metrics)
@@ -323,7 +327,7 @@ class Population:
 
     def to_host(self, state: TrainState) -> dict[str, Any]:
         """States as nested dicts of NumPy arrays `[R, ...]`, as checkpoints have them; of a single run without R."""
-        host = self._read(state._asdict())
+        host = self._read(state.to_dict())
         return jax.tree.map(lambda a: a[0], host) if self.compiled.single else host
 
     def from_host(self, state: Mapping[str, Any]) -> TrainState:
@@ -335,7 +339,7 @@ class Population:
     def empty(self) -> dict[str, Any]:
         """What `to_host` gives, without its values."""
         leading = () if self.compiled.single else (self.count,)
-        states = self.compiled.states(self.rows)._asdict()
+        states = self.compiled.states(self.rows).to_dict()
         return jax.tree.map(lambda a: np.zeros((*leading, *a.shape[1:]), a.dtype), states)
 
     def _place(self, tree: Any, idle: Any = None) -> Any:

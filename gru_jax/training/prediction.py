@@ -12,9 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
+from gru_jax.errors import UsageError
 from gru_jax.nn import Functional
 from gru_jax.tasks import split_key
-from gru_jax.training.evaluation import means_of, rows_of_each
+from gru_jax.training.evaluation import means_of, rows_of_each, sums_of_metrics
 from gru_jax.training.network import draw_batch, run_network
 from gru_jax.training.splitting import on_mesh, over_rows, parts_of
 
@@ -55,6 +56,8 @@ def outputs_of_data(
         size: how many.
         mesh: whose devices share each batch, as in the evaluation; None for one.
     """
+    if config.task.is_stream:
+        raise UsageError("predictions: this task reads one long sequence, of which there is a score and no table")
     values = traced_hyperparameters(config)["task"]
 
     def of_device(shared: Any, index: Any) -> tuple[None, tuple[Any, ...]]:
@@ -62,7 +65,7 @@ def outputs_of_data(
         traced = with_task_values(config, values)
         batch = draw_batch(traced, data, split_key(split, 0), jnp.minimum(index, size - 1))
         trace, metrics = run_network(traced, model, params, batch)
-        sums = {name: jnp.where(index < size, value, 0).sum()[None] for name, value in metrics.items()}
+        sums = {name: total[None] for name, total in sums_of_metrics(metrics, batch, index < size).items()}
         return None, (trace.outputs, batch.targets, batch.lengths, sums)
 
     program, sums, parts = jax.jit(functools.partial(over_rows, of_device, mesh)), dict[str, np.ndarray](), []
@@ -73,7 +76,7 @@ def outputs_of_data(
         sums = {name: sums[name] + value if sums else value for name, value in sums_here.items()}
     outputs, targets, lengths = zip(*parts, strict=True)
     lengths = None if lengths[0] is None else np.concatenate(lengths)
-    return Outputs(np.concatenate(outputs), np.concatenate(targets), lengths, means_of(sums, size))
+    return Outputs(np.concatenate(outputs), np.concatenate(targets), lengths, means_of(sums, size, config.task))
 
 
 def outputs_of_inputs(
@@ -83,7 +86,7 @@ def outputs_of_inputs(
 
     def of_device(params: Any, rows: tuple[Any, Any]) -> tuple[None, Any]:
         xs, lengths = rows
-        inputs = config.task.network_inputs(xs).astype(config.dtype)
+        inputs = xs if config.task.reads_tokens else config.task.network_inputs(xs).astype(config.dtype)
         return None, model.apply(params, inputs, lengths=lengths).outputs
 
     program, parts, params = jax.jit(functools.partial(over_rows, of_device, mesh)), [], on_mesh(params, mesh)

@@ -16,7 +16,7 @@ from gru_jax.flow.sources import TOTAL, from_single_steps
 from gru_jax.nn import Functional
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import detach_masks, interventions
-from gru_jax.training.network import carry_adjoint, run_network, zero_perturbations
+from gru_jax.training.network import carry_adjoint, run_network, shares, total_weight, zero_perturbations
 
 Adjoints = tuple[Any, ...]
 """For every layer, dL/ds of every part of the carry `[B, T, H]`."""
@@ -95,12 +95,12 @@ def live_profiles(
         batch: the step's.
         adjoints: of the batch's mean loss, for every layer, where the whole loss is what is followed.
     """
-    size = batch.xs.shape[0]
+    factor = batch.xs.shape[0] if batch.weights is None else _each_alone(batch)
     if follows_single_steps(config):
         batch = jax.tree.map(lambda a: a[:LIVE_SEQUENCES], batch)
         of_cells = source_adjoints(config, model, params, batch, values, key)
     else:
-        each = jax.tree.map(lambda a: size * a, adjoints)  # of each sequence's own loss
+        each = jax.tree.map(lambda a: factor * a, adjoints)  # of each sequence's own loss
         of_cells = {place.name: (carry_adjoint(place, each[number]), None) for number, place in model.cells}
     return {
         f"adjoint/{place.name}": adjoint_profile(
@@ -108,3 +108,9 @@ def live_profiles(
         ).mean
         for _, place in model.cells
     }
+
+
+def _each_alone(batch: Batch) -> Float[Array, "B 1 1"]:
+    """What makes of the gradients of a batch's mean loss those of each example's own; 0 of one that does not count."""
+    share = shares(batch, batch.xs.shape[0], total_weight(batch))
+    return jnp.where(share > 0, 1 / jnp.where(share > 0, share, 1), 0)[:, None, None]

@@ -26,12 +26,23 @@ from gru_jax.training.gradient import (
     needs_inputs,
     penalty_gradient,
 )
-from gru_jax.training.network import build_model, draw_batch, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.network import (
+    build_model,
+    draw_batch,
+    dropout_rates,
+    leaves_by_path,
+    mean_over_examples,
+    run_network,
+    shares,
+    total_weight,
+    zero_perturbations,
+)
 from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.schedules import learning_rate
 from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
 from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
+from gru_jax.training.streams import Streams, carries_into, start_streams
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
 INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
@@ -45,11 +56,17 @@ class TrainState(NamedTuple):
         step: steps done.
         params: of the network.
         opt_state: optax's.
+        streams: where a task of one long sequence stands in it; else nothing.
     """
 
     step: Int[Array, ""]
     params: dict[str, Any]
     opt_state: Any
+    streams: Streams | tuple[()] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its parts by name, those alone that hold anything, as checkpoints have them."""
+        return {name: part for name, part in self._asdict().items() if name != "streams" or part}
 
 
 class StepReport(NamedTuple):
@@ -71,11 +88,13 @@ class BatchRows(NamedTuple):
         batch: the batch.
         dropout_keys: a key for each, `[B]`; None where nothing is random.
         detached: for each layer, where its gradient does not pass, `[B, T]`; None without.
+        carry0: each layer's carry before the first step; None for that of a new sequence.
     """
 
     batch: Batch
     dropout_keys: Any
     detached: Any
+    carry0: Any
 
 
 class Update(NamedTuple):
@@ -86,6 +105,7 @@ class Update(NamedTuple):
         metrics: their means, by name.
         grads: of the loss and the penalties, in the parameters.
         adjoints: of the loss, for every layer, where something needs them.
+        carries: every layer's carry after the last step.
         updates: what is added to the parameters.
         opt_state: the optimiser's next state.
     """
@@ -94,6 +114,7 @@ class Update(NamedTuple):
     metrics: dict[str, Array]
     grads: Any
     adjoints: Any
+    carries: Any
     updates: Any
     opt_state: Any
 
@@ -169,12 +190,15 @@ class Trainer:
         params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme), **(weights or {})}
         key = _stream(seed, FLOSS_STREAM)
         params = floss_before_training(self.config, self.model, params, key, hyperparameters["gradient"])
-        return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer(hyperparameters, seed).init(params))
+        opt_state, streams = self._optimizer(hyperparameters, seed).init(params), ()
+        if self.config.task.is_stream:
+            streams = start_streams(self.model, self.config.train.batch_size, self.config.dtype)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, streams)
 
     def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
         trace, metrics = run_network(self.config, self.model, params, batch, perturbations=perturbations, **kwargs)
-        means = {name: value.mean() for name, value in metrics.items()}
+        means = {name: mean_over_examples(value, batch) for name, value in metrics.items()}
         return means["loss"], (means, trace)
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
@@ -202,18 +226,29 @@ class Trainer:
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         with jax.named_scope("batch"):
             batch = self.batch(seed, data, index)
-        update = self.update(state, seed, hyperparameters, batch)
+        carry0 = None
+        if self.config.task.is_stream:
+            index, streams = laid_out((index, state.streams), self.mesh, PartitionSpec(BATCH_AXIS))
+            carry0 = carries_into(self.model, streams, index)
+        update = self.update(state, seed, hyperparameters, batch, carry0)
         params: Any = optax.apply_updates(state.params, update.updates)
         finite = jnp.isfinite(update.loss) & all_finite(update.grads) & all_finite(params)
         finite &= all_finite(update.opt_state, state.opt_state)
         report = self._report(state, seed, hyperparameters, batch, update, params)
         new_state = self._on_every_device(TrainState(state.step + 1, params, update.opt_state))
+        if carry0 is not None:
+            new_state = new_state._replace(streams=Streams(index, update.carries))
         return new_state, report, finite
 
-    def update(self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch) -> Update:
-        """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them."""
+    def update(
+        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any = None
+    ) -> Update:
+        """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them.
+
+        Its sequences begin with the carries of every layer in `carry0`, if they go on from something.
+        """
         config = self.config
-        metrics, grads, inputs, adjoints = self._gradient(state, seed, hyperparameters, batch)
+        metrics, grads, inputs, adjoints, carries = self._gradient(state, seed, hyperparameters, batch, carry0)
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
                 config, self.model, state.params, inputs, adjoints, batch, state.step, hyperparameters["gradient"],
@@ -224,7 +259,7 @@ class Trainer:
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return Update(metrics["loss"], metrics, grads, adjoints, updates, opt_state)
+        return Update(metrics["loss"], metrics, grads, adjoints, carries, updates, opt_state)
 
     def _report(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -244,24 +279,33 @@ class Trainer:
         return StepReport(metrics, live)
 
     def _gradient(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch
-    ) -> tuple[dict[str, Array], Any, Any, Any]:
-        """Means of the metrics, the loss's gradients in the parameters, and the inputs and adjoints of every layer."""
+        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
+    ) -> tuple[dict[str, Array], Any, Any, Any, Any]:
+        """Means of the metrics, the loss's gradients in the parameters, and every layer's inputs, adjoints and carry
+        after the last step.
+        """
         size, time = batch.xs.shape[:2]
         dropout_key, detach_key = (
             jax.random.fold_in(_stream(seed, stream), state.step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
         )
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
-        rows = BatchRows(batch, keys, detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"]))
+        detached = detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"])
         work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
-        (metrics, grads), (inputs, adjoints) = over_rows(work, self.mesh, (state.params, hyperparameters), rows)
-        return metrics, grads, inputs, adjoints
+        shared, rows = (state.params, hyperparameters, total_weight(batch)), BatchRows(batch, keys, detached, carry0)
+        sums, of_rows = over_rows(work, self.mesh, shared, rows)
+        return *sums, *of_rows
 
-    def _gradient_of_rows(self, size: int, shared: tuple[Any, Hyperparameters], rows: BatchRows) -> tuple[Any, Any]:
-        """What some sequences of a batch of `size` add to the metrics and gradients; their own inputs and adjoints."""
-        (params, hyperparameters), batch = shared, rows.batch
-        trainer, share = self._with_task(hyperparameters), batch.xs.shape[0] / size
+    def _gradient_of_rows(
+        self, size: int, shared: tuple[Any, Hyperparameters, Any], rows: BatchRows
+    ) -> tuple[Any, Any]:
+        """What some sequences of a batch add to the metrics and gradients; their own inputs, adjoints and carries.
+
+        The batch has `size` sequences, and `shared` are the parameters, the hyperparameters and its total weight.
+        """
+        (params, hyperparameters, total), batch = shared, rows.batch
+        trainer, of_each = self._with_task(hyperparameters), shares(batch, size, total)
+        share = batch.xs.shape[0] * of_each if total is None else of_each.sum()
         config, perturbations = trainer.config, None
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
@@ -272,8 +316,9 @@ class Trainer:
                 perturbations,
                 batch,
                 dropout_key=rows.dropout_keys,
-                dropout=hyperparameters["model"]["dropout"],
-                interventions=interventions(config, rows.detached, hyperparameters["gradient"], 1 / size),
+                **dropout_rates(config.model, hyperparameters["model"]),
+                interventions=interventions(config, rows.detached, hyperparameters["gradient"], of_each),
+                **({} if rows.carry0 is None else {"carry0": rows.carry0}),
             )
             return share * loss, of_pass
 
@@ -281,7 +326,8 @@ class Trainer:
         (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
         metrics = {name: share * mean for name, mean in metrics.items()}
         is_read = config.train.accumulate == 1 or needs_inputs(config.gradient)  # else parts would keep all of them
-        return (metrics, grads), (tuple(layer.inputs for layer in trace.layers) if is_read else None, adjoints)
+        inputs = tuple(layer.inputs for layer in trace.layers) if is_read else None
+        return (metrics, grads), (inputs, adjoints, trace.carry)
 
     def steps(
         self,

@@ -86,7 +86,9 @@ def check_perturbation(cell: Cell, perturbation: Any, shape: tuple[int, ...]) ->
 def check_intervention(intervention: Intervention, xs: Array) -> None:
     """Raise `UsageError` where an intervention's settings are out of range or its mask does not fit."""
     clip, detach, truncate = intervention
-    if clip is not None and not isinstance(clip, Tracer) and not float(clip) > 0:
+    if clip is not None and np.shape(clip):
+        check_shape("clip", clip, xs.shape[:1])
+    if clip is not None and not isinstance(clip, Tracer) and not np.all(np.asarray(clip) > 0):
         raise UsageError(f"clip={clip}: allowed are numbers above 0")
     if truncate is not None and not isinstance(truncate, Tracer):
         at_least_one("truncate", truncate)

@@ -53,11 +53,12 @@ class How(NamedTuple):
 
 
 class PerSequence(NamedTuple):
-    """What an unroll reads for each sequence: its operands but for the parameters, masks, `Intervention.detach`."""
+    """What an unroll reads for each sequence: operands but for the parameters, masks, its part of an intervention."""
 
     operands: Operands
     masks: Masks
     detach: Bool[Array, "B T"] | None
+    clips: Float[Array, " B"] | None
 
 
 class Unrolled(NamedTuple):
@@ -141,7 +142,8 @@ def unroll(
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
-    rows = PerSequence(operands._replace(params={}), masks, intervention.detach)
+    clips = None if intervention.clip is None or not jnp.ndim(intervention.clip) else jnp.asarray(intervention.clip)
+    rows = PerSequence(operands._replace(params={}), masks, intervention.detach, clips)
     return over_split(functools.partial(_run, cell, how, intervention), batch_split(xs), operands.params, rows)
 
 
@@ -150,7 +152,8 @@ def _run(cell: Cell, how: How, intervention: Intervention, params: Params, rows:
     operands = rows.operands._replace(params=params)
     if how.method == "fast":
         return _in_blocks(cell, operands, rows.masks, how)
-    return _step_by_step(cell, operands, rows.masks, how, intervention._replace(detach=rows.detach))
+    clip = intervention.clip if rows.clips is None else rows.clips
+    return _step_by_step(cell, operands, rows.masks, how, intervention._replace(detach=rows.detach, clip=clip))
 
 
 def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:

@@ -22,8 +22,9 @@ class Intervention(NamedTuple):
     Attributes:
         clip: greatest norm of what a step sends back to the state before it, J_t^T dL/ds_t, for each sequence: what is
             longer is scaled down, so that one steep place cannot blow up all that lies before it. What the loss itself
-            sends to a state comes on top. None for no clipping. At single steps of backpropagation as Graves 2013,
-            arXiv:1308.0850, p. 11; by the norm as Pascanu et al. 2013, arXiv:1211.5063, section 3.2.
+            sends to a state comes on top. A number, or one for each sequence, `[B]`; None for no clipping. At single
+            steps of backpropagation as Graves 2013, arXiv:1308.0850, p. 11; by the norm as Pascanu et al. 2013,
+            arXiv:1211.5063, section 3.2.
         detach: `[B, T]`, True where no gradient passes from step t to the hidden state before it. An LSTM's cell state
             stays connected: h-detach, Kanuparthi et al. 2019, arXiv:1810.03023, draws the mask at random.
         truncate: K: no gradient passes to the carry before the steps K, 2 K, ..., in the order of processing, while
@@ -41,7 +42,7 @@ class Intervention(NamedTuple):
         (4, 5, 3)
     """
 
-    clip: float | Float[Array, ""] | None = None
+    clip: float | Float[Array, " *B"] | None = None
     detach: Bool[Array, "B T"] | None = None
     truncate: int | None = None
 
@@ -76,7 +77,7 @@ def find_stops(intervention: Intervention, time: int, valid: Bool[Array, "T B"] 
     return Stops(hidden, (number % intervention.truncate == 0) & (number > 0))
 
 
-def intervene(cell: Cell, before: Carry, stops: Stops, clip: float | Float[Array, ""] | None) -> Carry:
+def intervene(cell: Cell, before: Carry, stops: Stops, clip: float | Float[Array, " *B"] | None) -> Carry:
     """The carry itself, whose gradient is stopped or clipped on its way back."""
     if stops.carry is not None:
         stop = stops.carry[..., None]

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from gru_jax.config import training_program
-from gru_jax.data.division import fold_numbers, fold_sizes
+from gru_jax.data.division import HELD_OUT_SEED, fold_numbers, fold_sizes
 from gru_jax.errors import UsageError
 from gru_jax.tasks import MNIST, Arrays
-from gru_jax.tasks.base import HELD_OUT_SEED
 from gru_jax.tasks.facts import DataFacts, stored_facts
 from tests.training.small import small
 

@@ -21,6 +21,19 @@ CASES = {
     "penalties": {
         "gradient": {"omega": 0.5, "floss": 2, "floss_every": 1, "floss_time": 5, "floss_sequences": 3},
     },
+    "text": {
+        "task": {
+            "name": "text",
+            "data_dir": ".",
+            "train": "README.md",
+            "valid_fraction": 0.1,
+            "test_fraction": 0.1,
+            "length": 7,
+            "eval_streams": 3,
+        },
+        "model": {"hidden": (4, 3), "dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.2},
+        "flow": {"live": 1},
+    },
     "every step": {"model": {"cell": {"name": "lstm"}}, "task": {"name": "copy_memory", "length": 5}},
     "in parts": {"train": {"batch_size": 16, "accumulate": 2}, "model": {"hidden": (4, 3), "dropout": 0.5}},
     "skipping": {"train": {"skip_nonfinite": 1}, "flow": {"live": 1}},
@@ -32,7 +45,7 @@ def outcome(config, devices):
     compiled = CompiledPopulation(config, load_splits(config.task, 100), devices, single=True)
     run = Population(compiled, [config])
     indices = config.task.train_indices(config.train.batch_size, 0)(0, 4)[None]
-    first, second = (run.train(run.initial(), {}, indices, np.array([4])) for _ in range(2))
+    first, second = (run.train(run.initial(), compiled.data["train"], indices, np.array([4])) for _ in range(2))
     (valid,) = run.evaluate(first.state.params, "valid", np.array([True]))
     readings = {f"measured {k}": v for k, v in run.measure(first.state.params).items()}
     numbers = {**first.metrics, **first.live, **readings}

@@ -1,0 +1,19 @@
+"""Sentences of film reviews, positive or negative (SST-2).
+
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/sst2.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """What differs from the defaults."""
+    config = ConfigDict()
+    config.task = ConfigDict({"name": "sst2"})
+    config.model = ConfigDict({
+        "hidden": (128,), "bidirectional": True, "embedding": 128, "readout": "max",
+        "input_dropout": 0.5, "output_dropout": 0.5,
+    })  # fmt: skip
+    config.optimizer = ConfigDict({"name": "adamw", "lr": 1e-3, "schedule": "cosine"})
+    config.train = ConfigDict({"batch_size": 50, "epochs": 10, "eval_epochs": 0.5})
+    return config
