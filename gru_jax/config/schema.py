@@ -75,6 +75,7 @@ class ModelConfig:
         output_dropout: probability of dropping a unit of the last layer that the head reads.
         embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
             with `tied` the last.
+        embedding_scale: standard deviation of the embedding at first.
         tied: whether the head shares the embedding's weights.
         readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
             weights (attention), or every state; auto is what the task needs.
@@ -100,6 +101,7 @@ class ModelConfig:
     input_dropout: float = setting(0.0, low=0.0, high=0.99)
     output_dropout: float = setting(0.0, low=0.0, high=0.99)
     embedding: int | None = setting(None, low=1, high=32768)
+    embedding_scale: float = setting(0.1, low=0.0)
     tied: bool = False
     readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
     method: Method = "auto"

@@ -34,7 +34,7 @@ def build_model(config: Config) -> Functional:
         )
     readout = cast("Readout", model.readout)  # a checked config has no auto
 
-    def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
+    def build(rngs: nnx.Rngs, scheme: Scheme = model.init, **initial: Any) -> SequenceModel:
         return family(
             model.cell,
             task.input_size,
@@ -43,7 +43,7 @@ def build_model(config: Config) -> Functional:
             readout=readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
-            **_options_in_use(config),
+            **{**_options_in_use(config), **initial},
             scheme=scheme,
             method=model.method,
             chunk=model.chunk,
@@ -62,8 +62,13 @@ def _options_in_use(config: Config) -> dict[str, Any]:
         if getattr(model, name):
             options[name] = getattr(model, name)
     if config.task.reads_tokens:
-        options |= {"embedding": model.embedding, "compute_dtype": config.dtype}
+        options |= {"embedding": model.embedding, "compute_dtype": config.dtype, **initial_values(config, vars(model))}
     return options
+
+
+def initial_values(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of the section `model`, those that arguments of a model's initialisation are."""
+    return {"embedding_scale": values["embedding_scale"]} if config.task.reads_tokens else {}
 
 
 def dropout_rates(model: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from gru_jax.training.network import (
     build_model,
     draw_batch,
     dropout_rates,
+    initial_values,
     leaves_by_path,
     mean_over_examples,
     run_network,
@@ -187,7 +188,8 @@ class Trainer:
         self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
     ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
-        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme), **(weights or {})}
+        initial = initial_values(self.config, hyperparameters["model"])
+        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme, **initial), **(weights or {})}
         key = _stream(seed, FLOSS_STREAM)
         params = floss_before_training(self.config, self.model, params, key, hyperparameters["gradient"])
         opt_state, streams = self._optimizer(hyperparameters, seed).init(params), ()
