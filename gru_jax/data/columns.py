@@ -34,6 +34,8 @@ class TableOptions:
         kind: what targets are.
         sequence: the column whose equal values make a sequence; None where the file is one.
         group: the column of what must stay together; None for none.
+        weights: the column of how much each sequence counts, as it says in the last row of it; None for none. A file
+            may lack it.
         layout: whether a row is a step or a sequence.
         per_step: whether each step has a target.
         window: steps of a window into which sequences are cut; None for whole sequences.
@@ -51,6 +53,7 @@ class TableOptions:
     kind: TargetKind = "auto"
     sequence: str | None = None
     group: str | None = None
+    weights: str | None = None
     layout: Layout = "long"
     per_step: bool = False
     window: int | None = None
@@ -94,6 +97,8 @@ def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     table.check_columns(targets, "target")
     if not targets and not options.is_new:
         raise UsageError(f"{path}: targets=None: needed is the name of a column; there are {_some(table)}")
+    if options.weights is not None:
+        named.append(options.weights)
     inputs = _inputs(table, options, {*named, *(() if options.window else options.targets)})
     return (
         _read_wide(table, options, inputs, targets)
@@ -161,6 +166,7 @@ def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targe
         target_names=tuple(targets) or options.targets,
         place=place,
         groups=None if options.group is None else list(table.texts(options.group)),
+        weights=_weights_of(table, options, [np.array([row]) for row in range(len(values))]),
     )
 
 
@@ -203,7 +209,19 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
         target_names=tuple(targets) or options.targets,
         place=place,
         groups=None if groups is None else [str(groups[index[0]]) for index in rows],
+        weights=_weights_of(table, options, rows),
     )
+
+
+def _weights_of(table: Table, options: TableOptions, rows: Rows) -> list[float] | None:
+    """How much each sequence counts, of the rows that it stands in."""
+    if options.weights is None or options.weights not in table.frame.columns:
+        return None
+    values, last = table.numbers(options.weights), np.array([index[-1] for index in rows])
+    missing = np.flatnonzero(np.isnan(values[last]))
+    if missing.size:
+        raise UsageError(f"{table.place(int(last[missing[0]]), options.weights)}: has no weight")
+    return values[last].tolist()
 
 
 def _with_targets(table: Table, options: TableOptions, labels: np.ndarray, rows: Rows) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,4 +59,12 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
         features=tuple(f"x{i}" for i in range(xs.shape[2])),
         target_names=names,
         place=MemoryRows.of_array(path, xs).place,
+        weights=_weights(path, arrays, count),
     )
+
+
+def _weights(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> list[float] | None:
+    weights = arrays.get("weights")
+    if weights is not None and weights.shape != (count,):
+        raise UsageError(f"{path}: weights of shape {list(weights.shape)}; needed is [{count}]")
+    return None if weights is None else weights.tolist()

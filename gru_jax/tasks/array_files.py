@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS
 from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
 from gru_jax.data.division import HELD_OUT_SEED, DivideBy, fold_numbers, held_out
 from gru_jax.data.npy import Rows, open_rows
@@ -121,6 +121,8 @@ class ArrayFiles:
         for name in (LENGTHS, MASK):
             self._check_presence(name)
         rows = {name: self.rows(split, name) for name in NAMES if self.has(split, name)}
+        if WEIGHTS in rows and not as_float32(rows[WEIGHTS].all()).any():
+            raise UsageError(f"{rows[WEIGHTS].path}: all weights of {split} are 0; needed is one above it")
         if split in self.labelled:
             self.weighted_targets(split)  # which checks them
         return rows

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS
 from gru_jax.data.npy import NUMBERS
 from gru_jax.errors import UsageError, check_choice, in_one_line, listing
 from gru_jax.tasks.array_files import FOLDED_SPLITS, TEST, ArrayFiles
@@ -174,8 +174,8 @@ def _named(split: str, arrays: Any) -> dict[str, Any]:
 
 
 def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the lengths or the mask where they are None, as one before another in a tuple may be."""
-    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK)}
+    """Without the lengths, the mask or the weights where they are None, as one before another in a tuple may be."""
+    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK, WEIGHTS)}
 
 
 def _column(what: str, value: Any) -> Column:

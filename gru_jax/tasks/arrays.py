@@ -15,15 +15,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
 from gru_jax.data.checks import Missing, as_float32
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import Rows
+from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.errors import UsageError, check_choice, in_one_line
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
+from gru_jax.tasks.array_shapes import SHAPE_CHECKS
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
@@ -183,13 +184,14 @@ class Sequences(FromFiles):
         xs = self.network_inputs(data[XS][index].astype(jnp.float32))
         lengths = data[LENGTHS][index].astype(jnp.int32) if LENGTHS in data else None
         targets = self._targets(data[TARGETS][index])
+        weights = data[WEIGHTS][index].astype(jnp.float32) if WEIGHTS in data else None
         if not self.facts.per_step:
-            return Batch(xs, targets, lengths)
+            return Batch(xs, targets, lengths, weights=weights)
         mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
         if lengths is not None:
             mask = jnp.where(jnp.arange(xs.shape[1])[None] < lengths[:, None], mask, 0.0)
         counts = (mask if self.facts.codes else mask[..., None]) >= LEAST_WEIGHT
-        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
+        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask, weights=weights)
 
     def network_inputs(self, xs: Array) -> Array:
         absent, scale = jnp.isnan(xs), self.facts.inputs_scale or FeatureScale((0.0,), (1.0,))
@@ -237,6 +239,9 @@ class Sequences(FromFiles):
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
         facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
+        if WEIGHTS in arrays:
+            rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
+            SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
         targets = arrays.get(TARGETS)
         if targets is None:
             return arrays
@@ -283,6 +288,7 @@ class Arrays(Sequences):
       floats, `[N, O]` or `[N, T, O]`; without those of the test there is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
+    - `<SPLIT>_weights.npy`, where sequences count unequally, numbers from 0 up, `[N]`;
     - `train_groups.npy`, where whole groups of sequences are held out, whole numbers `[N]`;
     - `names.json`, where there are names of `classes`, `features` or `targets`.
 
@@ -323,12 +329,12 @@ class Arrays(Sequences):
                 left out.
             class_names: of the classes 0, 1, ….
             splits_and_settings: train, valid and test: arrays `(xs, targets)` or `(xs, targets, lengths)`, or a dict of
-                arrays by name (`xs`, `targets`, `lengths`, `mask`, `groups`); or a data set of Hugging Face, TFDS (as
-                NumPy) or Grain, or any other iterable of examples, each such a tuple or dict of one sequence: those of
-                unequal length are padded, and their lengths noted. Targets and mask at each step are as many as the
-                steps. Classes may be texts, which are their names then. Lengths or a mask that are None are none, and
-                targets of the test. With folds valid may be left out, and valid and test with a fraction. And settings
-                of the task.
+                arrays by name (`xs`, `targets`, `lengths`, `mask`, `weights`, `groups`); or a data set of Hugging Face,
+                TFDS (as NumPy) or Grain, or any other iterable of examples, each a tuple or dict of one sequence:
+                those of unequal length are padded, and their lengths noted. Targets and mask at each step are as many
+                as the steps. Classes may be texts, which are their names then. Lengths or a mask that are None are
+                none, and targets of the test. With folds valid may be left out, and valid and test with a fraction. And
+                settings of the task.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.

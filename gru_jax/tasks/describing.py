@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, XS
+from gru_jax.data.arrays import LENGTHS, WEIGHTS, XS
 from gru_jax.tasks.array_files import TRAIN, ArrayFiles
 
 SHOWN = 20  # classes
@@ -21,6 +21,9 @@ def describe_sequences(files: ArrayFiles) -> list[str]:
             steps = f"{lengths.min()} to {lengths.max()} steps"
         missing = files.count_missing(split) if files.missing != "error" else 0
         absent = f", {missing:,} inputs missing (task.missing={files.missing})" if missing else ""
+        if files.has(split, WEIGHTS):
+            weights = files.rows(split, WEIGHTS).all()
+            absent += f", of weights {weights.min():.4g} to {weights.max():.4g}"
         unscored = "" if split in files.labelled else f", without targets: there will be no {split} score"
         lines.append(
             f"{split}: {count:,} sequences of {steps}, {features} feature{'s' * (features > 1)}{absent}{unscored}"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
+from gru_jax.data.checks import as_float32
 from gru_jax.data.columns import Layout, MissingTargets, TableOptions
 from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
@@ -73,6 +74,8 @@ def _read_sources(
         for split, paths, part in sources
     }
     first = loaded[TRAIN]
+    if options.weights is not None and first.weights is None:
+        raise UsageError(f"{first.place(0)}: weights {options.weights!r} is no column of the training's files")
     for split, sequences in loaded.items():
         if sequences.targets is None and split != TEST:
             raise UsageError(
@@ -139,6 +142,8 @@ def stack(
     arrays: dict[str, np.ndarray] = {XS: inputs}
     if differ:
         arrays[LENGTHS] = np.array([len(xs) for xs in sequences.xs], np.int32)
+    if sequences.weights is not None:
+        arrays[WEIGHTS] = as_float32(np.array(sequences.weights))
     if sequences.groups is not None:
         arrays[GROUPS] = np.unique(np.array(sequences.groups), return_inverse=True)[1].astype(np.int32)
     if sequences.targets is None:
@@ -190,6 +195,8 @@ class Files(Sequences):
         kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
         sequence: its column whose equal values make a sequence; None where each file is one.
         group: its column of what must stay together when some are held out; None for nothing.
+        weights: its column of how much a sequence counts in the loss and all metrics, by its last row; None where all
+            count the same, as they do in files of validation and test without it.
         layout: long, where a row is a step; wide, where it is a sequence whose input columns are its steps.
         per_step: whether each step has a target.
         window: steps of the windows into which sequences are cut, None for whole ones; what is held out is then the end
@@ -222,6 +229,7 @@ class Files(Sequences):
     kind: TargetKind = setting("auto", kw_only=True)
     sequence: str | None = setting(None, kw_only=True)
     group: str | None = setting(None, kw_only=True)
+    weights: str | None = setting(None, kw_only=True)
     layout: Layout = setting("long", kw_only=True)
     per_step: bool = setting(False, kw_only=True)
     window: int | None = setting(None, low=1, high=10**7, kw_only=True)

@@ -165,7 +165,11 @@ def test_npz_files(tmp_path):
         ("xs", np.ones((6, 4)), r"needed is xs of shape \[N, T, D\]"),
         ("mask", np.ones((6, 4)), "has a mask"),
         ("lengths", lengths - 1, "lengths hold 0; allowed are 1 to 4"),
-        ("lenghts", lengths, "array='lenghts': allowed are xs, targets, lengths, mask; did you mean 'lengths'"),
+        (
+            "lenghts",
+            lengths,
+            "allowed are xs, targets, lengths, mask, weights; did you mean 'lengths'",
+        ),
     ):
         np.savez(tmp_path / "a.npz", **{"xs": xs, "targets": np.ones((6, 1)), name: array})
         with pytest.raises(UsageError, match=message) as error:

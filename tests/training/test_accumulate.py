@@ -33,7 +33,7 @@ CASES = {
 }
 
 
-def outcome(config, lengths):
+def outcome(config, lengths, weights=None):
     """Everything that a step makes of a batch of unequal lengths, after another step."""
     trainer, values = Trainer(config), traced_hyperparameters(config)
     index = config.task.train_indices(8, 3)(0, 1)[0]
@@ -41,6 +41,7 @@ def outcome(config, lengths):
     def step(state):
         batch = trainer.batch(3, {}, jnp.asarray(index))
         batch = batch._replace(lengths=lengths) if lengths is not None else batch
+        batch = batch if weights is None else batch._replace(weights=weights)
         update = trainer.update(state, 3, values, batch)
         report = trainer._report(state, 3, values, batch, update, state.params)
         return update._replace(adjoints=None), report
@@ -55,8 +56,24 @@ def test_the_gradient_is_that_of_the_whole_batch(name, x64):
     whole, cut = (
         outcome(small(dtype="float64", train={"accumulate": count}, **changes), lengths) for count in (1, parts)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-12), whole, cut)
+    assert_same(whole, cut)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(cut[0].grads))
+
+
+def assert_same(whole, cut):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-12), whole, cut)
+
+
+def test_parts_count_as_their_sequences_weigh(x64):
+    """The first of them not at all; the clipping of adjoints is of each sequence's own loss."""
+    weights = jnp.array([0.0, 0.0, 0.5, 3.0, 0.0, 1.0, 2.0, 0.25])
+    gradient = {"adjoint_clip": 1e-3}
+    whole, cut, plain = (
+        outcome(small(dtype="float64", train={"accumulate": count}, gradient=gradient), None, of_each)
+        for count, of_each in ((1, weights), (4, weights), (1, None))
+    )
+    assert_same(whole, cut)
+    assert not np.isclose(whole[0].loss, plain[0].loss, rtol=1e-3)
 
 
 def test_the_memory_is_that_of_a_part():
