@@ -7,7 +7,8 @@ usage: python -m experiments.evaluate --workdir RUN [--split test] [--checkpoint
   --split NAME         train, valid or test (default test); generated tasks have no finite train split
   --checkpoint WHICH   best (default) or latest
   --data_dir DIR       where the data files are now, if not where the run found them
-  --predictions FILE   write what the network says of every sequence: .csv, .tsv, .parquet, .jsonl or .npz
+  --predictions FILE   write what the network says of every sequence: .csv, .tsv, .parquet, .jsonl or .npz; needed for
+                       a split that has no targets
   --code FILE.py       the file that defines classes or functions of your own, which the run was made with
 
 On the machine of the run the stored metrics come out again to the last bit; the command says whether they do.
@@ -72,6 +73,8 @@ def command(argv: Sequence[str]) -> int:
             beside = "  (equal to the stored one)" if recorded[name] == value else f"  (stored: {recorded[name]!r})"
         worse = [] if summary is None else worse_than(summary, name, value)
         print(f"{split} {name} {value!r}{beside}" + f"  worse than {' and '.join(worse)}" * bool(worse))
+    if not result.metrics:
+        print(f"{split} has no targets: predictions, and no metrics")
     print(f"checkpoint of step {result.step}")
     if path is not None and result.predictions is not None:
         result.predictions.write(path)

@@ -128,11 +128,27 @@ def _check(config: Config) -> None:
     _ = config.profile_steps
     if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
         task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
-    size = task.size("train")
-    if isinstance(config.devices, int) and train.batch_size % max(1, config.devices):
+    _check_batches(config)
+
+
+def _check_batches(config: Config) -> None:
+    train = config.train
+    size = config.task.size("train")
+    if train.batch_size % train.accumulate:
         raise UsageError(
-            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
+            f"train.accumulate={train.accumulate}: as many equal parts train.batch_size={train.batch_size} has not; "
             "allowed are its divisors"
+        )
+    if isinstance(config.devices, int) and train.part_size % max(1, config.devices):
+        parts = f" in train.accumulate={train.accumulate} parts" * (train.accumulate > 1)
+        raise UsageError(
+            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size}{parts} evenly; "
+            f"allowed are {'its divisors' if not parts else f'divisors of {train.part_size}'}"
+        )
+    if train.skip_nonfinite_in_a_row is not None and not train.skip_nonfinite:
+        raise UsageError(
+            f"train.skip_nonfinite_in_a_row={train.skip_nonfinite_in_a_row}: without effect; train.skip_nonfinite says "
+            "how many may be skipped in all"
         )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")

@@ -51,9 +51,13 @@ DATA = "data"
 """Key of a config as a dict, under which are the files of its data, by name, and what their content is known by."""
 NEUTRAL_KEYS = (
     "task.data_dir", *PROCESS_KEYS, "train.keep", "train.log_steps", "train.call_steps", "train.eval_batch_size",
+    "train.accumulate",
 )  # fmt: skip
 """Keys on which no result depends, beyond its last bits: they may change when a run goes on."""
-GROWING_KEYS = ("train.steps", "train.epochs", "train.patience", "train.target")
+GROWING_KEYS = (
+    "train.steps", "train.epochs", "train.patience", "train.target", "train.skip_nonfinite",
+    "train.skip_nonfinite_in_a_row",
+)  # fmt: skip
 """Keys that say when a run ends: with others it goes on, if that is later."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
@@ -141,8 +145,15 @@ class TrainConfig:
         patience: validations, not steps, without improvement after which training stops; None for never.
         target: validation score at which training stops; None for never.
         keep: latest checkpoints kept (the best is kept besides).
-        eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
+        eval_batch_size: sequences at a time in evaluations; None for those of a part of a batch, `batch_size` over
+            `accumulate`.
         call_steps: greatest number of steps per call of the compiled program.
+        accumulate: parts of a batch whose gradients are computed one after the other and added up, in the memory of a
+            part; its loss, gradient and metrics are those of the whole batch.
+        skip_nonfinite: training steps in all that may be skipped because their loss, gradient, parameters or optimiser
+            state are not finite; one more ends the run, as the first does with 0. A skipped step changes nothing but
+            the number of steps.
+        skip_nonfinite_in_a_row: of these, how many may come right after one another; None for all.
         init_from: a run whose network this one starts from, None for one that is drawn: its directory, or with a
             checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
         init_as: what is made of that network first: nothing (exact); units, which takes out those that matter least,
@@ -172,8 +183,16 @@ class TrainConfig:
     keep: int = setting(2, low=1, high=1000)
     eval_batch_size: int | None = setting(None, low=1, high=10**6)
     call_steps: int = setting(50, low=1, high=10**5)
+    accumulate: int = setting(1, low=1, high=10**6)
+    skip_nonfinite: int = setting(0, low=0, high=10**9)
+    skip_nonfinite_in_a_row: int | None = setting(None, low=1, high=10**9)
     init_from: str | None = None
     init_as: InitAs = "exact"
+
+    @property
+    def part_size(self) -> int:
+        """Sequences whose gradient is computed at a time."""
+        return self.batch_size // self.accumulate
 
 
 @dataclasses.dataclass(frozen=True)

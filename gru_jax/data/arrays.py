@@ -12,7 +12,7 @@ from gru_jax.data.checks import Missing, check_finite
 from gru_jax.data.npy import NUMBERS, MemoryRows, open_rows
 from gru_jax.errors import UsageError, check_choice, listing
 
-XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
+XS, TARGETS, LENGTHS, MASK, WEIGHTS = NAMES = ("xs", "targets", "lengths", "mask", "weights")
 SUFFIXES = (".npy", ".npz")
 
 

@@ -30,6 +30,7 @@ class LoadedSequences:
         target_names: names of the O numbers, or of the class.
         place: where a value is, for people.
         groups: of each, what must stay together; None without.
+        weights: how much each counts; None where all count the same.
     """
 
     xs: Sequence[np.ndarray]
@@ -39,6 +40,7 @@ class LoadedSequences:
     target_names: tuple[str, ...]
     place: Place
     groups: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
 
 
 def join_sequences(parts: Sequence[LoadedSequences]) -> LoadedSequences:
@@ -65,9 +67,8 @@ def join_sequences(parts: Sequence[LoadedSequences]) -> LoadedSequences:
         columns = [getattr(part, name) for part in parts]
         return None if any(column is None for column in columns) else [item for column in columns for item in column]
 
-    return dataclasses.replace(
-        first, xs=joined("xs") or [], targets=joined("targets"), groups=joined("groups"), place=place
-    )
+    others = {name: joined(name) for name in ("targets", "groups", "weights")}
+    return dataclasses.replace(first, xs=joined("xs") or [], place=place, **others)
 
 
 def are_whole_numbers(values: np.ndarray) -> bool:

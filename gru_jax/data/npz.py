@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
     lengths = arrays.get("lengths", np.full(count, time))
     if lengths.min() < 1:
         raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
-    if targets is None and not options.is_new:
+    if targets is None and not (options.is_new or options.may_lack_targets):
         raise UsageError(f"{path}: has no targets")
     per_step = targets is not None and targets.ndim == (2 if are_classes(targets.dtype) else 3)
     width = 1 if targets is None or are_classes(targets.dtype) else targets.shape[-1]
@@ -59,4 +60,12 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
         features=tuple(f"x{i}" for i in range(xs.shape[2])),
         target_names=names,
         place=MemoryRows.of_array(path, xs).place,
+        weights=_weights(path, arrays, count),
     )
+
+
+def _weights(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> list[float] | None:
+    weights = arrays.get("weights")
+    if weights is not None and weights.shape != (count,):
+        raise UsageError(f"{path}: weights of shape {list(weights.shape)}; needed is [{count}]")
+    return None if weights is None else weights.tolist()

@@ -32,7 +32,7 @@ class Evaluation:
     Attributes:
         split: of the data.
         step: of the checkpoint.
-        metrics: by name.
+        metrics: by name; none of a split without targets.
         stored: those in the run's summary, if it has them.
         predictions: of every sequence, where they are wanted.
     """
@@ -75,13 +75,18 @@ def evaluate_run(
     config = with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
+    is_scored = split in (SPLITS[0], *config.task.scored_splits)
+    if not (is_scored or predicts):
+        raise ArgumentError(f"split={split}: has no targets, and no metrics; allowed are train, valid, or predictions")
     check_same_data(rundir, config)
     devices = devices_of_run(rundir, config)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         state, mesh = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)), batch_mesh(devices)
         params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
-        metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
-        if config.train.metrics:
+        metrics: dict[str, float] = {}
+        if is_scored:
+            metrics |= build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
+        if is_scored and config.train.metrics:
             metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
     recorded = None

@@ -17,11 +17,12 @@ from jax.sharding import Mesh
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.checks import as_float32
 from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, listing
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
-from gru_jax.tasks.base import FromFiles, Task
+from gru_jax.tasks.base import SPLITS, FromFiles, Task
 from gru_jax.tasks.facts import DataFacts, stored_facts
 from gru_jax.training.network import build_model
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
@@ -164,9 +165,15 @@ def predict(config: Config, params: Any, arrays: Mapping[str, np.ndarray], mesh:
 def predict_split(
     config: Config, params: Any, split: str, data: Mapping[str, Any], mesh: Mesh | None = None
 ) -> Predictions:
-    """Predictions of a network for a split of its data; the devices of a mesh share each batch."""
+    """Predictions of a network for a split of its data, with targets or without; the devices of a mesh share each
+    batch.
+    """
+    model = build_model(config)
+    if split != SPLITS[0] and split not in config.task.scored_splits:
+        xs, lengths = as_float32(np.asarray(data[XS])), np.asarray(data[LENGTHS]) if LENGTHS in data else None
+        return _readable(config.task, outputs_of_inputs(config, model, params, xs, lengths, mesh))
     size = config.task.size(split) or 0
-    return _readable(config.task, outputs_of_data(config, build_model(config), params, split, data, size, mesh))
+    return _readable(config.task, outputs_of_data(config, model, params, split, data, size, mesh))
 
 
 def _readable(task: Task, made: Outputs) -> Predictions:

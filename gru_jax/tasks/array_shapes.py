@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, are_classes, kind_of_targets
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
+from gru_jax.data.checks import as_float32
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, listing
 
@@ -60,11 +61,23 @@ def _check_targets(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
     return rows
 
 
+def _check_weights(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
+    del first
+    _check(rows, rows.shape == shape[:1] and rows.dtype.kind in "biuf", f"[{shape[0]}] of numbers")
+    values = rows.all()
+    wrong = np.flatnonzero(~(np.isfinite(as_float32(values)) & (values >= 0)))
+    if wrong.size:
+        allowed = "allowed are finite numbers from 0 up, of 32 bits"
+        raise UsageError(f"{rows.place(int(wrong[0]))}: holds {values[wrong[0]]}, of {WEIGHTS}; {allowed}")
+    return _without_long_integers(rows)
+
+
 SHAPE_CHECKS: Mapping[str, ShapeCheck] = {
     XS: _check_inputs,
     TARGETS: _check_targets,
     LENGTHS: _check_lengths,
     MASK: _check_mask,
+    WEIGHTS: _check_weights,
     GROUPS: _check_groups,
 }
 """By the name of an array."""

@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS, are_classes, kind_of_targets
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
 from gru_jax.data.npy import NUMBERS
 from gru_jax.errors import UsageError, check_choice, in_one_line, listing
-from gru_jax.tasks.array_files import FOLDED_SPLITS, ArrayFiles
+from gru_jax.tasks.array_files import FOLDED_SPLITS, TEST, ArrayFiles
 from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.base import SPLITS
 
@@ -49,6 +49,8 @@ def write_arrays(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file; needed is a folder, which need not exist")
     by_name = {split: _by_name(split, arrays, columns) for split, arrays in splits.items()}
+    if by_name.get(TEST, {TARGETS: ()}).get(TARGETS) is None:
+        by_name[TEST].pop(TARGETS, None)
     names = _class_names([named[TARGETS] for named in by_name.values() if TARGETS in named], class_names)
     arrays = {split: _columns(split, named, names) for split, named in by_name.items()}
     longest = max(count for named in arrays.values() for count in _steps(named[XS]))
@@ -108,9 +110,10 @@ def _columns(split: str, named: dict[str, Any], names: Sequence[str] | None) -> 
         check_choice(f"{split}: array", name, (*NAMES, GROUPS))
     if names is not None and TARGETS in named:
         named = {**named, TARGETS: _as_codes(split, named[TARGETS], names)}
-    for name in (XS, TARGETS):
+    needed = (XS,) if split == TEST else (XS, TARGETS)
+    for name in needed:
         if name not in named:
-            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {XS} and {TARGETS}")
+            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {' and '.join(needed)}")
     columns = {name: _column(f"{split}: {name}", value) for name, value in named.items()}
     if any(isinstance(column, list) for column in columns.values()):
         _check_examples(split, columns)
@@ -153,6 +156,9 @@ def _renamed(split: str, arrays: Any, columns: Mapping[str, str]) -> dict[str, A
     for name, column in columns.items():
         check_choice("columns: array", name, (*NAMES, GROUPS))
         parts = [examples] if isinstance(examples, Mapping) else examples
+        is_absent = not any(isinstance(part, Mapping) and column in part for part in parts)
+        if is_absent and split == TEST and name == TARGETS:
+            continue
         for part in parts:
             if not isinstance(part, Mapping):
                 raise UsageError(f"columns: {split} has examples of {type(part).__name__}; needed are dicts")
@@ -168,8 +174,8 @@ def _named(split: str, arrays: Any) -> dict[str, Any]:
 
 
 def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the lengths or the mask where they are None, as one before another in a tuple may be."""
-    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK)}
+    """Without the lengths, the mask or the weights where they are None, as one before another in a tuple may be."""
+    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK, WEIGHTS)}
 
 
 def _column(what: str, value: Any) -> Column:

@@ -15,16 +15,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Integer
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input, kind_of_targets
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input, kind_of_targets
 from gru_jax.data.checks import Missing, as_float32
-from gru_jax.data.division import DivideBy
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import Rows
+from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.errors import UsageError, check_choice, in_one_line
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
-from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, ArrayFiles, Division
+from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
+from gru_jax.tasks.array_shapes import SHAPE_CHECKS
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
@@ -54,13 +54,12 @@ class Sequences(FromFiles):
             examples; predictions are in the units of the files all the same.
         valid_fraction: of the training examples, what is held out for validation; None where it has files.
         test_fraction: of the training examples, what is held out for the test; None where it has files.
-        divide_by: which these are: random ones, stratified by class, whole groups, or the last in time.
         allow_one_hot: whether targets may be numbers of which one is 1 and the others 0.
 
     Examples:
         >>> from gru_jax.tasks import Arrays  # one of its subclasses
-        >>> Arrays.missing, Arrays.divide_by
-        ('error', 'random')
+        >>> Arrays.missing, Arrays.scale
+        ('error', False)
     """
 
     class_weights: tuple[float, ...] | None = setting(None, low=0.0, kw_only=True)
@@ -69,7 +68,6 @@ class Sequences(FromFiles):
     scale: bool = setting(False, kw_only=True)
     valid_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
     test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
-    divide_by: DivideBy = setting("random", kw_only=True)
     allow_one_hot: bool = setting(False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -110,8 +108,24 @@ class Sequences(FromFiles):
         }
 
     @property
+    def is_divided(self) -> bool:
+        return super().is_divided or self.valid_fraction is not None or self.test_fraction is not None
+
+    @property
     def facts(self) -> DataFacts:
-        return self.stored_facts if isinstance(self.stored_facts, DataFacts) else self._files.facts()
+        if isinstance(self.stored_facts, DataFacts):
+            return self.stored_facts
+        facts = self._files.facts()
+        if self.folds is None or self.divide_by != "group":
+            return facts
+        sizes = np.bincount(self.fold_numbers(), minlength=self.folds)
+        return dataclasses.replace(facts, fold_sizes=tuple(sizes.tolist()))
+
+    def fold_numbers(self) -> np.ndarray:
+        return self._files.fold_numbers(self.folds or 1)
+
+    def fold_sizes(self) -> Sequence[int]:
+        return self.facts.fold_sizes or super().fold_sizes()
 
     @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]
@@ -134,8 +148,12 @@ class Sequences(FromFiles):
         return self.facts.time
 
     @property
+    def scored_splits(self) -> tuple[str, ...]:
+        return tuple(split for split in super().scored_splits if split not in self.facts.unlabelled)
+
+    @property
     def baseline(self) -> Mapping[str, float]:
-        return next(iter(self.baselines.values()))
+        return next(iter(self.baselines.values()), {})
 
     @property
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
@@ -174,13 +192,14 @@ class Sequences(FromFiles):
         xs = self.network_inputs(data[XS][index].astype(jnp.float32))
         lengths = data[LENGTHS][index].astype(jnp.int32) if LENGTHS in data else None
         targets = self._targets(data[TARGETS][index])
+        weights = data[WEIGHTS][index].astype(jnp.float32) if WEIGHTS in data else None
         if not self.facts.per_step:
-            return Batch(xs, targets, lengths)
+            return Batch(xs, targets, lengths, weights=weights)
         mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
         if lengths is not None:
             mask = jnp.where(jnp.arange(xs.shape[1])[None] < lengths[:, None], mask, 0.0)
         counts = (mask if self.facts.codes else mask[..., None]) >= LEAST_WEIGHT
-        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
+        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask, weights=weights)
 
     def network_inputs(self, xs: Array) -> Array:
         absent, scale = jnp.isnan(xs), self.facts.inputs_scale or FeatureScale((0.0,), (1.0,))
@@ -232,6 +251,9 @@ class Sequences(FromFiles):
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
         facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
+        if WEIGHTS in arrays:
+            rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
+            SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
         targets = arrays.get(TARGETS)
         if targets is None:
             return arrays
@@ -282,9 +304,11 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`;
+      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`; without those of the
+        test there is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
+    - `<SPLIT>_weights.npy`, where sequences count unequally, numbers from 0 up, `[N]`;
     - `train_groups.npy`, where whole groups of sequences are held out, whole numbers `[N]`;
     - `names.json`, where there are names of `classes`, `features` or `targets`.
 
@@ -325,11 +349,12 @@ class Arrays(Sequences):
                 left out.
             class_names: of the classes 0, 1, ….
             splits_and_settings: train, valid and test: arrays `(xs, targets)` or `(xs, targets, lengths)`, or a dict of
-                arrays by name (`xs`, `targets`, `lengths`, `mask`, `groups`); or a data set of Hugging Face, TFDS (as
-                NumPy) or Grain, or any other iterable of examples, each such a tuple or dict of one sequence: those of
-                unequal length are padded, and their lengths noted. Targets and mask at each step are as many as the
-                steps. Classes may be texts, which are their names then. Lengths or a mask that are None are none. With
-                folds valid may be left out, and valid and test with a fraction. And settings of the task.
+                arrays by name (`xs`, `targets`, `lengths`, `mask`, `weights`, `groups`); or a data set of Hugging Face,
+                TFDS (as NumPy) or Grain, or any other iterable of examples, each a tuple or dict of one sequence:
+                those of unequal length are padded, and their lengths noted. Targets and mask at each step are as many
+                as the steps. Classes may be texts, which are their names then. Lengths or a mask that are None are
+                none, and targets of the test. With folds valid may be left out, and valid and test with a fraction. And
+                settings of the task.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.
@@ -375,6 +400,8 @@ def _beside(values: Sequence[float], array: Array) -> Array:
 @functools.lru_cache(maxsize=64)
 def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, Mapping[str, float]]:
     del stamps
+    if TEST not in task.scored_splits:
+        return {}
     order = None if task.folds is None else task.order("train")
     return baselines_of_arrays(task._files, order, task.class_weights)
 

@@ -53,6 +53,8 @@ class DataFacts(Facts):
         inputs_scale: of the inputs, where the task needs it.
         targets_scale: of targets that are numbers, where the task needs it.
         are_labels: whether targets are labels, each there or not.
+        fold_sizes: examples in each fold, where these are of whole groups.
+        unlabelled: splits that have no targets.
     """
 
     time: int
@@ -65,6 +67,8 @@ class DataFacts(Facts):
     inputs_scale: FeatureScale | None = None
     targets_scale: FeatureScale | None = None
     are_labels: bool = False
+    fold_sizes: tuple[int, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def kind_of_targets(self) -> str:
@@ -77,12 +81,12 @@ class DataFacts(Facts):
     @classmethod
     def from_json(cls, content: Any) -> DataFacts:
         try:
-            content = {"are_labels": False, **content}  # which older runs have not
             scales = {
                 name: None if content[name] is None else FeatureScale(**{k: tuple(v) for k, v in content[name].items()})
                 for name in ("inputs_scale", "targets_scale")
             }
-            names = ("features", "codes", "classes", "targets")
+            content = {"are_labels": False, "fold_sizes": [], "unlabelled": [], **content}  # which earlier versions have not
+            names = ("features", "codes", "classes", "targets", "fold_sizes", "unlabelled")
             facts = cls(**{**content, **{name: tuple(content[name]) for name in names}, **scales})
             if type(facts.time) is not int or not isinstance(facts.sizes, dict) or facts.to_json() != content:
                 raise ValueError("not what is known of data")

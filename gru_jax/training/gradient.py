@@ -60,11 +60,16 @@ def needs_adjoints(gradient: GradientConfig) -> bool:
     return gradient.omega > 0
 
 
+def needs_inputs(gradient: GradientConfig) -> bool:
+    """Whether a penalty is a function of the inputs of every layer."""
+    return gradient.omega > 0 or (gradient.floss > 0 and gradient.floss_every is not None)
+
+
 def penalty_gradient(
     config: Config,
     model: Functional,
     params: Any,
-    inputs: tuple[Array, ...],
+    inputs: Any,
     adjoints: Any,
     batch: Batch,
     step: Any,
@@ -77,7 +82,7 @@ def penalty_gradient(
         config: the config.
         model: its network.
         params: of the network.
-        inputs: of every layer, `[B, T, D]`.
+        inputs: of every layer, `[B, T, D]`, where a penalty needs them.
         adjoints: of the batch's loss, for every layer, where a penalty needs them.
         batch: the batch.
         step: steps done.

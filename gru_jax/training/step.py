@@ -23,6 +23,7 @@ from gru_jax.training.gradient import (
     floss_before_training,
     interventions,
     needs_adjoints,
+    needs_inputs,
     penalty_gradient,
 )
 from gru_jax.training.network import (
@@ -39,8 +40,9 @@ from gru_jax.training.network import (
 )
 from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.schedules import learning_rate
+from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
-from gru_jax.training.splitting import BATCH_AXIS, laid_out, over_rows
+from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
 from gru_jax.training.streams import Streams, carries_into, start_streams
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
@@ -126,7 +128,7 @@ class StepsResult(NamedTuple):
         metrics: of each step by name, `[K]`; meaningful where a step was done.
         live: what each step measured of itself, `[K, ...]`, see `StepReport`.
         finite: False if the step after `state.step` gave a loss, a gradient, a parameter or a state of the optimiser
-            that is not finite.
+            that is not finite, and could not be skipped.
     """
 
     state: TrainState
@@ -291,7 +293,7 @@ class Trainer:
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
         detached = detach_masks(self.config, detach_key, (size, time), hyperparameters["gradient"])
-        work = functools.partial(self._gradient_of_rows, size)
+        work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
         shared, rows = (state.params, hyperparameters, total_weight(batch)), BatchRows(batch, keys, detached, carry0)
         sums, of_rows = over_rows(work, self.mesh, shared, rows)
         return *sums, *of_rows
@@ -325,7 +327,9 @@ class Trainer:
         gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
         (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
         metrics = {name: share * mean for name, mean in metrics.items()}
-        return (metrics, grads), (tuple(layer.inputs for layer in trace.layers), adjoints, trace.carry)
+        is_read = config.train.accumulate == 1 or needs_inputs(config.gradient)  # else parts would keep all of them
+        inputs = tuple(layer.inputs for layer in trace.layers) if is_read else None
+        return (metrics, grads), (inputs, adjoints, trace.carry)
 
     def steps(
         self,
@@ -335,22 +339,47 @@ class Trainer:
         data: Data,
         indices: Int[Array, "K B"],
         count: Any,
+        skips: Skips | None = None,
     ) -> StepsResult:
-        """Take the first `count` of K steps, up to one that is not finite, which changes nothing."""
+        """Take the first `count` of K steps, up to one that is not finite, which changes nothing.
+
+        With `skips` it is skipped, if there have not been too many, which changes the number of steps alone.
+        """
+        take = functools.partial(self._step_or_skip, seed, hyperparameters, data)
 
         # The number of steps is a value, so that calls of any length are one program and give the same bits.
-        def body(carry: tuple[Any, TrainState, Any, Array]) -> tuple[Any, ...]:
-            i, state, history, _ = carry
-            new, report, finite = self.step(state, seed, hyperparameters, data, indices[i])
-            state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        def body(carry: tuple[Any, TrainState, Any, Skips | None, Array]) -> tuple[Any, ...]:
+            i, state, history, skips, _ = carry
+            state, skips, report, succeeds = take(state, skips, indices[i])
             history = jax.tree.map(lambda rows, row: rows.at[i].set(row), history, report)
-            return i + 1, state, history, finite
+            return i + 1, state, history, skips, succeeds
 
         def goes_on(carry: tuple[Any, ...]) -> Array:
-            return (carry[0] < count) & carry[3]
+            return (carry[0] < count) & carry[4]
 
-        report = jax.eval_shape(self.step, state, seed, hyperparameters, data, indices[0])[1]
+        report = jax.eval_shape(take, state, skips, indices[0])[2]
         history = jax.tree.map(lambda leaf: jnp.zeros((indices.shape[0], *leaf.shape), leaf.dtype), report)
-        start = (jnp.zeros((), jnp.int32), state, history, jnp.ones((), bool))
-        _, state, history, finite = jax.lax.while_loop(goes_on, body, start)
+        start = (jnp.zeros((), jnp.int32), state, history, skips, jnp.ones((), bool))
+        _, state, history, _, finite = jax.lax.while_loop(goes_on, body, start)
         return StepsResult(state, history.metrics, history.live, finite)
+
+    def _step_or_skip(
+        self,
+        seed: Any,
+        hyperparameters: Hyperparameters,
+        data: Data,
+        state: TrainState,
+        skips: Skips | None,
+        index: Int[Array, " B"],
+    ) -> tuple[TrainState, Skips | None, StepReport, Bool[Array, ""]]:
+        """What a step leaves behind, and whether the training goes on."""
+        new, report, finite = self.step(state, seed, hyperparameters, data, index)
+        chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        if skips is None:
+            return chosen, None, report, finite
+        rates, updates = hyperparameters["optimizer"], state.step - skips.in_all
+        rate = learning_rate(self.config.optimizer, self.plan, rates, updates)
+        report = StepReport(metrics_with_skips(report.metrics, finite, rate), readings_with_skips(report.live, finite))
+        skips = skips.after(finite)
+        is_skipped = ~finite & skips.are_allowed
+        return chosen._replace(step=chosen.step + is_skipped.astype(jnp.int32)), skips, report, finite | is_skipped
