@@ -65,6 +65,8 @@ def export_run(
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     check_platforms(platforms)
     rundir, config = open_run(workdir)
+    if config.task.reads_tokens:
+        raise ArgumentError(f"workdir={workdir}: reads tokens; allowed are networks whose inputs are numbers")
     device = choose_device(config.platform)
     path = rundir.path / EXPORT_FILE if output is None else Path(output)
     if not path.absolute().parent.is_dir():
@@ -152,7 +154,8 @@ def input_step(config: Config) -> jax.ShapeDtypeStruct:
 
 
 def _facts(task: Task) -> DataFacts | None:
-    return task.facts if isinstance(task, FromFiles) else None
+    facts = task.facts if isinstance(task, FromFiles) else None
+    return facts if isinstance(facts, DataFacts) else None
 
 
 def _preparation(task: Task) -> dict[str, Any]:

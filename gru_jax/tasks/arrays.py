@@ -15,16 +15,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Integer
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input, kind_of_targets
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
 from gru_jax.data.checks import Missing, as_float32
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import MemoryRows, Rows
+from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice, in_one_line
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
-from gru_jax.tasks.array_shapes import SHAPE_CHECKS
+from gru_jax.tasks.array_input import check_new_arrays
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
@@ -250,27 +250,7 @@ class Sequences(FromFiles):
     def check_new(
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
-        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
-        if WEIGHTS in arrays:
-            rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
-            SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
-        targets = arrays.get(TARGETS)
-        if targets is None:
-            return arrays
-        shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
-        needed = facts.kind_of_targets
-        if targets.shape != shape or kind_of_targets(targets.dtype) != needed:
-            needed = f"{list(shape)} of {needed}"
-            raise UsageError(
-                f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}"
-            )
-        mask = arrays.get(MASK, np.ones(arrays[XS].shape[:2]))
-        within = np.arange(mask.shape[1]) < arrays.get(LENGTHS, np.full(len(mask), mask.shape[1]))[:, None]
-        counted = targets[(mask > 0) & within] if facts.per_step else targets
-        if facts.codes and not np.isin(counted, facts.codes).all():
-            unknown = counted[~np.isin(counted, facts.codes)][0]
-            raise UsageError(f"{path}: targets hold {unknown}; allowed are {', '.join(map(str, facts.codes))}")
-        return arrays
+        return check_new_arrays(arrays, self.facts, self.missing, path, place)
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         values = self._values(outputs, batch.targets)

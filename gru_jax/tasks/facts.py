@@ -85,7 +85,12 @@ class DataFacts(Facts):
                 name: None if content[name] is None else FeatureScale(**{k: tuple(v) for k, v in content[name].items()})
                 for name in ("inputs_scale", "targets_scale")
             }
-            content = {"are_labels": False, "fold_sizes": [], "unlabelled": [], **content}  # which earlier versions have not
+            content = {
+                "are_labels": False,
+                "fold_sizes": [],
+                "unlabelled": [],
+                **content,
+            }  # which earlier versions have not
             names = ("features", "codes", "classes", "targets", "fold_sizes", "unlabelled")
             facts = cls(**{**content, **{name: tuple(content[name]) for name in names}, **scales})
             if type(facts.time) is not int or not isinstance(facts.sizes, dict) or facts.to_json() != content:
