@@ -50,7 +50,7 @@ def quantise(kernel: Float[np.ndarray, "D H"]) -> tuple[Int8[np.ndarray, "D H"],
         >>> import numpy as np
         >>> from gru_jax.deploy.storage import quantise
         >>> numbers, scales = quantise(np.array([[0.5, -2.0], [1.0, 1.0]], np.float32))
-        >>> numbers.tolist(), np.abs(numbers * scales - [[0.5, -2.0], [1.0, 1.0]]).max() < 0.01
+        >>> numbers.tolist(), bool(np.abs(numbers * scales - [[0.5, -2.0], [1.0, 1.0]]).max() < 0.01)
         ([[63, -127], [127, 63]], True)
     """
     wide = np.asarray(kernel, np.float64)

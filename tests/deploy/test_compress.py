@@ -161,6 +161,7 @@ def test_a_run_of_fewer_units(original, tmp_path, undrawn, capsys):
     assert evaluate.run(run).equals_stored
 
 
+@pytest.mark.slow
 def test_without_retraining_it_is_what_stays(original, tmp_path, undrawn):
     compress.run(original, tmp_path / "half", "units", steps=0)
     source, run = gru_jax.open(original), gru_jax.open(tmp_path / "half")
