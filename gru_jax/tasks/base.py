@@ -80,10 +80,7 @@ class Task(abc.ABC):
     """Whether targets are the inputs of later steps, so that no network may read backwards."""
 
     held_out_may_be_longer: ClassVar[bool] = False
-    """Whether sequences of validation and test may have more steps than `time`, which are then those of training.
-
-    Their targets and mask stand at each step, so that instruments can look at the first `time` steps.
-    """
+    """Whether validation and test sequences may have more steps than `time`; targets and mask stand at each step."""
 
     reads_tokens: ClassVar[bool] = False
     """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
