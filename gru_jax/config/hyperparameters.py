@@ -33,7 +33,7 @@ TRACED_ERRORS = (
 """What JAX raises where a traced number is needed as a number."""
 HOST_KEYS = (
     "train.monitor", "train.direction", "train.min_delta", "train.target", "train.patience",
-    "optimizer.plateau_patience", "model.weights", "train.init_from",
+    "optimizer.plateau_patience", "model.weights", "train.init_from", "train.batch_by_length",
 )  # fmt: skip
 """Keys that no program knows of."""
 

@@ -18,6 +18,7 @@ from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
 from gru_jax.settings import resolve, to_dict
+from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
 
@@ -114,6 +115,8 @@ def _check(config: Config) -> None:
     _check_monitor(config)
     if model.weights is not None and train.init_from is not None:
         raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
+    if task.predicts_inputs and model.bidirectional:
+        raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
     if (task.readout == "every") != (model.readout == "every"):
@@ -125,8 +128,10 @@ def _check(config: Config) -> None:
 
 
 def _check_batches(config: Config) -> None:
-    train = config.train
-    size = config.task.size("train")
+    train, task = config.train, config.task
+    if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
+        task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
+    size = task.size("train")
     if train.batch_size % train.accumulate:
         raise UsageError(
             f"train.accumulate={train.accumulate}: as many equal parts train.batch_size={train.batch_size} has not; "

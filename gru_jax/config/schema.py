@@ -126,6 +126,9 @@ class TrainConfig:
         batch_size: sequences a step.
         steps: length of the training in steps; None where `epochs` gives it.
         epochs: length of the training in passes over the training data; None where `steps` gives it.
+        batch_by_length: whether the sequences of a batch are of similar length, so that little of it is padding, in
+            which nothing is computed; for tasks of files with lengths. Each epoch is still in a random order, in which
+            those of 50 batches at a time are sorted and the batches then shuffled.
         eval_steps: steps between validations, each of which saves a checkpoint too; None, without `eval_epochs`, for a
             twentieth of the training.
         eval_epochs: passes over the training data between validations; None where `eval_steps` decides.
@@ -162,6 +165,7 @@ class TrainConfig:
     batch_size: int = setting(64, low=1, high=10**6)
     steps: int | None = setting(None, low=1, high=10**9)
     epochs: float | None = setting(None, low=1e-6, high=1e6)
+    batch_by_length: bool = False
     eval_steps: int | None = setting(None, low=1, high=10**9)
     eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
     log_steps: int | None = setting(None, low=1, high=10**9)
@@ -320,6 +324,11 @@ class Config:
             name = self.train.monitor
             direction = DIRECTIONS.get(name, "min")  # of the loss; others say, see `gru_jax.config.loading`
         return name, self.train.direction or direction
+
+    @property
+    def input_width(self) -> int:
+        """Numbers that the first layer reads at each step: the features of inputs, or the embedding of a token."""
+        return self.model.embedding or self.task.input_size
 
     @property
     def profile_steps(self) -> tuple[int, int] | None:

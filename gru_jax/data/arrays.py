@@ -16,6 +16,19 @@ XS, TARGETS, LENGTHS, MASK, WEIGHTS = NAMES = ("xs", "targets", "lengths", "mask
 SUFFIXES = (".npy", ".npz")
 
 
+def kind_of_targets(dtype: np.dtype) -> str:
+    """What targets of a type are made of, for messages."""
+    return {"f": "floats", "b": "booleans"}.get(dtype.kind, "whole numbers")
+
+
+def are_classes(dtype: np.dtype) -> bool:
+    """Whether targets of a type are classes, one for a sequence or a step.
+
+    Others have an axis of their own: floats are numbers, booleans are labels of which several may hold.
+    """
+    return dtype.kind in "iu"
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name: of an `.npz` file all, of an `.npy` file its one as `xs`.
 

@@ -127,7 +127,7 @@ def _inputs(table: Table, options: TableOptions, others: set[str]) -> list[str]:
 
 
 def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """The targets of all rows, texts `[N]` or numbers `[N, O]`, and whether they are classes."""
+    """The targets of all rows, texts `[N]`, or numbers or labels `[N, O]`, and whether they are classes."""
     if options.kind == "classes" or (options.kind == "auto" and len(targets) == 1 and table.is_text(targets[0])):
         if len(targets) != 1:
             raise UsageError(f"targets={','.join(targets)}: of classes there is one column")
@@ -137,12 +137,24 @@ def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) 
             raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
         return texts, True
     numbers = np.stack([table.numbers(name) for name in targets], axis=1)
+    if options.kind == "labels":
+        return _labels(table, targets, numbers), False
     if options.kind == "auto" and len(targets) == 1 and not options.window and are_whole_numbers(numbers):
         missing = np.flatnonzero(np.isnan(numbers[:, 0]))
         if missing.size:
             raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
         return numbers[:, 0].astype(np.int64).astype(np.str_), True
     return numbers, False
+
+
+def _labels(table: Table, targets: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+    """Numbers 0 and 1 as booleans."""
+    wrong = ~np.isin(numbers, (0, 1))
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        came = "is missing" if np.isnan(numbers[row, column]) else f"holds {numbers[row, column]:g}"
+        raise UsageError(f"{table.place(row, targets[column])}: {came}; allowed are 0 and 1, for labels")
+    return numbers > 0
 
 
 def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targets: Sequence[str]) -> LoadedSequences:

@@ -10,8 +10,8 @@ import numpy as np
 
 from gru_jax.errors import UsageError
 
-TargetKind = Literal["auto", "classes", "numbers"]
-"""What targets are; auto takes texts and whole numbers for classes."""
+TargetKind = Literal["auto", "classes", "numbers", "labels"]
+"""What targets are; auto takes texts and whole numbers for classes. Labels are 0 or 1, and several may hold."""
 
 Place = Callable[..., str]
 """Where a sequence, a step of it and a feature stand, as `place(sequence, step, feature)`; the latter two if asked."""
@@ -23,8 +23,8 @@ class LoadedSequences:
 
     Attributes:
         xs: of each, `[T, D]`, NaN where a value is missing.
-        targets: of each, a text or numbers `[O]`; or for each step, texts `[T]` or numbers `[T, O]`; None where the
-            file has none.
+        targets: of each, a text, or numbers or booleans `[O]`; or for each step, texts `[T]`, or `[T, O]`; None where
+            the file has none.
         per_step: whether there is a target for each step.
         features: names of the D inputs.
         target_names: names of the O numbers, or of the class.

@@ -3,13 +3,16 @@
 from gru_jax.tasks.adding import Adding
 from gru_jax.tasks.arrays import Arrays, Sequences
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
+from gru_jax.tasks.bit_labels import DelayedXOR, Parity
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.music import Music
 from gru_jax.tasks.penn_treebank import PennTreebank
+from gru_jax.tasks.spoken_digits import SpokenDigits
 from gru_jax.tasks.sst2 import SST2
 from gru_jax.tasks.temporal_order import TemporalOrder
 from gru_jax.tasks.text_classification import TextClassification, TextTable
@@ -20,7 +23,11 @@ TASKS: dict[str, type[Task]] = {
     "copy_memory": CopyMemory,
     "delayed_memory": DelayedMemory,
     "temporal_order": TemporalOrder,
+    "parity": Parity,
+    "delayed_xor": DelayedXOR,
     "mnist": MNIST,
+    "music": Music,
+    "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
     "text": TextFiles,
@@ -43,14 +50,18 @@ __all__ = [
     "Batch",
     "CopyMemory",
     "DelayedMemory",
+    "DelayedXOR",
     "Files",
     "FromFiles",
     "Generated",
     "LanguageModel",
+    "Music",
+    "Parity",
     "PennTreebank",
     "RTPolarity",
     "ReviewPolarity",
     "Sequences",
+    "SpokenDigits",
     "Task",
     "TemporalOrder",
     "TextClassification",

@@ -9,6 +9,7 @@ import numpy as np
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
 from gru_jax.data.checks import as_float32
 from gru_jax.tasks.array_files import ArrayFiles
+from gru_jax.tasks.labels import best_constant
 from gru_jax.tasks.naive import (
     Points,
     WeightedTargets,
@@ -43,6 +44,10 @@ def baselines_of_arrays(
     if files.classes:
         weights = np.ones(files.classes) if class_weights is None else np.array(class_weights)
         return {"training shares": constant_classes(train.weighted, test.weighted, files.classes, weights)}
+    if files.facts().are_labels:
+        values, weights = train.weighted.values, train.weighted.weights
+        shares = (values * weights[:, None]).sum(axis=0)
+        return {"training shares": best_constant(shares, len(values), test.weighted.values, test.weighted.weights)}
     scores = {"training mean": constant_numbers(train.weighted, test.weighted)}
     _, time, features = files.rows("train", XS).shape
     few = order[few_rows(len(order), time, features * train.weighted.values.shape[1])]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS, are_classes
 from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
 from gru_jax.data.division import HELD_OUT_SEED, DivideBy, fold_numbers, held_out
 from gru_jax.data.npy import Rows, open_rows
@@ -169,10 +169,10 @@ class ArrayFiles:
             raise UsageError(f"{self.path(split, name)}: missing")
         return rows
 
-    def labels(self) -> dict[str, np.ndarray | None]:
+    def division_labels(self) -> dict[str, np.ndarray | None]:
         """The class and the group of every training example, by which they may be divided; None where it has none."""
         targets = self.rows(TRAIN, TARGETS)
-        classes = targets.all() if targets.dtype.kind != "f" and not self.per_step else None
+        classes = targets.all() if are_classes(targets.dtype) and not self.per_step else None
         groups = self.rows(TRAIN, GROUPS).all() if self.has(TRAIN, GROUPS) else None
         return {"classes": classes, "groups": groups}
 
@@ -191,18 +191,18 @@ class ArrayFiles:
     def per_step(self) -> bool:
         """Whether there is a target for each step."""
         targets = self.rows(TRAIN, TARGETS)
-        return len(targets.shape) == (3 if targets.dtype.kind == "f" else 2)
+        return len(targets.shape) == (2 if are_classes(targets.dtype) else 3)
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The whole numbers that stand for the classes in the files, by default those that occur; empty for numbers."""
-        if self.rows(TRAIN, TARGETS).dtype.kind == "f":
+        """The whole numbers that stand for the classes in the files, by default those that occur; empty for others."""
+        if not are_classes(self.rows(TRAIN, TARGETS).dtype):
             return ()
         return _codes(self, self.stamps())
 
     @property
     def classes(self) -> int:
-        """How many there are, 0 where targets are numbers."""
+        """How many there are, 0 where targets are numbers or labels."""
         return len(self.codes)
 
     def weighted_targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +212,7 @@ class ArrayFiles:
             UsageError: a target is not usable, or a sequence has no step that counts.
         """
         values, weights = self.stored_targets(split)
-        if self.rows(TRAIN, TARGETS).dtype.kind != "f":
+        if are_classes(self.rows(TRAIN, TARGETS).dtype):
             return np.searchsorted(self.codes, values), weights
         scale = self.facts().targets_scale
         return values if scale is None else (values - scale.mean) / scale.deviation, weights
@@ -231,8 +231,9 @@ class ArrayFiles:
             )
         else:
             counts, weights = np.ones(len(values), bool), np.full(len(values), 1 / max(1, len(values)))
-        if targets.dtype.kind == "f":
-            self._check_numbers(targets, counts, values)
+        if not are_classes(targets.dtype):
+            if targets.dtype.kind == "f":
+                self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
         negative = np.less(values, 0)
         if negative.any():
@@ -303,7 +304,8 @@ class ArrayFiles:
 def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
     del stamps
     xs, targets, codes, names = files.rows(TRAIN, XS), files.rows(TRAIN, TARGETS), files.codes, files.stored_names()
-    width = targets.shape[-1] if targets.dtype.kind == "f" else 1
+    width = 1 if are_classes(targets.dtype) else targets.shape[-1]
+    are_labels = targets.dtype.kind == "b"
     files.stored_targets(TRAIN)  # which checks them
     named = {
         "features": names.get("features", [f"x{i}" for i in range(xs.shape[2])]),
@@ -320,7 +322,8 @@ def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
         sizes={split: files.rows(split, XS).shape[0] for split in files.splits},
         unlabelled=tuple(split for split in files.splits if split not in files.labelled),
         inputs_scale=files.input_scale() if files.scales or files.missing == "mean" else None,
-        targets_scale=files.target_scale() if files.scales and not codes else None,
+        targets_scale=files.target_scale() if files.scales and not (codes or are_labels) else None,
+        are_labels=are_labels,
         features=tuple(named["features"]),
         classes=tuple(named["classes"]),
         targets=tuple(named["targets"]),
@@ -348,7 +351,7 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
     """The rows of the training files that each split consists of."""
     del stamps
     whole = dataclasses.replace(files, division=Division(), splits=(TRAIN,))
-    labels, count = whole.labels(), whole.rows(TRAIN, XS).shape[0]
+    labels, count = whole.division_labels(), whole.rows(TRAIN, XS).shape[0]
     rest, division = np.arange(count), {}
     for split, fraction in files.division.fractions:
         of_rest = {name: None if values is None else values[rest] for name, values in labels.items()}
@@ -362,7 +365,7 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
 def _fold_numbers(files: ArrayFiles, folds: int, stamps: tuple[FileStamp, ...]) -> np.ndarray:
     del stamps
     count, by = files.rows(TRAIN, XS).shape[0], files.division.by
-    return fold_numbers(count, folds, by, HELD_OUT_SEED, **(files.labels() if by in ("stratified", "group") else {}))
+    return fold_numbers(count, folds, by, HELD_OUT_SEED, **(files.division_labels() if by in ("stratified", "group") else {}))
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
 from gru_jax.data.checks import as_float32
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, listing
@@ -50,15 +50,14 @@ def _check_mask(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
 
 def _check_targets(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
     count, time = shape[:2]
-    is_float = first.dtype.kind == "f"
-    kinds, kind, last = ("f", "floats", ["O"]) if is_float else ("iu", "whole numbers", [])
+    kind, last = kind_of_targets(first.dtype), [] if are_classes(first.dtype) else ["O"]
     one, each = ([count, *last], [count, time, *last])
     needed = f"[{listing(one)}] of {kind}, or [{listing(each)}] for each step"
     if rows is not first:
         needed = f"[{listing([count, *first.shape[1:]])}] of {kind}, as in training"
     width = len(rows.shape) - len(last)
     fits = rows.shape[:width] == (count, time)[:width] and width in (1, 2) and rows.shape[1:] == first.shape[1:]
-    _check(rows, fits and rows.dtype.kind in kinds, needed)
+    _check(rows, fits and kind_of_targets(rows.dtype) == kind, needed)
     return rows
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
 from gru_jax.data.npy import NUMBERS
 from gru_jax.errors import UsageError, check_choice, in_one_line, listing
 from gru_jax.tasks.array_files import FOLDED_SPLITS, TEST, ArrayFiles
@@ -212,8 +212,7 @@ def _steps(xs: Column) -> list[int]:
 
 def _has_steps(name: str, parts: list[np.ndarray]) -> bool:
     """Whether the first axis of each is that of steps."""
-    is_float = parts[0].dtype.kind == "f"
-    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (2 if is_float else 1))
+    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (1 if are_classes(parts[0].dtype) else 2))
 
 
 def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
@@ -239,18 +238,18 @@ def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
 
 
 def _check_alike(split: str, name: str, parts: list[np.ndarray]) -> None:
-    """Refuse parts that cannot stand beside each other: of other axes or width, or floats beside whole numbers."""
+    """Refuse parts that cannot stand beside each other: of other axes or width, or targets of two kinds."""
     first, common = parts[0], parts[0].dtype
-    has_steps, is_float = int(_has_steps(name, parts)), first.dtype.kind == "f"
+    has_steps, kind = int(_has_steps(name, parts)), kind_of_targets(first.dtype)
     shape = {XS: ["T", "D"], MASK: ["T"], LENGTHS: []}.get(name, ["T"] * has_steps + [*first.shape[has_steps:]])
     if name == XS and first.ndim == len(shape):
         shape[1] = first.shape[1]
-    kind = "" if name in (XS, MASK) else " of floats" if is_float else " of whole numbers"
-    needed = f"[{listing(shape)}]{kind}" if shape else "one float" if is_float else "one whole number"
+    of_kind = "" if name in (XS, MASK) else f" of {kind}"
+    needed = f"[{listing(shape)}]{of_kind}" if shape else f"one {kind.removesuffix('s')}"
     for i, part in enumerate(parts):
         common = np.promote_types(common, part.dtype)
         fits = part.ndim == len(shape) and part.shape[has_steps:] == first.shape[has_steps:] and part.size
-        if not fits or (name == TARGETS and {part.dtype.kind == "f", common.kind == "f"} != {is_float}):
+        if not fits or (name == TARGETS and {kind_of_targets(t) for t in (part.dtype, common)} != {kind}):
             came = f"{split}: {name} of example {i} is of shape {list(part.shape)} and type {part.dtype}"
             raise UsageError(f"{came}; needed is {needed}" + (", as of example 0" if i else ""))
 

@@ -13,22 +13,24 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
-from gru_jax.data.checks import Missing, as_float32
+from gru_jax.data.checks import Missing
 from gru_jax.data.files import data_root
 from gru_jax.data.npy import MemoryRows, Rows
-from gru_jax.errors import UsageError, check_choice, in_one_line
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
 from gru_jax.tasks.array_shapes import SHAPE_CHECKS
+from gru_jax.tasks.array_targets import check_new_targets, checked_class_weights
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
 from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.tasks.labels import answers_of_labels, label_metrics, read_labels
 from gru_jax.tasks.reading import read_numbers
 
 
@@ -36,9 +38,10 @@ from gru_jax.tasks.reading import read_numbers
 class Sequences(FromFiles):
     """Classify or label sequences, or predict numbers from them, that are read from files.
 
-    The loss of classes is cross-entropy, that of numbers the squared error, mean over O; with targets at each step it
-    is the mean over a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count
-    the same. All splits are looked at before a training begins: a number that is not finite is refused where it counts.
+    The loss of classes is cross-entropy; that of labels, of which several may hold, the binary cross-entropy of a
+    sigmoid, mean over O; that of numbers the squared error, mean over O. With targets at each step it is the mean over
+    a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count the same. All
+    splits are looked at before a training begins: a number that is not finite is refused where it counts.
 
     Baselines know the training data alone: the mean, or the shares of the classes; and of forecasts, whose targets are
     nearer to the past of an input channel than to their mean, persistence and the seasonal naive.
@@ -70,7 +73,7 @@ class Sequences(FromFiles):
 
     def __post_init__(self) -> None:
         if self.class_weights is not None:
-            object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+            object.__setattr__(self, "class_weights", checked_class_weights(self.class_weights))
         super().__post_init__()
         if self.class_weights is not None:
             classes = len(self.facts.codes)
@@ -166,6 +169,12 @@ class Sequences(FromFiles):
     def read(self, split: str) -> dict[str, np.ndarray]:
         return self._files.read(split)
 
+    def train_lengths(self) -> Integer[np.ndarray, " N"] | None:
+        if not self._files.has("train", LENGTHS):
+            return None
+        lengths = self._files.rows("train", LENGTHS).all()
+        return lengths if self.folds is None else lengths[self.order("train")]
+
     def data_files(self) -> Mapping[str, Path]:
         try:
             root, paths = data_root(self.data_dir), self._files.data_files()
@@ -223,11 +232,15 @@ class Sequences(FromFiles):
     def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_outputs(outputs)
+        if self.facts.are_labels:
+            return read_labels(outputs, self.facts.targets)
         return read_numbers(self._in_units(outputs), self.facts.targets)
 
     def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_targets(targets)
+        if self.facts.are_labels:
+            return read_numbers(targets > 0, self.facts.targets, "target ")
         return read_numbers(self._in_units(targets), self.facts.targets, "target ")
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
@@ -238,25 +251,12 @@ class Sequences(FromFiles):
     def check_new(
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
-        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
+        arrays = check_input(arrays, path, len(self.facts.features), self.missing, place)
         if WEIGHTS in arrays:
             rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
             SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
-        targets = arrays.get(TARGETS)
-        if targets is None:
-            return arrays
-        shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
-        if targets.shape != shape or targets.dtype.kind not in ("iu" if facts.codes else "f"):
-            needed = f"{list(shape)} of {'whole numbers' if facts.codes else 'floats'}"
-            raise UsageError(
-                f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}"
-            )
-        mask = arrays.get(MASK, np.ones(arrays[XS].shape[:2]))
-        within = np.arange(mask.shape[1]) < arrays.get(LENGTHS, np.full(len(mask), mask.shape[1]))[:, None]
-        counted = targets[(mask > 0) & within] if facts.per_step else targets
-        if facts.codes and not np.isin(counted, facts.codes).all():
-            unknown = counted[~np.isin(counted, facts.codes)][0]
-            raise UsageError(f"{path}: targets hold {unknown}; allowed are {', '.join(map(str, facts.codes))}")
+        if TARGETS in arrays:
+            check_new_targets(self.facts, arrays, path)
         return arrays
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -266,8 +266,14 @@ class Sequences(FromFiles):
         share = (batch.mask / batch.mask.sum(axis=1, keepdims=True)).astype(outputs.dtype)
         return {name: (value * share).sum(axis=1) for name, value in values.items()}
 
+    def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
+        outputs, targets, weights = super().answers(outputs, batch)
+        return answers_of_labels(outputs, targets, weights) if self.facts.are_labels else (outputs, targets, weights)
+
     def _values(self, outputs: Array, targets: Array) -> dict[str, Array]:
         """Loss and metrics of each target."""
+        if self.facts.are_labels:
+            return label_metrics(outputs, targets)
         if not self.facts.codes:
             return {"loss": optax.squared_error(outputs, targets.astype(outputs.dtype)).mean(axis=-1)}
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
@@ -285,7 +291,8 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, `[N, O]` or `[N, T, O]`; without those of the test there is no test score;
+      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`; without those of the test there
+      is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
     - `<SPLIT>_weights.npy`, where sequences count unequally, numbers from 0 up, `[N]`;
@@ -345,7 +352,7 @@ class Arrays(Sequences):
         for name in settings:
             check_choice("argument", name, [field.name for field in dataclasses.fields(cls)] + list(SPLITS))
         if settings.get("class_weights") is not None:
-            settings["class_weights"] = _checked_weights(settings["class_weights"])
+            settings["class_weights"] = checked_class_weights(settings["class_weights"])
 
         def task(at: Path) -> Arrays:
             return cls(data_dir=str(at.parent), folder=at.name, **settings)
@@ -384,16 +391,3 @@ def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, M
         return {}
     order = None if task.folds is None else task.order("train")
     return baselines_of_arrays(task._files, order, task.class_weights)
-
-
-def _checked_weights(weights: Any) -> tuple[float, ...]:
-    """Weights of classes as the loss can use them."""
-    try:
-        factors = np.asarray(weights, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        factors = np.array(np.nan)
-    used = as_float32(factors)
-    if factors.ndim != 1 or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
-        shown = in_one_line(repr(weights))[:100]
-        raise UsageError(f"class_weights={shown}: allowed is a finite number from 0 up for each class, not all 0")
-    return tuple(factors.tolist())

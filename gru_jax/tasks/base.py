@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
 from gru_jax.data.batching import StepIndices, batch_indices, stream_indices
@@ -74,6 +74,15 @@ class Task(abc.ABC):
 
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
+
+    predicts_inputs: ClassVar[bool] = False
+    """Whether targets are the inputs of later steps, so that no network may read backwards."""
+
+    held_out_may_be_longer: ClassVar[bool] = False
+    """Whether sequences of validation and test may have more steps than `time`, which are then those of training.
+
+    Their targets and mask stand at each step, so that instruments can look at the first `time` steps.
+    """
 
     reads_tokens: ClassVar[bool] = False
     """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
@@ -142,11 +151,25 @@ class Task(abc.ABC):
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         """The examples with these indices."""
 
-    def train_indices(self, batch_size: int, seed: int) -> StepIndices:
-        """Which training examples each step of a run with this seed sees."""
+    def train_lengths(self) -> Integer[np.ndarray, " N"] | None:
+        """The length of each training example, where the files say it; None where they are of one length."""
+        return None
+
+    def train_indices(self, batch_size: int, seed: int, *, by_length: bool = False) -> StepIndices:
+        """Which training examples each step of a run with this seed sees, in batches of similar length if asked.
+
+        Raises:
+            UsageError: the examples have no lengths to go by.
+        """
+        lengths = self.train_lengths() if by_length else None
+        if by_length and lengths is None:
+            raise UsageError(
+                "train.batch_by_length=True: the training examples of this task have no lengths of their own; allowed "
+                "is False"
+            )
         if self.is_stream:
             return stream_indices(self.size("train") or 0, batch_size)
-        return batch_indices(self.size("train"), batch_size, split_key("train", seed))
+        return batch_indices(self.size("train"), batch_size, split_key("train", seed), lengths)
 
     @property
     def scored_splits(self) -> tuple[str, ...]:

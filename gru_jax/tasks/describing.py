@@ -31,10 +31,14 @@ def describe_sequences(files: ArrayFiles) -> list[str]:
         if facts.codes and not unscored:
             counts[split] = np.bincount(files.weighted_targets(split)[0], minlength=len(facts.codes))
     if not facts.codes:
-        values, _ = files.stored_targets(TRAIN)
+        values, weights = files.stored_targets(TRAIN)
+        if facts.are_labels:
+            shares = zip(facts.targets, (values * weights[:, None]).sum(axis=0), strict=True)
+            shown = [f"{name} ({share:.1%})" for name, share in shares]
+            return [*lines, f"labels, with how often they hold in training: {_few(shown)}"]
         ranges = zip(facts.targets, values.min(axis=0), values.max(axis=0), strict=True)
         shown = [f"{name} {low:.5g} to {high:.5g}" for name, low, high in ranges]
-        return [*lines, f"targets in training: {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"]
+        return [*lines, f"targets in training: {_few(shown)}"]
     classes = [
         f"{name} ({', '.join(f'{of_split[i]:,}' for of_split in counts.values())})"
         for i, name in enumerate(facts.classes[:SHOWN])
@@ -46,3 +50,7 @@ def describe_sequences(files: ArrayFiles) -> list[str]:
     if unseen:
         lines.append(f"never in training, so that no network can learn them: {', '.join(unseen[:SHOWN])}")
     return lines
+
+
+def _few(texts: list[str]) -> str:
+    return f"{', '.join(texts[:SHOWN])}{', …' * (len(texts) > SHOWN)}"

@@ -106,6 +106,8 @@ def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> Loade
     loaded = []
     for path in paths:
         name = format_of(path, wanted)
+        if options.kind == "labels" and name in ("ucr", "ts"):
+            raise UsageError(f"kind=labels: is for tables and .npz files, and {path} is a {name} file")
         for field in dataclasses.fields(options) if name != "table" else ():
             if field.name not in GENERAL and getattr(options, field.name) != field.default:
                 value = getattr(options, field.name)
@@ -191,8 +193,9 @@ class Files(Sequences):
             `valid_fraction` and `test_fraction`. Those of the test may have no targets; there is no test score then.
         format: table, ucr, ts or npz; auto goes by their names.
         inputs: columns of a table that are inputs; None for all but the others named here.
-        targets: its columns that are targets, more than one only of numbers; None where the format says so.
-        kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
+        targets: its columns that are targets, more than one only of numbers and labels; None where the format says so.
+        kind: whether targets are classes, numbers, or labels, columns of 0 and 1 of which several may be 1; auto takes
+            texts and, without a window, whole numbers for classes.
         sequence: its column whose equal values make a sequence; None where each file is one.
         group: its column of what must stay together when some are held out; None for nothing.
         weights: its column of how much a sequence counts in the loss and all metrics, by its last row; None where all

@@ -84,7 +84,8 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
     task = config.task
     with naming_traced_numbers(task):
         batch = task.batch(data, key, index)
-    needed = (task.time,) if task.reads_tokens else (task.time, task.input_size)
+    time = max(task.time, batch.xs.shape[1]) if task.held_out_may_be_longer else task.time
+    needed = (time,) if task.reads_tokens else (time, task.input_size)
     if batch.xs.shape[1:] != needed:
         raise UsageError(
             f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time"

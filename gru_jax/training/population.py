@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.config import Config, initial_program, traced_hyperparameters, training_program
+from gru_jax.data.batching import StepIndices
 from gru_jax.data.feed import Feed, ResidentFeed, StreamedFeed
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
@@ -228,8 +229,14 @@ class Population:
     def feed(self) -> Feed:
         """The batches of their training."""
         train, compiled = self.configs[0].train, self.compiled
-        by_seed = {c.seed: c.task.train_indices(train.batch_size, c.seed) for c in self.configs}
-        indices = [by_seed[config.seed] for config in self.configs]
+        made: dict[Any, StepIndices] = {}
+        indices = []
+        for config in self.configs:
+            by_length = config.train.batch_by_length
+            key = (config.seed, config.task if by_length else None)  # the lengths of a fold are its own
+            if key not in made:
+                made[key] = config.task.train_indices(train.batch_size, config.seed, by_length=by_length)
+            indices.append(made[key])
         if compiled.streamed:
             rows, steps = compiled.splits["train"], compiled.plan.steps
             return StreamedFeed(rows, indices[0], steps, train.batch_size, train.call_steps, compiled.replicated)

@@ -22,6 +22,8 @@ from gru_jax.studies.report import findings, pictures, sentences, table
 from gru_jax.studies.report.write import _best_member, describe_differences, gather
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 

@@ -19,6 +19,8 @@ from gru_jax.config import load
 from gru_jax.errors import UsageError
 from gru_jax.tasks import Arrays
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 COUNT, TIME, SIZE = 8, 5, 3
 SPLITS = ("train", "valid", "test")
 LENGTHS = np.array([5, 1, 3, 4, 2, 5, 5, 3])

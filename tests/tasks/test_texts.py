@@ -80,7 +80,8 @@ def test_wrong_vocabularies(call, message):
 def test_texts_of_files(tmp_path):
     path = tmp_path / "a.txt"
     for content, message in (
-        (b"", "is empty"), ("é".encode("latin-1"), "line 1: holds bytes that are no text"), (gzip.compress(b"abc"), "no text"),
+        (b"", "is empty"), ("é".encode("latin-1"), "line 1: holds bytes that are no text"),
+        (gzip.compress(b"abc"), "no text"),
     ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(UsageError, match=message):
