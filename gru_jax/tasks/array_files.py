@@ -365,7 +365,8 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
 def _fold_numbers(files: ArrayFiles, folds: int, stamps: tuple[FileStamp, ...]) -> np.ndarray:
     del stamps
     count, by = files.rows(TRAIN, XS).shape[0], files.division.by
-    return fold_numbers(count, folds, by, HELD_OUT_SEED, **(files.division_labels() if by in ("stratified", "group") else {}))
+    labels = files.division_labels() if by in ("stratified", "group") else {}
+    return fold_numbers(count, folds, by, HELD_OUT_SEED, **labels)
 
 
 @functools.lru_cache(maxsize=64)
