@@ -126,14 +126,14 @@ def _check(config: Config) -> None:
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_gradient(config)
     _ = config.profile_steps
-    if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
-        task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
     _check_batches(config)
 
 
 def _check_batches(config: Config) -> None:
-    train = config.train
-    size = config.task.size("train")
+    train, task = config.train, config.task
+    if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
+        task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
+    size = task.size("train")
     if train.batch_size % train.accumulate:
         raise UsageError(
             f"train.accumulate={train.accumulate}: as many equal parts train.batch_size={train.batch_size} has not; "

@@ -90,7 +90,8 @@ def fold_numbers(
         >>> fold_numbers(5, 2, "time", 0).tolist()
         [0, 0, 0, 1, 1]
         >>> kinds = np.array(["a", "b", "b", "a"])
-        >>> [sorted(kinds[fold_numbers(4, 2, "stratified", 0, classes=kinds) == fold]) for fold in (0, 1)]
+        >>> numbers = fold_numbers(4, 2, "stratified", 0, classes=kinds)
+        >>> [sorted(kinds[numbers == fold].tolist()) for fold in (0, 1)]
         [['a', 'b'], ['a', 'b']]
     """
     random = np.random.default_rng(seed)

@@ -169,7 +169,7 @@ class ArrayFiles:
             raise UsageError(f"{self.path(split, name)}: missing")
         return rows
 
-    def labels(self) -> dict[str, np.ndarray | None]:
+    def division_labels(self) -> dict[str, np.ndarray | None]:
         """The class and the group of every training example, by which they may be divided; None where it has none."""
         targets = self.rows(TRAIN, TARGETS)
         classes = targets.all() if are_classes(targets.dtype) and not self.per_step else None
@@ -351,7 +351,7 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
     """The rows of the training files that each split consists of."""
     del stamps
     whole = dataclasses.replace(files, division=Division(), splits=(TRAIN,))
-    labels, count = whole.labels(), whole.rows(TRAIN, XS).shape[0]
+    labels, count = whole.division_labels(), whole.rows(TRAIN, XS).shape[0]
     rest, division = np.arange(count), {}
     for split, fraction in files.division.fractions:
         of_rest = {name: None if values is None else values[rest] for name, values in labels.items()}
@@ -365,7 +365,8 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
 def _fold_numbers(files: ArrayFiles, folds: int, stamps: tuple[FileStamp, ...]) -> np.ndarray:
     del stamps
     count, by = files.rows(TRAIN, XS).shape[0], files.division.by
-    return fold_numbers(count, folds, by, HELD_OUT_SEED, **(files.labels() if by in ("stratified", "group") else {}))
+    labels = files.division_labels() if by in ("stratified", "group") else {}
+    return fold_numbers(count, folds, by, HELD_OUT_SEED, **labels)
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,16 +15,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Integer
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
-from gru_jax.data.checks import Missing, as_float32
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
+from gru_jax.data.checks import Missing
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import Rows
-from gru_jax.errors import UsageError, check_choice, in_one_line
+from gru_jax.data.npy import MemoryRows, Rows
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
 from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
-from gru_jax.tasks.array_input import check_new_arrays
+from gru_jax.tasks.array_shapes import SHAPE_CHECKS
+from gru_jax.tasks.array_targets import check_new_targets, checked_class_weights
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
@@ -72,7 +73,7 @@ class Sequences(FromFiles):
 
     def __post_init__(self) -> None:
         if self.class_weights is not None:
-            object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+            object.__setattr__(self, "class_weights", checked_class_weights(self.class_weights))
         super().__post_init__()
         if self.class_weights is not None:
             classes = len(self.facts.codes)
@@ -250,7 +251,13 @@ class Sequences(FromFiles):
     def check_new(
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
-        return check_new_arrays(arrays, self.facts, self.missing, path, place)
+        arrays = check_input(arrays, path, len(self.facts.features), self.missing, place)
+        if WEIGHTS in arrays:
+            rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
+            SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
+        if TARGETS in arrays:
+            check_new_targets(self.facts, arrays, path)
+        return arrays
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         values = self._values(outputs, batch.targets)
@@ -284,8 +291,8 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`; without those of the
-        test there is no test score;
+      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`; without those of the test there
+      is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
     - `<SPLIT>_weights.npy`, where sequences count unequally, numbers from 0 up, `[N]`;
@@ -345,7 +352,7 @@ class Arrays(Sequences):
         for name in settings:
             check_choice("argument", name, [field.name for field in dataclasses.fields(cls)] + list(SPLITS))
         if settings.get("class_weights") is not None:
-            settings["class_weights"] = _checked_weights(settings["class_weights"])
+            settings["class_weights"] = checked_class_weights(settings["class_weights"])
 
         def task(at: Path) -> Arrays:
             return cls(data_dir=str(at.parent), folder=at.name, **settings)
@@ -384,16 +391,3 @@ def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, M
         return {}
     order = None if task.folds is None else task.order("train")
     return baselines_of_arrays(task._files, order, task.class_weights)
-
-
-def _checked_weights(weights: Any) -> tuple[float, ...]:
-    """Weights of classes as the loss can use them."""
-    try:
-        factors = np.asarray(weights, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        factors = np.array(np.nan)
-    used = as_float32(factors)
-    if factors.ndim != 1 or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
-        shown = in_one_line(repr(weights))[:100]
-        raise UsageError(f"class_weights={shown}: allowed is a finite number from 0 up for each class, not all 0")
-    return tuple(factors.tolist())
