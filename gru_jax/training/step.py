@@ -106,7 +106,7 @@ class Update(NamedTuple):
         metrics: their means, by name.
         grads: of the loss and the penalties, in the parameters.
         adjoints: of the loss, for every layer, where something needs them.
-        carries: every layer's carry after the last step.
+        carries: every layer's carry after the last step, where the next batch goes on from it.
         updates: what is added to the parameters.
         opt_state: the optimiser's next state.
     """
@@ -329,7 +329,8 @@ class Trainer:
         metrics = {name: share * mean for name, mean in metrics.items()}
         is_read = config.train.accumulate == 1 or needs_inputs(config.gradient)  # else parts would keep all of them
         inputs = tuple(layer.inputs for layer in trace.layers) if is_read else None
-        return (metrics, grads), (inputs, adjoints, trace.carry)
+        carries = () if rows.carry0 is None else trace.carry
+        return (metrics, grads), (inputs, adjoints, carries)
 
     def steps(
         self,
