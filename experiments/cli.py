@@ -31,8 +31,8 @@ EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED, EXIT_INTERRUPTED = 2, 3, 75, 130  #
 MOST_EXIT = 255
 SIGTERM_EXIT = "sigterm-exit"
 OUT_OF_MEMORY = (
-    "out of memory; try a smaller train.eval_batch_size, with which the same directory goes on, or a smaller "
-    "train.batch_size in a new one"
+    "out of memory; try a larger train.accumulate, by which a batch is computed in parts, or a smaller "
+    "train.eval_batch_size, with which the same directory goes on, or a smaller train.batch_size in a new one"
 )
 GREATEST = 10**18  # whole number on the command line
 PROCESSES = ("coordinator", "processes", "process")

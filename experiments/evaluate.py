@@ -7,7 +7,8 @@ usage: python -m experiments.evaluate --workdir RUN [--split test] [--checkpoint
   --split NAME         train, valid or test (default test); generated tasks have no finite train split
   --checkpoint WHICH   best (default) or latest
   --data_dir DIR       where the data files are now, if not where the run found them
-  --predictions FILE   write what the network says of every sequence: .csv, .tsv, .parquet, .jsonl or .npz
+  --predictions FILE   write what the network says of every sequence: .csv, .tsv, .parquet, .jsonl or .npz; needed for
+                       a split that has no targets
   --beam_size N        where a decoder writes the targets: hypotheses of the beam beside greedy decoding (default 5)
   --length_penalty A   by how much it prefers longer ones, from 0 (default 1); Wu et al. 2016
   --code FILE.py       the file that defines classes or functions of your own, which the run was made with
@@ -79,6 +80,8 @@ def command(argv: Sequence[str]) -> int:
         print(f"{split} {name} {value!r}{beside}" + f"  worse than {' and '.join(worse)}" * bool(worse))
     for name, value in result.written.items():
         print(f"{split} {name} {value!r}")
+    if not result.metrics:
+        print(f"{split} has no targets: predictions, and no metrics")
     print(f"checkpoint of step {result.step}")
     if path is not None and result.predictions is not None:
         result.predictions.write(path)

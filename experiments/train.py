@@ -95,12 +95,15 @@ def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
     """The result of a run for people: test metrics beside what no memory reaches, and where the files are."""
     best = summary["best"]
     lines = []
-    for name, value in best["test"].items():
+    split = "test" if best["test"] else "valid"
+    for name, value in best[split].items():
         baselines = [f"{answer}: {score:.5g}" for answer, score in baselines_of(summary, name).items()]
         worse = worse_than(summary, name, value)
         beside = f"   ({', '.join(baselines)})" if baselines else ""
-        lines.append(f"test {name} {value:.5g}{beside}" + f"   worse than {' and '.join(worse)}" * bool(worse))
+        lines.append(f"{split} {name} {value:.5g}{beside}" + f"   worse than {' and '.join(worse)}" * bool(worse))
     lines[0] += f"   at step {best['step']} of {summary['steps']}"
+    if split != "test":
+        lines.append("no test score: the test set has no targets; experiments.evaluate --predictions says what it is")
     if summary["stopped"]:
         lines.append(f"stopped early: {summary['stopped']}")
     lines.append(f"{summary['seconds']:.1f} s, {summary['steps_per_second']:.1f} steps/s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -9,14 +10,19 @@ from importlib.metadata import version
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # of this process and those that tests start
 # Compiling is nearly all that tests do, so they ask for little of it, unless XLA_FLAGS is set, as in .ci/run.
-FLAGS = "--xla_backend_optimization_level=0"
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later versions do not know it
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)
-# The same small programs are compiled again and again, in processes that tests start too.
-CACHE = tempfile.TemporaryDirectory(prefix="gru_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+# The same small programs are compiled again and again, by every worker and in processes that tests start: all keep them
+# in one folder, which goes with the main process, unless GRU_JAX_TEST_PROGRAMS names one for several suites.
+if "GRU_JAX_TEST_PROGRAMS" not in os.environ:  # workers have that of the process that started them
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="gru_jax_tests_")
+    os.environ["GRU_JAX_TEST_PROGRAMS"] = PROGRAMS.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["GRU_JAX_TEST_PROGRAMS"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Programs are not written at one stroke: one that is half there, or of a process that was killed, is compiled anew.
+os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"
 
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -29,7 +35,7 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-from tests import lenient  # noqa: E402
+from tests import lenient, programs  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -37,6 +43,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Times on shared machines vary; compilation makes first examples slow.
 hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("gru_jax")
+
+
+def pytest_collection_finish():
+    """What is imported stays; looking through all of it for garbage takes a tenth of the time that JAX traces."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbours, which share what was trained for them, run in one worker, as long as no other is idle."""
+    if config.getvalue("dist") == "load":  # the default
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
 
 
 @pytest.fixture
@@ -52,6 +74,13 @@ def x64():
 def undrawn(monkeypatch):
     """Runs without pictures, for tests of anything else: drawing takes half of a small run's time."""
     monkeypatch.setattr("gru_jax.runs.pictures.draw_pictures", lambda rundir, config: [])
+
+
+@pytest.fixture
+def compiled_once():
+    """Runs that share a program trace and compile it once, for tests of anything else than what is compiled."""
+    with programs.compiled_once():
+        yield
 
 
 @pytest.fixture

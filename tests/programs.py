@@ -1,10 +1,12 @@
-"""What compiled and exported programs consist of, read off their structure."""
+"""What compiled and exported programs consist of, read off their structure; programs that tests share."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import jax
+import pytest
 from jax import export
 
 
@@ -62,3 +64,38 @@ def collectives(compiled):
                         yield from depths(called, depth + (role in ("body", "condition")))
 
     return sorted(depths(entry, 0))
+
+
+COMPILED, INITS = {}, {}  # by all that tells programs apart
+TRACED_UNDER = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_nans", "jax_debug_infs")
+
+
+@contextlib.contextmanager
+def compiled_once():
+    """While this lasts, runs take what one before them compiled, where the product says that it serves both."""
+    from gru_jax.config import initial_program, training_program
+    from gru_jax.training.population import CompiledPopulation
+    from gru_jax.training.step import Trainer
+
+    compile_anew, begin = CompiledPopulation.compile, Trainer.__init__
+
+    def program_of(config):
+        return training_program(config), str(config.to_dict().get("sources"))
+
+    def compile_once(self, name, rows, *arguments):
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves)
+        how = (self.mapping, self.single, *self.devices, *(getattr(jax.config, name) for name in TRACED_UNDER))
+        key = (program_of(self.config), name, rows, how, structure, shapes)
+        if key not in COMPILED:
+            COMPILED[key] = compile_anew(self, name, rows, *arguments)
+        return self._compiled.setdefault((name, rows), COMPILED[key])
+
+    def begin_once(self, config, mesh=None):
+        begin(self, config, mesh)
+        self.init = INITS.setdefault((program_of(config), initial_program(config), mesh), self.init)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledPopulation, "compile", compile_once)
+        patch.setattr(Trainer, "__init__", begin_once)
+        yield

@@ -12,8 +12,8 @@ import pytest
 import gru_jax
 
 MODULES = (
-    "gru_jax", "gru_jax.cells", "gru_jax.unroll", "gru_jax.flow", "gru_jax.flow.theory", "gru_jax.nn",
-    "gru_jax.interop", "gru_jax.tasks", "gru_jax.config",
+    "gru_jax", "gru_jax.cells", "gru_jax.unroll", "gru_jax.flow", "gru_jax.flow.theory", "gru_jax.inspect",
+    "gru_jax.nn", "gru_jax.interop", "gru_jax.tasks", "gru_jax.config",
 )  # fmt: skip
 
 

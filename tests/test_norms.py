@@ -122,9 +122,13 @@ def test_parameter_profiles_of_inputs_and_states_of_any_size(inputs, states, x64
         params = {**params, "W": {k: v * 0 for k, v in params["W"].items()}, "c": {"n": params["c"]["n"] * 0}}
         params["b"] = {**params["b"], "n": params["b"]["n"] * 0}
     xs, carry = xs * inputs, carry * states
-    wanted = flow.parameter_profile(cell, params, flow.Trajectory(xs, carry), weight)
-    single = jax.tree.map(lambda a: a.astype(jnp.float32), (params, xs, carry, weight))
-    got = flow.parameter_profile(cell, single[0], flow.Trajectory(single[1], single[2]), single[3])
+
+    @jax.jit
+    def profile(params, xs, carry, weight):
+        return flow.parameter_profile(cell, params, flow.Trajectory(xs, carry), weight)
+
+    wanted = profile(params, xs, carry, weight)
+    got = profile(*jax.tree.map(lambda a: a.astype(jnp.float32), (params, xs, carry, weight)))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         assert np.asarray(b).any()
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6 * float(np.abs(b).max()))

@@ -78,7 +78,8 @@ def plan(config: Config) -> Plan:
             raise UsageError(f"{name}steps: missing; allowed is a whole number, or {name}epochs for a task of files")
         return steps if steps is not None else default or 0
 
-    steps = max(1, steps_of("train.", train.steps, train.epochs, None))
+    steps = steps_of("train.", train.steps, train.epochs, None)
+    steps = steps if train.steps == 0 else max(1, steps)
     eval_every = max(1, steps_of("train.eval_", train.eval_steps, train.eval_epochs, -(-steps // 20)))
     optimizer = config.optimizer
     usual_warmup = round(ONE_CYCLE_RISE * steps) if optimizer.schedule == "one_cycle" else 0

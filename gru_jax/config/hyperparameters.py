@@ -33,7 +33,7 @@ TRACED_ERRORS = (
 """What JAX raises where a traced number is needed as a number."""
 HOST_KEYS = (
     "train.monitor", "train.direction", "train.min_delta", "train.target", "train.patience",
-    "optimizer.plateau_patience", "model.weights", "train.init_from",
+    "optimizer.plateau_patience", "model.weights", "train.init_from", "train.batch_by_length",
 )  # fmt: skip
 """Keys that no program knows of."""
 
@@ -157,6 +157,8 @@ def training_program(config: Config) -> str:
     for key in HOST_KEYS:
         section, name = key.split(".")
         del plain[section][name]
+    plain["train"]["skip_nonfinite"] = config.train.skip_nonfinite > 0  # the limits are values
+    del plain["train"]["skip_nonfinite_in_a_row"]
     task = config.task  # of a user's own, it may make these of its real numbers
     plain["sizes"] = [task.time, task.input_size, task.output_size, *(task.size(split) for split in SPLITS)]
     return json.dumps(plain, sort_keys=True)

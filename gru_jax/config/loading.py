@@ -13,6 +13,7 @@ from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
 from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig, ModelConfig
+from gru_jax.deploy.storage import SMALL_TYPES
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
@@ -20,6 +21,7 @@ from gru_jax.initializers import Scheme
 from gru_jax.nn.encoder_decoder import Attention, EncoderDecoder
 from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
 from gru_jax.settings import resolve, to_dict
+from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
 from gru_jax.user_code import look_up
@@ -145,22 +147,56 @@ def _check(config: Config) -> None:
     _check_monitor(config)
     if model.weights is not None and train.init_from is not None:
         raise UsageError(f"train.init_from={train.init_from}: together with model.weights; allowed is one of them")
+    if task.predicts_inputs and model.bidirectional:
+        raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
+    _check_start(config)
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_family(config)
     _check_gradient(config)
     _ = config.profile_steps
+    _check_batches(config)
+
+
+def _check_batches(config: Config) -> None:
+    train, task = config.train, config.task
+    if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
+        task.train_indices(train.batch_size, config.seed, by_length=True)  # which refuses tasks without lengths
     size = task.size("train")
-    if isinstance(config.devices, int) and train.batch_size % max(1, config.devices):
+    if train.batch_size % train.accumulate:
         raise UsageError(
-            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size} evenly; "
+            f"train.accumulate={train.accumulate}: as many equal parts train.batch_size={train.batch_size} has not; "
             "allowed are its divisors"
+        )
+    if isinstance(config.devices, int) and train.part_size % max(1, config.devices):
+        parts = f" in train.accumulate={train.accumulate} parts" * (train.accumulate > 1)
+        raise UsageError(
+            f"devices={config.devices}: they cannot share train.batch_size={train.batch_size}{parts} evenly; "
+            f"allowed are {'its divisors' if not parts else f'divisors of {train.part_size}'}"
+        )
+    if train.skip_nonfinite_in_a_row is not None and not train.skip_nonfinite:
+        raise UsageError(
+            f"train.skip_nonfinite_in_a_row={train.skip_nonfinite_in_a_row}: without effect; train.skip_nonfinite says "
+            "how many may be skipped in all"
         )
     if size is not None and train.batch_size > size:
         raise UsageError(f"train.batch_size={train.batch_size}: allowed are up to {size}, the training examples")
+
+
+def _check_start(config: Config) -> None:
+    train = config.train
+    if train.init_from is None:
+        if train.init_as != "exact":
+            raise UsageError(f"train.init_as={train.init_as!r}: without effect; train.init_from says of which run")
+        if train.steps == 0:
+            raise UsageError("train.steps=0: allowed are whole numbers from 1, or 0 with train.init_from")
+    if train.init_as in SMALL_TYPES and train.steps != 0:
+        raise UsageError(
+            f"train.init_as={train.init_as!r}: training would change its numbers; allowed with train.steps=0 alone"
+        )
 
 
 def _check_monitor(config: Config) -> None:

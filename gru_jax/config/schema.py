@@ -38,6 +38,7 @@ NO_FLOAT16: dict[str, str] = dict.fromkeys(
     ("float16", "fp16", "f16", "half"),
     "without a loss scale, which training has not, gradients below 6e-8 vanish; bfloat16 has the range of float32",
 )
+InitAs = Literal["exact", "units", "int8", "bfloat16"]
 WriterName = Literal["tensorboard", "wandb"]
 WRITERS = get_args(WriterName)
 AUTO = "auto"
@@ -51,9 +52,13 @@ DATA = "data"
 """Key of a config as a dict, under which are the files of its data, by name, and what their content is known by."""
 NEUTRAL_KEYS = (
     "task.data_dir", *PROCESS_KEYS, "train.keep", "train.log_steps", "train.call_steps", "train.eval_batch_size",
+    "train.accumulate",
 )  # fmt: skip
 """Keys on which no result depends, beyond its last bits: they may change when a run goes on."""
-GROWING_KEYS = ("train.steps", "train.epochs", "train.patience", "train.target")
+GROWING_KEYS = (
+    "train.steps", "train.epochs", "train.patience", "train.target", "train.skip_nonfinite",
+    "train.skip_nonfinite_in_a_row",
+)  # fmt: skip
 """Keys that say when a run ends: with others it goes on, if that is later."""
 _PROFILE = re.compile(r"steps:(\d{1,10})-(\d{1,10})")
 
@@ -75,6 +80,7 @@ class ModelConfig:
         output_dropout: probability of dropping a unit of the last layer that the head reads.
         embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
             with `tied` the last.
+        embedding_scale: standard deviation of the embedding at first.
         tied: whether the head shares the embedding's weights.
         readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
             weights (attention), or every state; auto is what the task needs.
@@ -101,6 +107,7 @@ class ModelConfig:
     input_dropout: float = setting(0.0, low=0.0, high=0.99)
     output_dropout: float = setting(0.0, low=0.0, high=0.99)
     embedding: int | None = setting(None, low=1, high=32768)
+    embedding_scale: float = setting(0.1, low=0.0)
     tied: bool = False
     readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
     method: Method = "auto"
@@ -123,8 +130,12 @@ class TrainConfig:
 
     Attributes:
         batch_size: sequences a step.
-        steps: length of the training in steps; None where `epochs` gives it.
+        steps: length of the training in steps; None where `epochs` gives it; 0 with `init_from` alone, for a network
+            that is to be as it is.
         epochs: length of the training in passes over the training data; None where `steps` gives it.
+        batch_by_length: whether the sequences of a batch are of similar length, so that little of it is padding, in
+            which nothing is computed; for tasks of files with lengths. Each epoch is still in a random order, in which
+            those of 50 batches at a time are sorted and the batches then shuffled.
         eval_steps: steps between validations, each of which saves a checkpoint too; None, without `eval_epochs`, for a
             twentieth of the training.
         eval_epochs: passes over the training data between validations; None where `eval_steps` decides.
@@ -139,10 +150,20 @@ class TrainConfig:
         patience: validations, not steps, without improvement after which training stops; None for never.
         target: validation score at which training stops; None for never.
         keep: latest checkpoints kept (the best is kept besides).
-        eval_batch_size: sequences at a time in evaluations; None for `batch_size`.
+        eval_batch_size: sequences at a time in evaluations; None for those of a part of a batch, `batch_size` over
+            `accumulate`.
         call_steps: greatest number of steps per call of the compiled program.
+        accumulate: parts of a batch whose gradients are computed one after the other and added up, in the memory of a
+            part; its loss, gradient and metrics are those of the whole batch.
+        skip_nonfinite: training steps in all that may be skipped because their loss, gradient, parameters or optimiser
+            state are not finite; one more ends the run, as the first does with 0. A skipped step changes nothing but
+            the number of steps.
+        skip_nonfinite_in_a_row: of these, how many may come right after one another; None for all.
         init_from: a run whose network this one starts from, None for one that is drawn: its directory, or with a
             checkpoint `RUN:best`, `RUN:latest` or `RUN:100`. The optimiser starts anew.
+        init_as: what is made of that network first: nothing (exact); units, which takes out those that matter least,
+            until its layers have the sizes of `model.hidden`; int8 or bfloat16, which round its kernels to numbers that
+            are stored so, for a run of 0 steps.
 
     Examples:
         >>> from gru_jax.config import load
@@ -152,8 +173,9 @@ class TrainConfig:
     """
 
     batch_size: int = setting(64, low=1, high=10**6)
-    steps: int | None = setting(None, low=1, high=10**9)
+    steps: int | None = setting(None, low=0, high=10**9)
     epochs: float | None = setting(None, low=1e-6, high=1e6)
+    batch_by_length: bool = False
     eval_steps: int | None = setting(None, low=1, high=10**9)
     eval_epochs: float | None = setting(None, low=1e-6, high=1e6)
     log_steps: int | None = setting(None, low=1, high=10**9)
@@ -166,7 +188,16 @@ class TrainConfig:
     keep: int = setting(2, low=1, high=1000)
     eval_batch_size: int | None = setting(None, low=1, high=10**6)
     call_steps: int = setting(50, low=1, high=10**5)
+    accumulate: int = setting(1, low=1, high=10**6)
+    skip_nonfinite: int = setting(0, low=0, high=10**9)
+    skip_nonfinite_in_a_row: int | None = setting(None, low=1, high=10**9)
     init_from: str | None = None
+    init_as: InitAs = "exact"
+
+    @property
+    def part_size(self) -> int:
+        """Sequences whose gradient is computed at a time."""
+        return self.batch_size // self.accumulate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,6 +335,11 @@ class Config:
             name = self.train.monitor
             direction = DIRECTIONS.get(name, "min")  # of the loss; others say, see `gru_jax.config.loading`
         return name, self.train.direction or direction
+
+    @property
+    def input_width(self) -> int:
+        """Numbers that the first layer reads at each step: the features of inputs, or the embedding of a token."""
+        return self.model.embedding or self.task.input_size
 
     @property
     def profile_steps(self) -> tuple[int, int] | None:

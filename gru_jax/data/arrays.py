@@ -12,8 +12,21 @@ from gru_jax.data.checks import Missing, check_finite
 from gru_jax.data.npy import NUMBERS, MemoryRows, open_rows
 from gru_jax.errors import UsageError, check_choice, listing
 
-XS, TARGETS, LENGTHS, MASK = NAMES = ("xs", "targets", "lengths", "mask")
+XS, TARGETS, LENGTHS, MASK, WEIGHTS = NAMES = ("xs", "targets", "lengths", "mask", "weights")
 SUFFIXES = (".npy", ".npz")
+
+
+def kind_of_targets(dtype: np.dtype) -> str:
+    """What targets of a type are made of, for messages."""
+    return {"f": "floats", "b": "booleans"}.get(dtype.kind, "whole numbers")
+
+
+def are_classes(dtype: np.dtype) -> bool:
+    """Whether targets of a type are classes, one for a sequence or a step.
+
+    Others have an axis of their own: floats are numbers, booleans are labels of which several may hold.
+    """
+    return dtype.kind in "iu"
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

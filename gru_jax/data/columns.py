@@ -34,6 +34,8 @@ class TableOptions:
         kind: what targets are.
         sequence: the column whose equal values make a sequence; None where the file is one.
         group: the column of what must stay together; None for none.
+        weights: the column of how much each sequence counts, as it says in the last row of it; None for none. A file
+            may lack it.
         layout: whether a row is a step or a sequence.
         per_step: whether each step has a target.
         window: steps of a window into which sequences are cut; None for whole sequences.
@@ -43,6 +45,7 @@ class TableOptions:
         missing_targets: whether a number to predict that is missing is refused, or its window or step left out.
         part: between which fractions of the rows of every sequence windows stand.
         is_new: whether there may be no targets, as for predictions.
+        may_lack_targets: whether a file may have no targets at all, and is read as a new one then.
     """
 
     inputs: tuple[str, ...] | None = None
@@ -50,6 +53,7 @@ class TableOptions:
     kind: TargetKind = "auto"
     sequence: str | None = None
     group: str | None = None
+    weights: str | None = None
     layout: Layout = "long"
     per_step: bool = False
     window: int | None = None
@@ -59,6 +63,7 @@ class TableOptions:
     missing_targets: MissingTargets = "error"
     part: tuple[float, float] = (0.0, 1.0)
     is_new: bool = False
+    may_lack_targets: bool = False
 
     def rows_of(self, sequence: np.ndarray) -> np.ndarray:
         """The part of a sequence's rows."""
@@ -85,11 +90,15 @@ def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     named = [name for name in (options.sequence, options.group) if name is not None]
     table.check_columns(named, "column")
     targets = options.targets
+    if options.may_lack_targets and targets and not any(table.has_values(name) for name in targets):
+        options, targets = dataclasses.replace(options, is_new=True), ()
     if options.is_new and targets and not set(targets) & set(table.frame.columns):
         targets = ()
     table.check_columns(targets, "target")
     if not targets and not options.is_new:
         raise UsageError(f"{path}: targets=None: needed is the name of a column; there are {_some(table)}")
+    if options.weights is not None:
+        named.append(options.weights)
     inputs = _inputs(table, options, {*named, *(() if options.window else options.targets)})
     return (
         _read_wide(table, options, inputs, targets)
@@ -118,7 +127,7 @@ def _inputs(table: Table, options: TableOptions, others: set[str]) -> list[str]:
 
 
 def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """The targets of all rows, texts `[N]` or numbers `[N, O]`, and whether they are classes."""
+    """The targets of all rows, texts `[N]`, or numbers or labels `[N, O]`, and whether they are classes."""
     if options.kind == "classes" or (options.kind == "auto" and len(targets) == 1 and table.is_text(targets[0])):
         if len(targets) != 1:
             raise UsageError(f"targets={','.join(targets)}: of classes there is one column")
@@ -128,12 +137,24 @@ def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) 
             raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
         return texts, True
     numbers = np.stack([table.numbers(name) for name in targets], axis=1)
+    if options.kind == "labels":
+        return _labels(table, targets, numbers), False
     if options.kind == "auto" and len(targets) == 1 and not options.window and are_whole_numbers(numbers):
         missing = np.flatnonzero(np.isnan(numbers[:, 0]))
         if missing.size:
             raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
         return numbers[:, 0].astype(np.int64).astype(np.str_), True
     return numbers, False
+
+
+def _labels(table: Table, targets: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+    """Numbers 0 and 1 as booleans."""
+    wrong = ~np.isin(numbers, (0, 1))
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        came = "is missing" if np.isnan(numbers[row, column]) else f"holds {numbers[row, column]:g}"
+        raise UsageError(f"{table.place(row, targets[column])}: {came}; allowed are 0 and 1, for labels")
+    return numbers > 0
 
 
 def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targets: Sequence[str]) -> LoadedSequences:
@@ -157,6 +178,7 @@ def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targe
         target_names=tuple(targets) or options.targets,
         place=place,
         groups=None if options.group is None else list(table.texts(options.group)),
+        weights=_weights_of(table, options, [np.array([row]) for row in range(len(values))]),
     )
 
 
@@ -199,7 +221,19 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
         target_names=tuple(targets) or options.targets,
         place=place,
         groups=None if groups is None else [str(groups[index[0]]) for index in rows],
+        weights=_weights_of(table, options, rows),
     )
+
+
+def _weights_of(table: Table, options: TableOptions, rows: Rows) -> list[float] | None:
+    """How much each sequence counts, of the rows that it stands in."""
+    if options.weights is None or options.weights not in table.frame.columns:
+        return None
+    values, last = table.numbers(options.weights), np.array([index[-1] for index in rows])
+    missing = np.flatnonzero(np.isnan(values[last]))
+    if missing.size:
+        raise UsageError(f"{table.place(int(last[missing[0]]), options.weights)}: has no weight")
+    return values[last].tolist()
 
 
 def _with_targets(table: Table, options: TableOptions, labels: np.ndarray, rows: Rows) -> list[np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from gru_jax.errors import UsageError
 
-TargetKind = Literal["auto", "classes", "numbers"]
-"""What targets are; auto takes texts and whole numbers for classes."""
+TargetKind = Literal["auto", "classes", "numbers", "labels"]
+"""What targets are; auto takes texts and whole numbers for classes. Labels are 0 or 1, and several may hold."""
 
 Place = Callable[..., str]
 """Where a sequence, a step of it and a feature stand, as `place(sequence, step, feature)`; the latter two if asked."""
@@ -23,13 +23,14 @@ class LoadedSequences:
 
     Attributes:
         xs: of each, `[T, D]`, NaN where a value is missing.
-        targets: of each, a text or numbers `[O]`; or for each step, texts `[T]` or numbers `[T, O]`; None where the
-            file has none.
+        targets: of each, a text, or numbers or booleans `[O]`; or for each step, texts `[T]`, or `[T, O]`; None where
+            the file has none.
         per_step: whether there is a target for each step.
         features: names of the D inputs.
         target_names: names of the O numbers, or of the class.
         place: where a value is, for people.
         groups: of each, what must stay together; None without.
+        weights: how much each counts; None where all count the same.
     """
 
     xs: Sequence[np.ndarray]
@@ -39,6 +40,7 @@ class LoadedSequences:
     target_names: tuple[str, ...]
     place: Place
     groups: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
 
 
 def join_sequences(parts: Sequence[LoadedSequences]) -> LoadedSequences:
@@ -65,9 +67,8 @@ def join_sequences(parts: Sequence[LoadedSequences]) -> LoadedSequences:
         columns = [getattr(part, name) for part in parts]
         return None if any(column is None for column in columns) else [item for column in columns for item in column]
 
-    return dataclasses.replace(
-        first, xs=joined("xs") or [], targets=joined("targets"), groups=joined("groups"), place=place
-    )
+    others = {name: joined(name) for name in ("targets", "groups", "weights")}
+    return dataclasses.replace(first, xs=joined("xs") or [], place=place, **others)
 
 
 def are_whole_numbers(values: np.ndarray) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from gru_jax.data.arrays import check_input, read_arrays
+from gru_jax.data.arrays import are_classes, check_input, read_arrays
 from gru_jax.data.columns import TableOptions
 from gru_jax.data.loaded import LoadedSequences
 from gru_jax.data.npy import MemoryRows
@@ -16,7 +17,7 @@ from gru_jax.errors import UsageError
 def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
     """The sequences of `xs` `[N, T, D]`, with `targets` as of `gru_jax.tasks.Arrays` and, if they differ, `lengths`.
 
-    Whole numbers are classes.
+    Whole numbers are classes, booleans are labels.
 
     Args:
         path: of the file.
@@ -37,17 +38,18 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
     lengths = arrays.get("lengths", np.full(count, time))
     if lengths.min() < 1:
         raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
-    if targets is None and not options.is_new:
+    if targets is None and not (options.is_new or options.may_lack_targets):
         raise UsageError(f"{path}: has no targets")
-    per_step = targets is not None and targets.ndim == (3 if targets.dtype.kind == "f" else 2)
+    per_step = targets is not None and targets.ndim == (2 if are_classes(targets.dtype) else 3)
+    width = 1 if targets is None or are_classes(targets.dtype) else targets.shape[-1]
     if targets is not None:
         if targets.shape[: 1 + per_step] != (count, time)[: 1 + per_step]:
             raise UsageError(
                 f"{path}: targets of shape {list(targets.shape)} beside xs of {list(arrays['xs'].shape)}; needed are "
-                f"[{count}] or [{count}, {time}] of whole numbers, or [{count}, O] or [{count}, {time}, O] of floats"
+                f"[{count}] or [{count}, {time}] of whole numbers, or [{count}, O] or [{count}, {time}, O] of floats "
+                "or booleans"
             )
-        targets = targets if targets.dtype.kind == "f" else targets.astype(np.str_)
-    width = targets.shape[-1] if targets is not None and targets.dtype.kind == "f" else 1
+        targets = targets.astype(np.str_) if are_classes(targets.dtype) else targets
     names = ("target",) if width == 1 else tuple(f"target{i}" for i in range(width))
     return LoadedSequences(
         xs=[row[:length] for row, length in zip(xs, lengths, strict=True)],
@@ -58,4 +60,12 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
         features=tuple(f"x{i}" for i in range(xs.shape[2])),
         target_names=names,
         place=MemoryRows.of_array(path, xs).place,
+        weights=_weights(path, arrays, count),
     )
+
+
+def _weights(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> list[float] | None:
+    weights = arrays.get("weights")
+    if weights is not None and weights.shape != (count,):
+        raise UsageError(f"{path}: weights of shape {list(weights.shape)}; needed is [{count}]")
+    return None if weights is None else weights.tolist()

@@ -51,6 +51,10 @@ class Table:
                     f"{closest(name, present)}"
                 )
 
+    def has_values(self, name: str) -> bool:
+        """Whether there is a column of this name of which not all cells are missing."""
+        return name in self.frame.columns and not _absent(self.frame[name]).all()
+
     def is_text(self, name: str) -> bool:
         """Whether no cell of a column that is not missing is a number."""
         column = self.frame[name]

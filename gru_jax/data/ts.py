@@ -50,7 +50,8 @@ def read_ts(path: Path, options: TableOptions) -> LoadedSequences:
             raise UsageError(
                 f"{path}: line {number + 1}: class {target!r} is none of @classLabel, {' '.join(labels[1:])}"
             )
-    is_unlabelled = not targets or (options.is_new and UNKNOWN in targets)
+    all_unknown = set(targets) <= {UNKNOWN}
+    is_unlabelled = not targets or (options.is_new and UNKNOWN in targets) or (options.may_lack_targets and all_unknown)
 
     def place(row: int, step: int | None = None, feature: int | None = None) -> str:
         where = "" if step is None or feature is None else f", dimension {feature}, value {step}"

@@ -34,7 +34,9 @@ def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
         targets = table.numbers(first)[:, None]
     elif not table.is_text(first) and are_whole_numbers(table.numbers(first)):
         targets = np.array([text if text == "?" else str(int(float(text))) for text in targets])  # 1.0000e+00 is 1
-    is_unlabelled = not is_number and options.is_new and bool(np.isin(targets, ("?", "NaN", "nan")).any())
+    unknown = np.isnan(targets).any(axis=1) if is_number else np.isin(targets, ("?", "NaN", "nan"))
+    is_unlabelled = not is_number and options.is_new and bool(unknown.any())
+    is_unlabelled |= options.may_lack_targets and bool(unknown.all())
 
     def place(row: int, step: int | None = None, feature: int | None = None) -> str:
         del feature

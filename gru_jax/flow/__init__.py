@@ -10,6 +10,12 @@ from gru_jax.flow.adjoint import (
     lag_profile,
     log_slope,
 )
+from gru_jax.flow.fixed_points import (
+    FixedPoints,
+    find_fixed_points,
+    saddle_ends,
+    sample_states,
+)
 from gru_jax.flow.gates import gate_histograms, gate_values, saturation, time_scales
 from gru_jax.flow.jacobian import (
     Jacobians,
@@ -33,11 +39,14 @@ from gru_jax.flow.parameters import ParameterProfile, parameter_profile
 from gru_jax.flow.regularizers import flossing_penalty, vanishing_penalty
 from gru_jax.flow.signal import StateProfile, signal_to_noise, state_profile, update_ratios
 from gru_jax.flow.sources import from_single_steps, source_profile
+from gru_jax.flow.speed import Minimised, minimise_speed
 from gru_jax.flow.trajectory import Trajectory, to_carry, to_vector
 
 __all__ = [
+    "FixedPoints",
     "Jacobians",
     "LagProfile",
+    "Minimised",
     "ParameterProfile",
     "Spectrum",
     "StateProfile",
@@ -47,6 +56,7 @@ __all__ = [
     "by_lag",
     "dense_jacobians",
     "explosion",
+    "find_fixed_points",
     "finite_time_spread",
     "flossing_penalty",
     "from_single_steps",
@@ -59,10 +69,13 @@ __all__ = [
     "log_condition",
     "log_slope",
     "lyapunov_spectrum",
+    "minimise_speed",
     "parameter_profile",
     "product_spectrum",
     "pull",
     "push",
+    "saddle_ends",
+    "sample_states",
     "saturation",
     "signal_to_noise",
     "singular_values",

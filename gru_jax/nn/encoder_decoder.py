@@ -126,6 +126,7 @@ class EncoderDecoder(SequenceModel):
         hidden_sizes: H of each layer, bottom to top, of the encoder and of the decoder.
         output_size: how many tokens there are in targets.
         embedding: E, numbers for each token.
+        embedding_scale: standard deviation of the normal distribution that both embeddings are drawn from.
         readout: `"every"`.
         bidirectional: whether each layer of the encoder runs in both directions.
         attention: none or luong.
@@ -153,6 +154,7 @@ class EncoderDecoder(SequenceModel):
         output_size: int,
         *,
         embedding: int,
+        embedding_scale: Any = 0.1,
         readout: Readout = "every",
         bidirectional: bool = False,
         attention: Attention = "none",
@@ -174,8 +176,10 @@ class EncoderDecoder(SequenceModel):
         width = self.decoder.output_size
         if tied and embedding != width:
             raise UsageError(f"tied=True: the head takes {width} numbers, and the embedding has {embedding}")
-        self.source_embed: nnx.Embed = embedding_of(at_least_one("input_size", input_size), embedding, False, **typed)
-        self.target_embed: nnx.Embed = embedding_of(outputs, embedding, tied, **typed)
+        self.source_embed: nnx.Embed = embedding_of(
+            at_least_one("input_size", input_size), embedding, embedding_scale, **typed
+        )
+        self.target_embed: nnx.Embed = embedding_of(outputs, embedding, embedding_scale, **typed)
         self.bidirectional = bidirectional
         for i, units in enumerate(hidden_sizes if bidirectional else ()):
             setattr(self, f"bridge_{i}", Bridge(cell, units, **typed))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gru_jax.cells import Cell
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, at_least_one, check_choice
+from gru_jax.initializers import Initializer, normal
 from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.stack import DropoutKey, LayerTrace, Stack, StackTrace, drawn_dropout, drop_output
 from gru_jax.unroll import valid_steps
@@ -74,8 +75,7 @@ class TiedHead(nnx.Module):
 class SequenceModel(nnx.Module):
     """A recurrent stack with a linear head; a model family of a user's own is a subclass.
 
-    With an embedding, inputs are the numbers of tokens. It is drawn from N(0, 1), or, where the head shares it, from
-    N(0, 1 / E).
+    With an embedding, inputs are the numbers of tokens.
 
     Args:
         cell: the cell of every layer.
@@ -86,6 +86,7 @@ class SequenceModel(nnx.Module):
             over them, their mean by learnt weights (`"attention"`, Yang et al. 2016, NAACL: softmax over time of
             `v tanh(W h + b)`), or `"every"` state.
         embedding: E, numbers for each token; None where inputs are numbers themselves.
+        embedding_scale: standard deviation of the normal distribution that it is drawn from, a traced value if need be.
         tied: whether the head's weights are the embedding's, Press and Wolf 2017, arXiv:1608.05859.
         compute_dtype: type in which embedded tokens enter the stack; None for that of the parameters.
         rngs: streams `params` and, for dropout, `dropout`.
@@ -113,6 +114,7 @@ class SequenceModel(nnx.Module):
         *,
         readout: Readout = "last",
         embedding: int | None = None,
+        embedding_scale: Any = 0.1,
         tied: bool = False,
         compute_dtype: Any = None,
         param_dtype: Any = jnp.float32,
@@ -125,7 +127,9 @@ class SequenceModel(nnx.Module):
         width, outputs = embedding or input_size, at_least_one("output_size", output_size)
         self.stack: Stack = Stack(cell, width, hidden_sizes, param_dtype=param_dtype, rngs=rngs, **kwargs)
         self.embed: nnx.Embed | None = (
-            None if embedding is None else embedding_of(input_size, width, tied, param_dtype=param_dtype, rngs=rngs)
+            None
+            if embedding is None
+            else embedding_of(input_size, width, embedding_scale, param_dtype=param_dtype, rngs=rngs)
         )
         if tied and (input_size, embedding) != (outputs, self.stack.output_size):
             raise UsageError(
@@ -217,7 +221,10 @@ class SequenceModel(nnx.Module):
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 
-def embedding_of(tokens: int, width: int, tied: bool, *, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
-    """An embedding, drawn from N(0, 1) or, where a head shares it, from N(0, 1 / E)."""
-    drawn = nnx.initializers.normal(width**-0.5 if tied else 1.0)
-    return nnx.Embed(tokens, width, embedding_init=drawn, param_dtype=param_dtype, rngs=rngs)
+def embedding_of(tokens: int, width: int, scale: Any, *, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+    """An embedding, drawn from a normal distribution with this standard deviation, a traced value if need be."""
+    return nnx.Embed(tokens, width, embedding_init=_scaled_normal(scale), param_dtype=param_dtype, rngs=rngs)
+
+
+def _scaled_normal(scale: Any) -> Initializer:
+    return lambda key, shape, dtype: jnp.asarray(scale, dtype) * normal(key, shape, dtype)

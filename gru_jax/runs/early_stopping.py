@@ -11,6 +11,7 @@ import numpy as np
 
 from gru_jax.config import LEARNING_RATE, Config
 from gru_jax.settings import resolve
+from gru_jax.training.skipping import SKIPPED
 
 
 class EndReason(enum.StrEnum):
@@ -34,6 +35,8 @@ class EarlyStopping:
         num_bad_evals: validations since then.
         num_plateau_evals: of these, those since the learning rate was lowered.
         num_drops: times that it was lowered, with the schedule plateau.
+        num_skipped, num_skipped_in_a_row: steps that were not finite and were skipped, in all, and since the last that
+            was not.
         end_reason, end_message: why it ended, a value of `EndReason` and a text; None where it has not.
     """
 
@@ -46,6 +49,8 @@ class EarlyStopping:
     num_bad_evals: int = 0
     num_plateau_evals: int = 0
     num_drops: int = 0
+    num_skipped: int = 0
+    num_skipped_in_a_row: int = 0
     end_reason: str | None = None
     end_message: str | None = None
 
@@ -57,6 +62,22 @@ class EarlyStopping:
     def rate_factor(self, config: Config) -> float:
         """What its plateaus have made of the learning rate, as a factor."""
         return max(config.optimizer.drop**self.num_drops, config.optimizer.final) if self.num_drops else 1.0
+
+    def count_step(self, *, is_skipped: bool) -> None:
+        """Take note of a training step."""
+        self.steps += 1
+        self.num_skipped += is_skipped
+        self.num_skipped_in_a_row = self.num_skipped_in_a_row + 1 if is_skipped else 0
+
+    def describe_skips(self, first: int, config: Config) -> str:
+        """How many steps were skipped, the last of them after step `first`."""
+        most = config.train.skip_nonfinite
+        return f"after step {first}: not finite and skipped, {self.num_skipped} of {most} steps that may be so far"
+
+    def describe_last_step(self) -> str:
+        """That the step which comes next is not finite, and how many were skipped before."""
+        skipped = f", after {self.num_skipped} that were skipped, {self.num_skipped_in_a_row} of them right before it"
+        return f"step {self.steps + 1} is not finite{skipped if self.num_skipped else ''}"
 
     def end(self, reason: EndReason, message: str) -> None:
         """End it where it is."""
@@ -104,7 +125,7 @@ class EarlyStopping:
 class MetricWindow:
     """Means of the training metrics between lines of `metrics.jsonl`; `pending` is what came since the last line.
 
-    The learning rate is that of a line's own step.
+    The learning rate is that of a line's own step. Steps that were skipped are counted, and have no part in the means.
     """
 
     def __init__(self, every: int, pending: Mapping[str, Sequence[float]] | None = None) -> None:
@@ -113,13 +134,17 @@ class MetricWindow:
 
     def add(self, step: int, metrics: Mapping[str, np.floating], *, last: bool) -> dict[str, float] | None:
         """Note the metrics of a step; the means since the last line where one is due, as it is at the last step."""
+        is_skipped = bool(metrics.get(SKIPPED, False))
         for name, value in metrics.items():
-            self.pending.setdefault(name, []).append(float(value))
+            if not is_skipped or name in (SKIPPED, LEARNING_RATE):
+                self.pending.setdefault(name, []).append(float(value))
         if step % self.every and not last:
             return None
         means = {name: float(np.mean(values, dtype=np.float64)) for name, values in sorted(self.pending.items())}
         if LEARNING_RATE in means:
             means[LEARNING_RATE] = self.pending[LEARNING_RATE][-1]
+        if SKIPPED in means:
+            means[SKIPPED] = sum(self.pending[SKIPPED])
         self.pending = {}
         return means
 

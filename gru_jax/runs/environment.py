@@ -43,15 +43,15 @@ def describe_environment(config: Config, device: Device, used: int = 1) -> dict[
 
 def check_memory(config: Config, device: Device) -> None:
     """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
-    width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.task.input_size
-    batch_size = max(config.train.batch_size, config.train.eval_batch_size or 0)
+    width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.input_width
+    batch_size = max(config.train.part_size, config.train.eval_batch_size or 0)
     need = batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
     limit = total_memory(device)
     if need > limit:
         raise UsageError(
             f"train.batch_size={batch_size}: the states of one batch ({config.task.time} steps of {width} "
             f"numbers) take {need / 2**30:.1f} GiB and {device.platform} has {limit / 2**30:.1f}; "
-            f"allowed here are up to {max(1, limit * batch_size // need)}"
+            f"allowed here are up to {max(1, limit * batch_size // need)}, or more in parts by train.accumulate"
         )
 
 

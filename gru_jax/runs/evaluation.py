@@ -38,7 +38,7 @@ class Evaluation:
     Attributes:
         split: of the data.
         step: of the checkpoint.
-        metrics: by name.
+        metrics: by name; none of a split without targets.
         stored: those in the run's summary, if it has them.
         written: where a decoder writes the targets, scores of what it writes by itself, greedily and by a beam.
         predictions: of every sequence, where they are wanted.
@@ -82,16 +82,21 @@ def evaluate_run(
     check_argument("split", split, SPLITS)
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     rundir, config = open_run(workdir)
-    config = _with_data_dir(config, data_dir)
+    config = with_data_dir(config, data_dir)
     if config.task.size(split) is None:
         raise ArgumentError(f"split={split}: generated without end; allowed are valid, test")
+    is_scored = split in (SPLITS[0], *config.task.scored_splits)
+    if not (is_scored or predicts):
+        raise ArgumentError(f"split={split}: has no targets, and no metrics; allowed are train, valid, or predictions")
     check_same_data(rundir, config)
     devices = devices_of_run(rundir, config)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         state, mesh = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)), batch_mesh(devices)
         params, data = (on_mesh(tree, mesh) for tree in (state.params, config.task.load(split)))
-        metrics = build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
-        if config.train.metrics:
+        metrics: dict[str, float] = {}
+        if is_scored:
+            metrics |= build_evaluator(config, Trainer(config).model, mesh)(params, split, data)
+        if is_scored and config.train.metrics:
             metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
         written = _scores_of_written(config, params, split, data, search, mesh)
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
@@ -130,7 +135,12 @@ def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answe
         return evaluate_answers(config, params, split, jax.device_put(config.task.load(split)))
 
 
-def _with_data_dir(config: Config, data_dir: str | None) -> Config:
+def with_data_dir(config: Config, data_dir: str | None) -> Config:
+    """A config whose data are in another directory, if one is said.
+
+    Raises:
+        ArgumentError: its task reads no files.
+    """
     if data_dir is None:
         return config
     if not isinstance(config.task, FromFiles):

@@ -28,6 +28,9 @@ def grown_keys(rundir: RunDir, config: Config) -> list[str]:
     grows = {"train.steps": plan(config).steps >= plan(before).steps}
     grows["train.epochs"] = grows["train.steps"]
     grows["train.patience"] = new.patience is None or (old.patience is not None and new.patience >= old.patience)
+    grows["train.skip_nonfinite"] = new.skip_nonfinite >= old.skip_nonfinite
+    limits = [train.skip_nonfinite_in_a_row or train.skip_nonfinite for train in (old, new)]
+    grows["train.skip_nonfinite_in_a_row"] = limits[1] >= limits[0]
     harder = -1 if config.goal[1] == "min" else 1
     grows["train.target"] = new.target is None or (old.target is not None and harder * (new.target - old.target) >= 0)
     return [name for name in keys if grows[name]]

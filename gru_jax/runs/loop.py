@@ -21,22 +21,24 @@ from gru_jax.runs.profiling import Profile
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.weights import starting_weights_of_members
 from gru_jax.runtime.preemption import PreemptedError, StopRequested
+from gru_jax.runtime.processes import log_once
 from gru_jax.tasks import SPLITS
 from gru_jax.training.population import Population
+from gru_jax.training.skipping import SKIPPED
 
 logger = logging.getLogger(__name__)
 
 
 class Evaluations(NamedTuple):
-    """A member's metrics by split, of its last and of its best network."""
+    """A member's metrics by split, of its last and of its best network; none where a split has no targets."""
 
     final: dict[str, Any]
     best: dict[str, Any]
 
     def tested(self, progress: EarlyStopping) -> list[tuple[int, dict[str, float]]]:
-        """The test metrics by step, in order; one entry where the last network is the best."""
+        """The test metrics by step, in order, if there are any; one entry where the last network is the best."""
         of_step = {progress.best_step: self.best["test"], progress.steps: self.final["test"]}
-        return sorted(of_step.items())
+        return sorted(of_step.items()) if self.best["test"] else []
 
 
 class TrainingLoop(abc.ABC):
@@ -138,7 +140,8 @@ class TrainingLoop(abc.ABC):
             count = min(self._call_steps, (self.profile.next_mark(first) or stop) - first, stop - first)
             started = time.monotonic()
             data, indices = self.feed.next(first, count)
-            result = self.population.train(self.state, data, indices, np.where(going, count, 0))
+            skipped = np.array([(m.num_skipped, m.num_skipped_in_a_row) for m in self.members], np.int32)
+            result = self.population.train(self.state, data, indices, np.where(going, count, 0), skipped)
             self.state, self.step = result.state, first + count
             self.profile.reached(self.step)
             wanted = self.call_seconds * count / (time.monotonic() - started)
@@ -154,8 +157,10 @@ class TrainingLoop(abc.ABC):
                 lines += self._training_lines(i, first, int(finished[i]), metrics, stop)
             self._write_lines(lines)
             self.seconds = time.monotonic() - self._began
+            if self.is_single and self.members[0].num_skipped > skipped[0, 0]:
+                log_once(logger, self.members[0].describe_skips(first, self.config))
             for i in np.flatnonzero(going & ~result.finite).tolist():
-                self._diverged(i, f"step {self.members[i].steps + 1} is not finite", "train")
+                self._diverged(i, self.members[i].describe_last_step(), "train")
             self.on_progress(self)
             if self.step < stop:  # where something is due, that comes first
                 self._stop_if_requested()
@@ -166,8 +171,9 @@ class TrainingLoop(abc.ABC):
         """The lines that are due on a member's last `count` steps."""
         lines = []
         for offset in range(count):
-            step = self.members[member].steps = first + offset + 1
+            step = first + offset + 1
             of_step = {name: values[offset] for name, values in metrics.items()}
+            self.members[member].count_step(is_skipped=bool(of_step.get(SKIPPED, False)))
             means = self.windows[member].add(step, of_step, last=step == stop)
             if means is not None:
                 self.latest_metrics |= means
@@ -207,12 +213,13 @@ class TrainingLoop(abc.ABC):
         everyone = np.ones(len(self.members), bool)
         other = np.array([member.best_step != member.steps for member in self.members])
         best_params = self.population.from_host(self.best).params if other.any() else None
+        scored, none = self.config.task.scored_splits, {split: {} for split in SPLITS[1:]}
         final, best = (
-            {split: self.population.evaluate(params, split, which) for split in SPLITS[1:] if which.any()}
+            {split: self.population.evaluate(params, split, which) for split in scored if which.any()}
             for params, which in ((self.state.params, everyone), (best_params, other))
         )
         return [
-            Evaluations(*({s: metrics[s][i] for s in metrics} for metrics in (final, best if is_other else final)))
+            Evaluations(*({**none, **{s: m[s][i] for s in m}} for m in (final, best if is_other else final)))
             for i, is_other in enumerate(other)
         ]
 

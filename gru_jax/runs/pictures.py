@@ -20,7 +20,8 @@ def figures_of_run(rundir: RunDir, config: Config) -> dict[str, Figure]:
     learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], config.task.baselines)
     drawn = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
     if set(CLASS_SCORES) & set(config.train.metrics or ()) and rundir.checkpoints.is_dir():
-        drawn["confusion"] = plot_confusion(confusion_matrix(answers_of_run(rundir, config)))
+        answers = answers_of_run(rundir, config, config.task.scored_splits[-1])
+        drawn["confusion"] = plot_confusion(confusion_matrix(answers))
     return drawn
 
 

@@ -18,11 +18,12 @@ from jax.sharding import Mesh
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.checks import as_float32
 from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, listing
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
-from gru_jax.tasks.base import FromFiles, Task, split_key
+from gru_jax.tasks.base import SPLITS, FromFiles, Task, split_key
 from gru_jax.tasks.facts import DataFacts, stored_facts
 from gru_jax.tasks.sequence_to_sequence import SequenceToSequence
 from gru_jax.training.decoding import Search, checked_search, write_all
@@ -180,11 +181,17 @@ def predict(
 def predict_split(
     config: Config, params: Any, split: str, data: Mapping[str, Any], mesh: Mesh | None = None
 ) -> Predictions:
-    """Predictions of a network for a split of its data; the devices of a mesh share each batch."""
+    """Predictions of a network for a split of its data, with targets or without; the devices of a mesh share each
+    batch.
+    """
     if isinstance(config.task, SequenceToSequence):
         return write_texts(config, params, pairs_of_split(config, split, data), Search(), mesh)
+    model = build_model(config)
+    if split != SPLITS[0] and split not in config.task.scored_splits:
+        xs, lengths = as_float32(np.asarray(data[XS])), np.asarray(data[LENGTHS]) if LENGTHS in data else None
+        return _readable(config.task, outputs_of_inputs(config, model, params, xs, lengths, mesh))
     size = config.task.size(split) or 0
-    return _readable(config.task, outputs_of_data(config, build_model(config), params, split, data, size, mesh))
+    return _readable(config.task, outputs_of_data(config, model, params, split, data, size, mesh))
 
 
 def pairs_of_split(config: Config, split: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -105,7 +105,8 @@ def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
     rate = values["optimizer"]["lr"]
     values["optimizer"]["lr"] = rate * rate.dtype.type(progress.rate_factor(config))
     data = jax.device_put(config.task.load("train"))
-    index = config.task.train_indices(config.train.batch_size, config.seed)(progress.steps, 1)[0]
+    indices = config.task.train_indices(config.train.batch_size, config.seed, by_length=config.train.batch_by_length)
+    index = indices(progress.steps, 1)[0]
     finite = jax.jit(trainer.step)(state, config.seed, values, data, index)[2]
     if finite:
         split, valid = "valid", jax.device_put(config.task.load("valid"))

@@ -17,7 +17,9 @@ from gru_jax.config.checkpoint_names import BEST
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.nn import SequenceModel
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.export import PLATFORMS, export_run
 from gru_jax.runs.flow import table_of_records
+from gru_jax.runs.inspection.inspection import Inspection, inspect_run
 from gru_jax.runs.pictures import figures_of_run
 from gru_jax.runs.predictions import Predictions, predict
 from gru_jax.runs.stored import CheckpointKind, devices_of_run, open_run, restore_state
@@ -123,6 +125,29 @@ class Run:
         mesh = batch_mesh(devices_of_run(self._rundir, self.config))
         with precision(self.config.dtype, self.config.matmul_precision):
             return predict(self.config, self.params, checked, mesh)
+
+    def export(
+        self,
+        output: str | os.PathLike[str] | None = None,
+        checkpoint: CheckpointKind = BEST,
+        platforms: Sequence[str] = PLATFORMS,
+        *,
+        onnx: bool = False,
+    ) -> Path:
+        """Write the network into one file that JAX alone can run; see `gru_jax.runs.export.export_run`.
+
+        Raises:
+            UsageError: there is no such checkpoint, a platform is none, or a program cannot be written.
+        """
+        return export_run(self.path, output, checkpoint, platforms, onnx=onnx)
+
+    def inspect(self, checkpoint: CheckpointKind = BEST, **options: Any) -> Inspection:
+        """Its network opened up; options as of `gru_jax.runs.inspection.inspection.inspect_run`.
+
+        Raises:
+            UsageError: there is no such checkpoint, or data are missing.
+        """
+        return inspect_run(self.path, checkpoint, **options)
 
     def plot(self, name: str = "learning_curve") -> Figure:
         """One of the pictures of the run, which notebooks show: `learning_curve`, `gradient_flow`, `gates`, ….

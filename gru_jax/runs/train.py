@@ -56,7 +56,7 @@ def train_run(
         return on_main_process(rundir.read_summary)
     if state == "new":
         starting_weights(config, tells=False)  # what does not fit is said before anything is written
-    devices = choose_devices(config.platform, config.devices, config.train.batch_size)
+    devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)
     device = devices_here(devices)[0]
     check_memory(config, device)
     check_writers(config.writers or ())

@@ -15,6 +15,8 @@ from gru_jax import interop
 from gru_jax.cells import GRU
 from gru_jax.config import Config, traced_hyperparameters
 from gru_jax.config.checkpoint_names import CheckpointName
+from gru_jax.deploy.pruning import prune_units
+from gru_jax.deploy.storage import rounded
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.stored import open_run
@@ -39,7 +41,8 @@ def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | 
     if config.model.weights is not None:
         source, params = f"model.weights={config.model.weights}", _params_of_file(config, config.model.weights, tells)
     elif config.train.init_from is not None:
-        source, params = f"train.init_from={config.train.init_from}", _params_of_run(config.train.init_from)
+        source = f"train.init_from={config.train.init_from}"
+        params = _params_of_run(config.train.init_from, config)
     else:
         return None
     with precision(config.dtype, config.matmul_precision):  # float64 parameters exist in it alone
@@ -51,8 +54,8 @@ def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | 
 
 def starting_weights_of_members(configs: Sequence[Config]) -> list[dict[str, Any] | None]:
     """The same of each member of a population, which have one network: every source is read and checked once."""
-    by_source: dict[tuple[str | None, str | None], dict[str, Any] | None] = {}
-    sources = [(config.model.weights, config.train.init_from) for config in configs]
+    by_source: dict[tuple[str | None, ...], dict[str, Any] | None] = {}
+    sources = [(config.model.weights, config.train.init_from, config.train.init_as) for config in configs]
     for config, source in zip(configs, sources, strict=True):
         if source not in by_source:
             by_source[source] = starting_weights(config)
@@ -71,18 +74,24 @@ def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
     return weights.with_update(getattr(cell, "update", "keep")).params
 
 
-def _params_of_run(text: str) -> dict[str, Any]:
-    """The parameters of a checkpoint of another run, as NumPy arrays."""
+def _params_of_run(text: str, config: Config) -> dict[str, Any]:
+    """The parameters of a checkpoint of another run, as NumPy arrays, as a config makes use of them."""
     name = CheckpointName.parse(text)
     try:
-        rundir, config = open_run(name.run)
-        with precision(config.dtype, config.matmul_precision):
-            shapes = jax.eval_shape(Trainer(config).init, 0, traced_hyperparameters(config))
+        rundir, source = open_run(name.run)
+        with precision(source.dtype, source.matmul_precision):
+            trainer = Trainer(source)
+            shapes = jax.eval_shape(trainer.init, 0, traced_hyperparameters(source))
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes._asdict())
-        checkpoints = Checkpoints(rundir.checkpoints, choose_device(config.platform), read_only=True)
+        checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
         step = int(name.which) if name.which.isdecimal() else None
         kind = name.which if step is None else checkpoints.holding(step)
-        return checkpoints.restore(kind, like, step)[0]["params"]
+        params = checkpoints.restore(kind, like, step)[0]["params"]
+        if config.train.init_as == "exact":
+            return params
+        if config.train.init_as == "units":
+            return prune_units(params, trainer.model.layers, config.model.hidden)
+        return rounded(params, config.train.init_as)
     except UsageError as error:
         raise UsageError(f"train.init_from={text}: {error}") from error
 

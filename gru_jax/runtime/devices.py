@@ -70,7 +70,7 @@ def use_all_cores() -> None:
             config.update("jax_num_cpu_devices", cpu_cores())
 
 
-def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_size: int) -> list[Device]:
+def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_size: int, parts: int = 1) -> list[Device]:
     """The devices that a run splits its batches over.
 
     Args:
@@ -78,6 +78,7 @@ def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_siz
         devices: how many of each process; 0 for all there are; auto for as many as share a batch evenly, each with at
             least `LEAST_ROWS` rows on a CPU.
         batch_size: of a training step.
+        parts: into which each batch is divided, one after the other; devices share each of them.
 
     Raises:
         UsageError: there are fewer, or they cannot share a batch evenly.
@@ -86,7 +87,7 @@ def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_siz
     here, processes = devices_here(everywhere), jax.process_count()
     if devices == ANY_NUMBER:
         least = LEAST_ROWS if here[0].platform == "cpu" else 1
-        share = batch_size // processes
+        share = batch_size // parts // processes
         pays = [n for n in range(1, len(here) + 1) if share % n == 0 and share // n >= least]
         each = max(pays, default=1)
     else:
@@ -95,8 +96,9 @@ def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_siz
         more = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if here[0].platform == "cpu" else ""
         raise UsageError(f"devices={each}: allowed are up to {len(here)}, the {here[0].platform} devices here{more}")
     used = [d for index in range(processes) for d in _devices_of_process(everywhere, index)[:each]]
-    if batch_size % len(used):
-        raise UsageError(f"devices={each}: {len(used)} devices cannot share train.batch_size={batch_size} evenly")
+    if batch_size % (parts * len(used)):
+        what = f"train.batch_size={batch_size}" + f" in train.accumulate={parts} parts" * (parts > 1)
+        raise UsageError(f"devices={each}: {len(used)} devices cannot share {what} evenly")
     return used
 
 

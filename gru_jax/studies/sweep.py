@@ -149,7 +149,7 @@ def _autonomous(config: Config) -> Callable[[Any], Readings]:
     time, cell, options = config.task.time, config.model.cell, config.flow
     if config.model.bidirectional:
         raise ArgumentError(f"input={ZEROS}: allowed for networks of one direction")
-    xs = jnp.zeros((1, time, config.task.input_size), config.dtype)
+    xs = jnp.zeros((1, time, config.input_width), config.dtype)
     place = build_model(config).layers[0][0]
 
     @jax.jit

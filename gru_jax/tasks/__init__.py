@@ -3,14 +3,19 @@
 from gru_jax.tasks.adding import Adding
 from gru_jax.tasks.arrays import Arrays, Sequences
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, Generated, Task, split_key
+from gru_jax.tasks.bit_labels import DelayedXOR, Parity
 from gru_jax.tasks.copy_memory import CopyMemory
 from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
+from gru_jax.tasks.flip_flop import FlipFlop
+from gru_jax.tasks.integrator import Integrator
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.mnist import MNIST
+from gru_jax.tasks.music import Music
 from gru_jax.tasks.penn_treebank import PennTreebank
 from gru_jax.tasks.sequence_to_sequence import Copy, Reverse, SequenceToSequence, Sort, Symbols
+from gru_jax.tasks.spoken_digits import SpokenDigits
 from gru_jax.tasks.sst2 import SST2
 from gru_jax.tasks.temporal_order import TemporalOrder
 from gru_jax.tasks.text_classification import TextClassification, TextTable
@@ -25,7 +30,13 @@ TASKS: dict[str, type[Task]] = {
     "copy": Copy,
     "reverse": Reverse,
     "sort": Sort,
+    "parity": Parity,
+    "delayed_xor": DelayedXOR,
+    "flip_flop": FlipFlop,
+    "integrator": Integrator,
     "mnist": MNIST,
+    "music": Music,
+    "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
     "text": TextFiles,
@@ -51,11 +62,16 @@ __all__ = [
     "Copy",
     "CopyMemory",
     "DelayedMemory",
+    "DelayedXOR",
     "Files",
+    "FlipFlop",
     "FromFiles",
     "Generated",
+    "Integrator",
     "LanguageModel",
     "Multi30k",
+    "Music",
+    "Parity",
     "PennTreebank",
     "RTPolarity",
     "Reverse",
@@ -63,6 +79,7 @@ __all__ = [
     "SequenceToSequence",
     "Sequences",
     "Sort",
+    "SpokenDigits",
     "Symbols",
     "Task",
     "TemporalOrder",

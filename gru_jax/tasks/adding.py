@@ -62,5 +62,12 @@ class Adding(Generated):
         marked = ((steps == first) | (steps == second)).astype(numbers.dtype)
         return Batch(jnp.stack([numbers, marked], axis=-1), (numbers * marked).sum())
 
+    def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
+        marked = batch.xs.prod(axis=-1)
+        half = self.length // 2
+        shown = {"first number": marked[:, :half], "second number": marked[:, half:]}
+        spread = {name: jnp.broadcast_to(x.sum(axis=1, keepdims=True), marked.shape) for name, x in shown.items()}
+        return {**spread, "sum so far": jnp.cumsum(marked, axis=1)}
+
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         return {"loss": optax.squared_error(outputs[:, 0], batch.targets.astype(outputs.dtype))}

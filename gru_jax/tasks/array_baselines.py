@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
 from gru_jax.data.checks import as_float32
 from gru_jax.tasks.array_files import ArrayFiles
+from gru_jax.tasks.labels import best_constant
 from gru_jax.tasks.naive import (
     Points,
     WeightedTargets,
@@ -43,6 +44,10 @@ def baselines_of_arrays(
     if files.classes:
         weights = np.ones(files.classes) if class_weights is None else np.array(class_weights)
         return {"training shares": constant_classes(train.weighted, test.weighted, files.classes, weights)}
+    if files.facts().are_labels:
+        values, weights = train.weighted.values, train.weighted.weights
+        shares = (values * weights[:, None]).sum(axis=0)
+        return {"training shares": best_constant(shares, len(values), test.weighted.values, test.weighted.weights)}
     scores = {"training mean": constant_numbers(train.weighted, test.weighted)}
     _, time, features = files.rows("train", XS).shape
     few = order[few_rows(len(order), time, features * train.weighted.values.shape[1])]
@@ -58,7 +63,7 @@ def _points(files: ArrayFiles, split: str, rows: np.ndarray) -> Points:
 
 
 def _targets(files: ArrayFiles, split: str, rows: np.ndarray) -> _Targets:
-    """The targets of these sequences; each counts the same, and its steps as the mask says."""
+    """The targets of these sequences; each counts the same, or as its weight says, and its steps as the mask says."""
     time, targets = files.rows(split, XS).shape[1], files.rows(split, TARGETS).all()[rows]
     lengths = np.full(len(rows), time)
     if files.has(split, LENGTHS):
@@ -69,11 +74,14 @@ def _targets(files: ArrayFiles, split: str, rows: np.ndarray) -> _Targets:
     def weighted(values: np.ndarray, weights: np.ndarray) -> WeightedTargets:
         return WeightedTargets(np.searchsorted(files.codes, values) if files.codes else values, weights, unit)
 
+    shares = np.full(len(rows), 1 / len(rows))
+    if files.has(split, WEIGHTS):
+        of_each = as_float32(files.rows(split, WEIGHTS).all()[rows]).astype(np.float64)
+        shares = of_each / (of_each.sum() or 1)
     if not files.per_step:
-        weights = np.full(len(rows), 1 / len(rows))
-        return _Targets(np.arange(len(rows)), lengths - 1, weighted(targets, weights))
+        return _Targets(np.arange(len(rows)), lengths - 1, weighted(targets, shares))
     mask = as_float32(files.rows(split, MASK).all()[rows]) if files.has(split, MASK) else np.ones((len(rows), time))
     steps = np.where(np.arange(time) < lengths[:, None], mask, 0.0).astype(np.float64)
     row, step = np.nonzero(steps)
-    weights = (steps / steps.sum(axis=1, keepdims=True))[row, step] / len(rows)
+    weights = (steps / steps.sum(axis=1, keepdims=True))[row, step] * shares[row]
     return _Targets(row, step, weighted(targets[row, step], weights))

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS, are_classes
 from gru_jax.data.checks import Missing, as_float32, check_finite, measure_features
-from gru_jax.data.division import DivideBy, held_out
+from gru_jax.data.division import HELD_OUT_SEED, DivideBy, fold_numbers, held_out
 from gru_jax.data.npy import Rows, open_rows
 from gru_jax.errors import UsageError, listing
 from gru_jax.runtime.files import FileStamp, read_json, stamp_of
 from gru_jax.tasks.array_shapes import GROUPS, SHAPE_CHECKS
-from gru_jax.tasks.base import HELD_OUT_SEED, SPLITS
+from gru_jax.tasks.base import SPLITS
 from gru_jax.tasks.facts import DataFacts, FeatureScale
 
 FOLDED_SPLITS = ("train", "test")  # that are read where the training examples are divided into folds
-TRAIN = SPLITS[0]
+TRAIN, _, TEST = SPLITS
 USED = np.finfo(np.float32)  # in which losses are weighed and numbers are learnt, whatever a file has
 LEAST_WEIGHT = float(USED.smallest_normal)  # of a step that counts; devices may take smaller numbers for 0
 
@@ -79,7 +79,8 @@ class ArrayFiles:
     def stored(self, split: str, name: str) -> Rows | None:
         """An array as it is in the files of a split; None where there is none."""
         path = self.path(split, name)
-        return open_rows(path) if name in (XS, TARGETS) or path.exists() else None
+        is_needed = name == XS or (name == TARGETS and split != TEST)
+        return open_rows(path) if is_needed or path.exists() else None
 
     def stored_names(self) -> Mapping[str, list[str]]:
         """Names of `classes`, `features` and `targets`, where the files have them."""
@@ -120,12 +121,15 @@ class ArrayFiles:
         for name in (LENGTHS, MASK):
             self._check_presence(name)
         rows = {name: self.rows(split, name) for name in NAMES if self.has(split, name)}
-        self.weighted_targets(split)  # which checks them
+        if WEIGHTS in rows and not as_float32(rows[WEIGHTS].all()).any():
+            raise UsageError(f"{rows[WEIGHTS].path}: all weights of {split} are 0; needed is one above it")
+        if split in self.labelled:
+            self.weighted_targets(split)  # which checks them
         return rows
 
     def _check_presence(self, name: str) -> None:
         """Refuse an array of one split that another has not: its padding would be taken for data."""
-        has = {split: self.has(split, name) for split in self.splits}
+        has = {split: self.has(split, name) for split in (self.labelled if name == MASK else self.splits)}
         if len(set(has.values())) > 1:
             present, absent = ([split for split in has if has[split] is is_there] for is_there in (True, False))
             raise UsageError(
@@ -165,24 +169,40 @@ class ArrayFiles:
             raise UsageError(f"{self.path(split, name)}: missing")
         return rows
 
+    def division_labels(self) -> dict[str, np.ndarray | None]:
+        """The class and the group of every training example, by which they may be divided; None where it has none."""
+        targets = self.rows(TRAIN, TARGETS)
+        classes = targets.all() if are_classes(targets.dtype) and not self.per_step else None
+        groups = self.rows(TRAIN, GROUPS).all() if self.has(TRAIN, GROUPS) else None
+        return {"classes": classes, "groups": groups}
+
+    def fold_numbers(self, folds: int) -> np.ndarray:
+        """Which of so many folds each training example is in; see `gru_jax.data.division.fold_numbers`."""
+        return _fold_numbers(self, folds, self.stamps())
+
     # Targets
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The splits that have targets, all but, where it is so, the test."""
+        return tuple(split for split in self.splits if self.has(split, TARGETS))
 
     @property
     def per_step(self) -> bool:
         """Whether there is a target for each step."""
         targets = self.rows(TRAIN, TARGETS)
-        return len(targets.shape) == (3 if targets.dtype.kind == "f" else 2)
+        return len(targets.shape) == (2 if are_classes(targets.dtype) else 3)
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The whole numbers that stand for the classes in the files, by default those that occur; empty for numbers."""
-        if self.rows(TRAIN, TARGETS).dtype.kind == "f":
+        """The whole numbers that stand for the classes in the files, by default those that occur; empty for others."""
+        if not are_classes(self.rows(TRAIN, TARGETS).dtype):
             return ()
         return _codes(self, self.stamps())
 
     @property
     def classes(self) -> int:
-        """How many there are, 0 where targets are numbers."""
+        """How many there are, 0 where targets are numbers or labels."""
         return len(self.codes)
 
     def weighted_targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +212,7 @@ class ArrayFiles:
             UsageError: a target is not usable, or a sequence has no step that counts.
         """
         values, weights = self.stored_targets(split)
-        if self.rows(TRAIN, TARGETS).dtype.kind != "f":
+        if are_classes(self.rows(TRAIN, TARGETS).dtype):
             return np.searchsorted(self.codes, values), weights
         scale = self.facts().targets_scale
         return values if scale is None else (values - scale.mean) / scale.deviation, weights
@@ -211,8 +231,9 @@ class ArrayFiles:
             )
         else:
             counts, weights = np.ones(len(values), bool), np.full(len(values), 1 / max(1, len(values)))
-        if targets.dtype.kind == "f":
-            self._check_numbers(targets, counts, values)
+        if not are_classes(targets.dtype):
+            if targets.dtype.kind == "f":
+                self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
         negative = np.less(values, 0)
         if negative.any():
@@ -283,7 +304,8 @@ class ArrayFiles:
 def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
     del stamps
     xs, targets, codes, names = files.rows(TRAIN, XS), files.rows(TRAIN, TARGETS), files.codes, files.stored_names()
-    width = targets.shape[-1] if targets.dtype.kind == "f" else 1
+    width = 1 if are_classes(targets.dtype) else targets.shape[-1]
+    are_labels = targets.dtype.kind == "b"
     files.stored_targets(TRAIN)  # which checks them
     named = {
         "features": names.get("features", [f"x{i}" for i in range(xs.shape[2])]),
@@ -298,9 +320,13 @@ def _facts(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> DataFacts:
         per_step=files.per_step,
         codes=codes,
         sizes={split: files.rows(split, XS).shape[0] for split in files.splits},
+        unlabelled=tuple(split for split in files.splits if split not in files.labelled),
         inputs_scale=files.input_scale() if files.scales or files.missing == "mean" else None,
-        targets_scale=files.target_scale() if files.scales and not codes else None,
-        **{key: tuple(values) for key, values in named.items()},
+        targets_scale=files.target_scale() if files.scales and not (codes or are_labels) else None,
+        are_labels=are_labels,
+        features=tuple(named["features"]),
+        classes=tuple(named["classes"]),
+        targets=tuple(named["targets"]),
     )
 
 
@@ -310,7 +336,7 @@ def _codes(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> tuple[int, ...]:
     names, codes = files.stored_names(), None
     if files.classes_wanted is not None or "classes" in names:
         codes = range(files.classes_wanted or len(names["classes"]))
-    occurring = {split: np.unique(files.stored_targets(split)[0]) for split in files.splits}
+    occurring = {split: np.unique(files.stored_targets(split)[0]) for split in files.labelled}
     if codes is None:
         return tuple(int(code) for code in np.unique(np.concatenate(list(occurring.values()))))
     for split, values in occurring.items():
@@ -325,17 +351,22 @@ def _divide(files: ArrayFiles, stamps: tuple[FileStamp, ...]) -> dict[str, np.nd
     """The rows of the training files that each split consists of."""
     del stamps
     whole = dataclasses.replace(files, division=Division(), splits=(TRAIN,))
-    targets, count = whole.rows(TRAIN, TARGETS), whole.rows(TRAIN, XS).shape[0]
-    classes = targets.all() if targets.dtype.kind != "f" and not whole.per_step else None
-    groups = whole.rows(TRAIN, GROUPS).all() if whole.has(TRAIN, GROUPS) else None
+    labels, count = whole.division_labels(), whole.rows(TRAIN, XS).shape[0]
     rest, division = np.arange(count), {}
     for split, fraction in files.division.fractions:
-        labels = {"classes": None if classes is None else classes[rest]}
-        labels["groups"] = None if groups is None else groups[rest]
+        of_rest = {name: None if values is None else values[rest] for name, values in labels.items()}
         share = min(1.0, fraction * count / len(rest))
-        rows = held_out(len(rest), share, files.division.by, HELD_OUT_SEED, **labels)
+        rows = held_out(len(rest), share, files.division.by, HELD_OUT_SEED, **of_rest)
         division[split], rest = rest[rows], np.delete(rest, rows)
     return {**division, TRAIN: rest}
+
+
+@functools.lru_cache(maxsize=64)
+def _fold_numbers(files: ArrayFiles, folds: int, stamps: tuple[FileStamp, ...]) -> np.ndarray:
+    del stamps
+    count, by = files.rows(TRAIN, XS).shape[0], files.division.by
+    labels = files.division_labels() if by in ("stratified", "group") else {}
+    return fold_numbers(count, folds, by, HELD_OUT_SEED, **labels)
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
+from gru_jax.data.checks import as_float32
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, listing
 
@@ -49,16 +50,26 @@ def _check_mask(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
 
 def _check_targets(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
     count, time = shape[:2]
-    is_float = first.dtype.kind == "f"
-    kinds, kind, last = ("f", "floats", ["O"]) if is_float else ("iu", "whole numbers", [])
+    kind, last = kind_of_targets(first.dtype), [] if are_classes(first.dtype) else ["O"]
     one, each = ([count, *last], [count, time, *last])
     needed = f"[{listing(one)}] of {kind}, or [{listing(each)}] for each step"
     if rows is not first:
         needed = f"[{listing([count, *first.shape[1:]])}] of {kind}, as in training"
     width = len(rows.shape) - len(last)
     fits = rows.shape[:width] == (count, time)[:width] and width in (1, 2) and rows.shape[1:] == first.shape[1:]
-    _check(rows, fits and rows.dtype.kind in kinds, needed)
+    _check(rows, fits and kind_of_targets(rows.dtype) == kind, needed)
     return rows
+
+
+def _check_weights(rows: Rows, first: Rows, shape: tuple[int, ...]) -> Rows:
+    del first
+    _check(rows, rows.shape == shape[:1] and rows.dtype.kind in "biuf", f"[{shape[0]}] of numbers")
+    values = rows.all()
+    wrong = np.flatnonzero(~(np.isfinite(as_float32(values)) & (values >= 0)))
+    if wrong.size:
+        allowed = "allowed are finite numbers from 0 up, of 32 bits"
+        raise UsageError(f"{rows.place(int(wrong[0]))}: holds {values[wrong[0]]}, of {WEIGHTS}; {allowed}")
+    return _without_long_integers(rows)
 
 
 SHAPE_CHECKS: Mapping[str, ShapeCheck] = {
@@ -66,6 +77,7 @@ SHAPE_CHECKS: Mapping[str, ShapeCheck] = {
     TARGETS: _check_targets,
     LENGTHS: _check_lengths,
     MASK: _check_mask,
+    WEIGHTS: _check_weights,
     GROUPS: _check_groups,
 }
 """By the name of an array."""

@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, NAMES, TARGETS, WEIGHTS, XS, are_classes, kind_of_targets
 from gru_jax.data.npy import NUMBERS
 from gru_jax.errors import UsageError, check_choice, in_one_line, listing
-from gru_jax.tasks.array_files import FOLDED_SPLITS, ArrayFiles
+from gru_jax.tasks.array_files import FOLDED_SPLITS, TEST, ArrayFiles
 from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.base import SPLITS
 
@@ -49,6 +49,8 @@ def write_arrays(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file; needed is a folder, which need not exist")
     by_name = {split: _by_name(split, arrays, columns) for split, arrays in splits.items()}
+    if by_name.get(TEST, {TARGETS: ()}).get(TARGETS) is None:
+        by_name[TEST].pop(TARGETS, None)
     names = _class_names([named[TARGETS] for named in by_name.values() if TARGETS in named], class_names)
     arrays = {split: _columns(split, named, names) for split, named in by_name.items()}
     longest = max(count for named in arrays.values() for count in _steps(named[XS]))
@@ -108,9 +110,10 @@ def _columns(split: str, named: dict[str, Any], names: Sequence[str] | None) -> 
         check_choice(f"{split}: array", name, (*NAMES, GROUPS))
     if names is not None and TARGETS in named:
         named = {**named, TARGETS: _as_codes(split, named[TARGETS], names)}
-    for name in (XS, TARGETS):
+    needed = (XS,) if split == TEST else (XS, TARGETS)
+    for name in needed:
         if name not in named:
-            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {XS} and {TARGETS}")
+            raise UsageError(f"{split}: has {listing(named) or 'nothing'}; needed are {' and '.join(needed)}")
     columns = {name: _column(f"{split}: {name}", value) for name, value in named.items()}
     if any(isinstance(column, list) for column in columns.values()):
         _check_examples(split, columns)
@@ -153,6 +156,9 @@ def _renamed(split: str, arrays: Any, columns: Mapping[str, str]) -> dict[str, A
     for name, column in columns.items():
         check_choice("columns: array", name, (*NAMES, GROUPS))
         parts = [examples] if isinstance(examples, Mapping) else examples
+        is_absent = not any(isinstance(part, Mapping) and column in part for part in parts)
+        if is_absent and split == TEST and name == TARGETS:
+            continue
         for part in parts:
             if not isinstance(part, Mapping):
                 raise UsageError(f"columns: {split} has examples of {type(part).__name__}; needed are dicts")
@@ -168,8 +174,8 @@ def _named(split: str, arrays: Any) -> dict[str, Any]:
 
 
 def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the lengths or the mask where they are None, as one before another in a tuple may be."""
-    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK)}
+    """Without the lengths, the mask or the weights where they are None, as one before another in a tuple may be."""
+    return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK, WEIGHTS)}
 
 
 def _column(what: str, value: Any) -> Column:
@@ -206,8 +212,7 @@ def _steps(xs: Column) -> list[int]:
 
 def _has_steps(name: str, parts: list[np.ndarray]) -> bool:
     """Whether the first axis of each is that of steps."""
-    is_float = parts[0].dtype.kind == "f"
-    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (2 if is_float else 1))
+    return name in (XS, MASK) or (name == TARGETS and parts[0].ndim == (1 if are_classes(parts[0].dtype) else 2))
 
 
 def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
@@ -233,18 +238,18 @@ def _check_examples(split: str, columns: Mapping[str, Column]) -> None:
 
 
 def _check_alike(split: str, name: str, parts: list[np.ndarray]) -> None:
-    """Refuse parts that cannot stand beside each other: of other axes or width, or floats beside whole numbers."""
+    """Refuse parts that cannot stand beside each other: of other axes or width, or targets of two kinds."""
     first, common = parts[0], parts[0].dtype
-    has_steps, is_float = int(_has_steps(name, parts)), first.dtype.kind == "f"
+    has_steps, kind = int(_has_steps(name, parts)), kind_of_targets(first.dtype)
     shape = {XS: ["T", "D"], MASK: ["T"], LENGTHS: []}.get(name, ["T"] * has_steps + [*first.shape[has_steps:]])
     if name == XS and first.ndim == len(shape):
         shape[1] = first.shape[1]
-    kind = "" if name in (XS, MASK) else " of floats" if is_float else " of whole numbers"
-    needed = f"[{listing(shape)}]{kind}" if shape else "one float" if is_float else "one whole number"
+    of_kind = "" if name in (XS, MASK) else f" of {kind}"
+    needed = f"[{listing(shape)}]{of_kind}" if shape else f"one {kind.removesuffix('s')}"
     for i, part in enumerate(parts):
         common = np.promote_types(common, part.dtype)
         fits = part.ndim == len(shape) and part.shape[has_steps:] == first.shape[has_steps:] and part.size
-        if not fits or (name == TARGETS and {part.dtype.kind == "f", common.kind == "f"} != {is_float}):
+        if not fits or (name == TARGETS and {kind_of_targets(t) for t in (part.dtype, common)} != {kind}):
             came = f"{split}: {name} of example {i} is of shape {list(part.shape)} and type {part.dtype}"
             raise UsageError(f"{came}; needed is {needed}" + (", as of example 0" if i else ""))
 

@@ -13,22 +13,24 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS, check_input
-from gru_jax.data.checks import Missing, as_float32
-from gru_jax.data.division import DivideBy
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
+from gru_jax.data.checks import Missing
 from gru_jax.data.files import data_root
-from gru_jax.data.npy import Rows
-from gru_jax.errors import UsageError, check_choice, in_one_line
+from gru_jax.data.npy import MemoryRows, Rows
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
 from gru_jax.tasks.array_baselines import baselines_of_arrays
-from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, ArrayFiles, Division
+from gru_jax.tasks.array_files import FOLDED_SPLITS, LEAST_WEIGHT, TEST, ArrayFiles, Division
+from gru_jax.tasks.array_shapes import SHAPE_CHECKS
+from gru_jax.tasks.array_targets import check_new_targets, checked_class_weights
 from gru_jax.tasks.array_writing import write_arrays
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.describing import describe_sequences
 from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.tasks.labels import answers_of_labels, label_metrics, read_labels
 from gru_jax.tasks.reading import read_numbers
 
 
@@ -36,9 +38,10 @@ from gru_jax.tasks.reading import read_numbers
 class Sequences(FromFiles):
     """Classify or label sequences, or predict numbers from them, that are read from files.
 
-    The loss of classes is cross-entropy, that of numbers the squared error, mean over O; with targets at each step it
-    is the mean over a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count
-    the same. All splits are looked at before a training begins: a number that is not finite is refused where it counts.
+    The loss of classes is cross-entropy; that of labels, of which several may hold, the binary cross-entropy of a
+    sigmoid, mean over O; that of numbers the squared error, mean over O. With targets at each step it is the mean over
+    a sequence's steps, weighted by the mask, and those beyond its length do not count. Sequences count the same. All
+    splits are looked at before a training begins: a number that is not finite is refused where it counts.
 
     Baselines know the training data alone: the mean, or the shares of the classes; and of forecasts, whose targets are
     nearer to the past of an input channel than to their mean, persistence and the seasonal naive.
@@ -52,13 +55,12 @@ class Sequences(FromFiles):
             examples; predictions are in the units of the files all the same.
         valid_fraction: of the training examples, what is held out for validation; None where it has files.
         test_fraction: of the training examples, what is held out for the test; None where it has files.
-        divide_by: which these are: random ones, stratified by class, whole groups, or the last in time.
         allow_one_hot: whether targets may be numbers of which one is 1 and the others 0.
 
     Examples:
         >>> from gru_jax.tasks import Arrays  # one of its subclasses
-        >>> Arrays.missing, Arrays.divide_by
-        ('error', 'random')
+        >>> Arrays.missing, Arrays.scale
+        ('error', False)
     """
 
     class_weights: tuple[float, ...] | None = setting(None, low=0.0, kw_only=True)
@@ -67,12 +69,11 @@ class Sequences(FromFiles):
     scale: bool = setting(False, kw_only=True)
     valid_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
     test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
-    divide_by: DivideBy = setting("random", kw_only=True)
     allow_one_hot: bool = setting(False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.class_weights is not None:
-            object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+            object.__setattr__(self, "class_weights", checked_class_weights(self.class_weights))
         super().__post_init__()
         if self.class_weights is not None:
             classes = len(self.facts.codes)
@@ -108,8 +109,24 @@ class Sequences(FromFiles):
         }
 
     @property
+    def is_divided(self) -> bool:
+        return super().is_divided or self.valid_fraction is not None or self.test_fraction is not None
+
+    @property
     def facts(self) -> DataFacts:
-        return self.stored_facts if isinstance(self.stored_facts, DataFacts) else self._files.facts()
+        if isinstance(self.stored_facts, DataFacts):
+            return self.stored_facts
+        facts = self._files.facts()
+        if self.folds is None or self.divide_by != "group":
+            return facts
+        sizes = np.bincount(self.fold_numbers(), minlength=self.folds)
+        return dataclasses.replace(facts, fold_sizes=tuple(sizes.tolist()))
+
+    def fold_numbers(self) -> np.ndarray:
+        return self._files.fold_numbers(self.folds or 1)
+
+    def fold_sizes(self) -> Sequence[int]:
+        return self.facts.fold_sizes or super().fold_sizes()
 
     @property
     def goal(self) -> tuple[str, str]:  # type: ignore[override]
@@ -132,8 +149,12 @@ class Sequences(FromFiles):
         return self.facts.time
 
     @property
+    def scored_splits(self) -> tuple[str, ...]:
+        return tuple(split for split in super().scored_splits if split not in self.facts.unlabelled)
+
+    @property
     def baseline(self) -> Mapping[str, float]:
-        return next(iter(self.baselines.values()))
+        return next(iter(self.baselines.values()), {})
 
     @property
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
@@ -147,6 +168,12 @@ class Sequences(FromFiles):
 
     def read(self, split: str) -> dict[str, np.ndarray]:
         return self._files.read(split)
+
+    def train_lengths(self) -> Integer[np.ndarray, " N"] | None:
+        if not self._files.has("train", LENGTHS):
+            return None
+        lengths = self._files.rows("train", LENGTHS).all()
+        return lengths if self.folds is None else lengths[self.order("train")]
 
     def data_files(self) -> Mapping[str, Path]:
         try:
@@ -166,13 +193,14 @@ class Sequences(FromFiles):
         xs = self.network_inputs(data[XS][index].astype(jnp.float32))
         lengths = data[LENGTHS][index].astype(jnp.int32) if LENGTHS in data else None
         targets = self._targets(data[TARGETS][index])
+        weights = data[WEIGHTS][index].astype(jnp.float32) if WEIGHTS in data else None
         if not self.facts.per_step:
-            return Batch(xs, targets, lengths)
+            return Batch(xs, targets, lengths, weights=weights)
         mask = data[MASK][index].astype(jnp.float32) if MASK in data else jnp.ones(xs.shape[:2])
         if lengths is not None:
             mask = jnp.where(jnp.arange(xs.shape[1])[None] < lengths[:, None], mask, 0.0)
         counts = (mask if self.facts.codes else mask[..., None]) >= LEAST_WEIGHT
-        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask)
+        return Batch(xs, jnp.where(counts, targets, 0), lengths, mask, weights=weights)
 
     def network_inputs(self, xs: Array) -> Array:
         absent, scale = jnp.isnan(xs), self.facts.inputs_scale or FeatureScale((0.0,), (1.0,))
@@ -204,11 +232,15 @@ class Sequences(FromFiles):
     def read_outputs(self, outputs: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_outputs(outputs)
+        if self.facts.are_labels:
+            return read_labels(outputs, self.facts.targets)
         return read_numbers(self._in_units(outputs), self.facts.targets)
 
     def read_targets(self, targets: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.facts.codes:
             return super().read_targets(targets)
+        if self.facts.are_labels:
+            return read_numbers(targets > 0, self.facts.targets, "target ")
         return read_numbers(self._in_units(targets), self.facts.targets, "target ")
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
@@ -219,22 +251,12 @@ class Sequences(FromFiles):
     def check_new(
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
-        facts, arrays = self.facts, check_input(arrays, path, len(self.facts.features), self.missing, place)
-        targets = arrays.get(TARGETS)
-        if targets is None:
-            return arrays
-        shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
-        if targets.shape != shape or targets.dtype.kind not in ("iu" if facts.codes else "f"):
-            needed = f"{list(shape)} of {'whole numbers' if facts.codes else 'floats'}"
-            raise UsageError(
-                f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}"
-            )
-        mask = arrays.get(MASK, np.ones(arrays[XS].shape[:2]))
-        within = np.arange(mask.shape[1]) < arrays.get(LENGTHS, np.full(len(mask), mask.shape[1]))[:, None]
-        counted = targets[(mask > 0) & within] if facts.per_step else targets
-        if facts.codes and not np.isin(counted, facts.codes).all():
-            unknown = counted[~np.isin(counted, facts.codes)][0]
-            raise UsageError(f"{path}: targets hold {unknown}; allowed are {', '.join(map(str, facts.codes))}")
+        arrays = check_input(arrays, path, len(self.facts.features), self.missing, place)
+        if WEIGHTS in arrays:
+            rows = MemoryRows.of_array(path, arrays[WEIGHTS], place)
+            SHAPE_CHECKS[WEIGHTS](rows, rows, arrays[XS].shape)
+        if TARGETS in arrays:
+            check_new_targets(self.facts, arrays, path)
         return arrays
 
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
@@ -244,8 +266,14 @@ class Sequences(FromFiles):
         share = (batch.mask / batch.mask.sum(axis=1, keepdims=True)).astype(outputs.dtype)
         return {name: (value * share).sum(axis=1) for name, value in values.items()}
 
+    def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
+        outputs, targets, weights = super().answers(outputs, batch)
+        return answers_of_labels(outputs, targets, weights) if self.facts.are_labels else (outputs, targets, weights)
+
     def _values(self, outputs: Array, targets: Array) -> dict[str, Array]:
         """Loss and metrics of each target."""
+        if self.facts.are_labels:
+            return label_metrics(outputs, targets)
         if not self.facts.codes:
             return {"loss": optax.squared_error(outputs, targets.astype(outputs.dtype)).mean(axis=-1)}
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
@@ -263,9 +291,11 @@ class Arrays(Sequences):
 
     - `<SPLIT>_xs.npy`, `[N, T, D]`;
     - `<SPLIT>_targets.npy`: whole numbers, classes from 0, one for a sequence `[N]` or for each step `[N, T]`; or
-      floats, `[N, O]` or `[N, T, O]`;
+      floats, or booleans for labels of which several may hold, `[N, O]` or `[N, T, O]`; without those of the test there
+      is no test score;
     - `<SPLIT>_lengths.npy`, where sequences differ in length, whole numbers `[N]`;
     - `<SPLIT>_mask.npy`, where steps with targets count unequally, numbers from 0 up, `[N, T]`;
+    - `<SPLIT>_weights.npy`, where sequences count unequally, numbers from 0 up, `[N]`;
     - `train_groups.npy`, where whole groups of sequences are held out, whole numbers `[N]`;
     - `names.json`, where there are names of `classes`, `features` or `targets`.
 
@@ -306,11 +336,12 @@ class Arrays(Sequences):
                 left out.
             class_names: of the classes 0, 1, ….
             splits_and_settings: train, valid and test: arrays `(xs, targets)` or `(xs, targets, lengths)`, or a dict of
-                arrays by name (`xs`, `targets`, `lengths`, `mask`, `groups`); or a data set of Hugging Face, TFDS (as
-                NumPy) or Grain, or any other iterable of examples, each such a tuple or dict of one sequence: those of
-                unequal length are padded, and their lengths noted. Targets and mask at each step are as many as the
-                steps. Classes may be texts, which are their names then. Lengths or a mask that are None are none. With
-                folds valid may be left out, and valid and test with a fraction. And settings of the task.
+                arrays by name (`xs`, `targets`, `lengths`, `mask`, `weights`, `groups`); or a data set of Hugging Face,
+                TFDS (as NumPy) or Grain, or any other iterable of examples, each a tuple or dict of one sequence:
+                those of unequal length are padded, and their lengths noted. Targets and mask at each step are as many
+                as the steps. Classes may be texts, which are their names then. Lengths or a mask that are None are
+                none, and targets of the test. With folds valid may be left out, and valid and test with a fraction. And
+                settings of the task.
 
         Raises:
             UsageError: a split is missing, or arrays are not as the class says.
@@ -321,7 +352,7 @@ class Arrays(Sequences):
         for name in settings:
             check_choice("argument", name, [field.name for field in dataclasses.fields(cls)] + list(SPLITS))
         if settings.get("class_weights") is not None:
-            settings["class_weights"] = _checked_weights(settings["class_weights"])
+            settings["class_weights"] = checked_class_weights(settings["class_weights"])
 
         def task(at: Path) -> Arrays:
             return cls(data_dir=str(at.parent), folder=at.name, **settings)
@@ -356,18 +387,7 @@ def _beside(values: Sequence[float], array: Array) -> Array:
 @functools.lru_cache(maxsize=64)
 def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, Mapping[str, float]]:
     del stamps
+    if TEST not in task.scored_splits:
+        return {}
     order = None if task.folds is None else task.order("train")
     return baselines_of_arrays(task._files, order, task.class_weights)
-
-
-def _checked_weights(weights: Any) -> tuple[float, ...]:
-    """Weights of classes as the loss can use them."""
-    try:
-        factors = np.asarray(weights, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        factors = np.array(np.nan)
-    used = as_float32(factors)
-    if factors.ndim != 1 or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
-        shown = in_one_line(repr(weights))[:100]
-        raise UsageError(f"class_weights={shown}: allowed is a finite number from 0 up for each class, not all 0")
-    return tuple(factors.tolist())

@@ -12,18 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
 from gru_jax.data.batching import StepIndices, batch_indices, stream_indices
+from gru_jax.data.division import HELD_OUT_SEED
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
 from gru_jax.tasks.facts import Facts, facts_in_use
+from gru_jax.tasks.folds import Folded
 from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
+from gru_jax.tasks.variables import target_variables
 
 SPLITS = ("train", "valid", "test")
-HELD_OUT_SEED = 2012  # of the generated validation and test sets: the same for every run, whatever its seed
 
 MEMORYLESS = "memoryless or chance"
 ORDER = "order"
@@ -77,6 +79,12 @@ class Task(abc.ABC):
 
     readout: ClassVar[Literal["last", "mean", "every"]] = "last"
     """What the loss needs of the model, one of `gru_jax.nn.READOUTS`."""
+
+    predicts_inputs: ClassVar[bool] = False
+    """Whether targets are the inputs of later steps, so that no network may read backwards."""
+
+    held_out_may_be_longer: ClassVar[bool] = False
+    """Whether validation and test sequences may have more steps than `time`; targets and mask stand at each step."""
 
     reads_tokens: ClassVar[bool] = False
     """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
@@ -148,11 +156,30 @@ class Task(abc.ABC):
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         """The examples with these indices."""
 
-    def train_indices(self, batch_size: int, seed: int) -> StepIndices:
-        """Which training examples each step of a run with this seed sees."""
+    def train_lengths(self) -> Integer[np.ndarray, " N"] | None:
+        """The length of each training example, where the files say it; None where they are of one length."""
+        return None
+
+    def train_indices(self, batch_size: int, seed: int, *, by_length: bool = False) -> StepIndices:
+        """Which training examples each step of a run with this seed sees, in batches of similar length if asked.
+
+        Raises:
+            UsageError: the examples have no lengths to go by.
+        """
+        lengths = self.train_lengths() if by_length else None
+        if by_length and lengths is None:
+            raise UsageError(
+                "train.batch_by_length=True: the training examples of this task have no lengths of their own; allowed "
+                "is False"
+            )
         if self.is_stream:
             return stream_indices(self.size("train") or 0, batch_size)
-        return batch_indices(self.size("train"), batch_size, split_key("train", seed))
+        return batch_indices(self.size("train"), batch_size, split_key("train", seed), lengths)
+
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """The splits that networks have scores of: all but the training's that have targets."""
+        return SPLITS[1:]
 
     @property
     def streams_in_evaluation(self) -> int:
@@ -214,6 +241,13 @@ class Task(abc.ABC):
         """What else is said of a split beside the means of its metrics, as a perplexity; computed from them."""
         return {}
 
+    def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
+        """What the states of a network may hold at every step, by name: probes look for it there.
+
+        By default the targets, those of one step at all steps; of classes whether it is each, by its name.
+        """
+        return target_variables(batch.targets, self.time, self.class_names)
+
     def answers(self, outputs: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """For scores of a whole set (`train.metrics`), outputs, targets and weights of each example or step.
 
@@ -274,29 +308,21 @@ class Generated(Task):
 
 
 @dataclasses.dataclass(frozen=True)
-class FromFiles(Task):
+class FromFiles(Task, Folded):
     """A task whose examples are read from files.
-
-    With `folds`, the training examples are divided at random, the same way in every run, into so many folds of equal
-    size: one of them is validated on, the others, and what is left over, are trained on. The validation set of the
-    files has no part in it.
 
     Attributes:
         data_dir: where the files are; None for `$GRU_JAX_DATA` or, where that is not set, `~/.cache/gru_jax`.
-        folds: folds for cross-validation; None for the training and validation sets as they are.
-        fold: the one that is validated on, from 0.
 
     Examples:
         >>> from gru_jax.tasks import MNIST  # one of its subclasses
-        >>> MNIST(folds=5, fold=1).size("valid")
-        11000
+        >>> MNIST().size("valid")
+        5000
     """
 
     traces_numbers: ClassVar[bool] = False
 
     data_dir: str | None = setting(None, kw_only=True)
-    folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
-    fold: int = setting(0, low=0, kw_only=True)
 
     stored_facts: ClassVar[Facts | None] = None
     """What a run has kept of its data, of a task that a run was opened with."""
@@ -304,12 +330,7 @@ class FromFiles(Task):
     def __post_init__(self) -> None:
         object.__setattr__(self, "stored_facts", facts_in_use())  # an attribute of this task, and none of its settings
         super().__post_init__()
-        if self.fold and self.folds is None:
-            raise UsageError(f"fold={self.fold}: without effect; task.folds says how many there are")
-        if self.folds is not None and not self.fold < self.folds <= self.count("train"):
-            raise UsageError(
-                f"fold={self.fold}: allowed are 0 to {self.folds - 1}, and up to {self.count('train')} folds"
-            )
+        self.check_folds()
 
     @property
     def facts(self) -> Facts | None:
@@ -319,10 +340,6 @@ class FromFiles(Task):
     def data_files(self) -> Mapping[str, Path]:
         """The files by whose content a run knows its data, by their names; no need of those verified otherwise."""
         return {}
-
-    @abc.abstractmethod
-    def count(self, split: str) -> int:
-        """Examples in the files of a split."""
 
     @abc.abstractmethod
     def read(self, split: str) -> dict[str, np.ndarray]:
@@ -337,7 +354,10 @@ class FromFiles(Task):
         """The examples with these indices into the arrays."""
 
     def size(self, split: str) -> int:
-        return self.count(split) if self.folds is None or split == "test" else len(self.order(split))
+        if self.folds is None or split == "test":
+            return self.count(split)
+        held_out = self.fold_sizes()[self.fold]
+        return held_out if split == "valid" else self.count("train") - held_out
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         if self.folds is None or split == "test":
@@ -353,13 +373,6 @@ class FromFiles(Task):
     def batch(self, data: Mapping[str, Array], key: PRNGKeyArray, index: Int[Array, " B"]) -> Batch:
         del key
         return self.examples(data, data[ORDER][index] if ORDER in data else index)
-
-    def order(self, split: str) -> np.ndarray:
-        """Which examples of the training files make up the training or the validation set, under `folds`."""
-        count, folds = self.count("train"), self.folds or 1
-        order = np.random.default_rng(HELD_OUT_SEED).permutation(count).astype(np.int32)
-        held_out = slice(self.fold * (count // folds), (self.fold + 1) * (count // folds))
-        return order[held_out] if split == "valid" else np.delete(order, held_out)
 
 
 def split_key(split: str, seed: Any) -> PRNGKeyArray:

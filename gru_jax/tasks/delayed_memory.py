@@ -77,6 +77,14 @@ class DelayedMemory(Generated):
         padded = np.pad(2 * targets.astype(int) - 1, [(0, 0), (self.delay, 0)])
         return {"target": padded}  # 0 where there is none yet
 
+    def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
+        signs, lags = batch.xs[..., 0], (self.delay // 2, self.delay, 2 * self.delay)
+        return {
+            f"sign {lag} steps before": jnp.pad(signs, [(0, 0), (lag, 0)])[:, : self.length]
+            for lag in lags
+            if lag < self.length
+        }
+
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         logits = outputs[:, self.delay :, 0]
         losses = optax.sigmoid_binary_cross_entropy(logits, batch.targets.astype(logits.dtype))

@@ -46,12 +46,15 @@ class DataFacts(Facts):
         time: steps of the longest sequence.
         features: of the inputs, by name; whatever has no name is called by its number.
         per_step: whether there is a target for each step.
-        codes: of targets that are classes, the whole number that stands for each in the files; empty for numbers.
+        codes: of targets that are classes, the whole number that stands for each in the files; empty for others.
         classes: their names, in this order.
-        targets: names of the numbers of a target; of targets that are classes, one.
+        targets: names of the numbers or labels of a target; of targets that are classes, one.
         sizes: examples in each split.
         inputs_scale: of the inputs, where the task needs it.
         targets_scale: of targets that are numbers, where the task needs it.
+        are_labels: whether targets are labels, each there or not.
+        fold_sizes: examples in each fold, where these are of whole groups.
+        unlabelled: splits that have no targets.
     """
 
     time: int
@@ -63,6 +66,14 @@ class DataFacts(Facts):
     sizes: Mapping[str, int]
     inputs_scale: FeatureScale | None = None
     targets_scale: FeatureScale | None = None
+    are_labels: bool = False
+    fold_sizes: tuple[int, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def kind_of_targets(self) -> str:
+        """What they are made of in arrays, as `gru_jax.data.arrays.kind_of_targets` says it."""
+        return "whole numbers" if self.codes else "booleans" if self.are_labels else "floats"
 
     def to_json(self) -> dict[str, Any]:
         return to_dict(self, {})
@@ -74,7 +85,13 @@ class DataFacts(Facts):
                 name: None if content[name] is None else FeatureScale(**{k: tuple(v) for k, v in content[name].items()})
                 for name in ("inputs_scale", "targets_scale")
             }
-            names = ("features", "codes", "classes", "targets")
+            content = {
+                "are_labels": False,
+                "fold_sizes": [],
+                "unlabelled": [],
+                **content,
+            }  # which earlier versions have not
+            names = ("features", "codes", "classes", "targets", "fold_sizes", "unlabelled")
             facts = cls(**{**content, **{name: tuple(content[name]) for name in names}, **scales})
             if type(facts.time) is not int or not isinstance(facts.sizes, dict) or facts.to_json() != content:
                 raise ValueError("not what is known of data")

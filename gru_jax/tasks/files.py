@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
+from gru_jax.data.checks import as_float32
 from gru_jax.data.columns import Layout, MissingTargets, TableOptions
 from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
@@ -19,12 +20,12 @@ from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
-from gru_jax.tasks.array_files import TRAIN, ArrayFiles
+from gru_jax.tasks.array_files import TEST, TRAIN, ArrayFiles
 from gru_jax.tasks.array_shapes import GROUPS
 from gru_jax.tasks.arrays import Sequences
 from gru_jax.tasks.base import SPLITS
 
-GENERAL = ("kind", "is_new")
+GENERAL = ("kind", "is_new", "may_lack_targets")
 """Options of tables that other formats have too."""
 
 
@@ -68,10 +69,15 @@ def _read_sources(
 ) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
     """All arrays by split and name, and the names of features, targets and classes."""
     del stamps
-    loaded = {split: _load(paths, wanted, dataclasses.replace(options, part=part)) for split, paths, part in sources}
+    loaded = {
+        split: _load(paths, wanted, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
+        for split, paths, part in sources
+    }
     first = loaded[TRAIN]
+    if options.weights is not None and first.weights is None:
+        raise UsageError(f"{first.place(0)}: weights {options.weights!r} is no column of the training's files")
     for split, sequences in loaded.items():
-        if sequences.targets is None:
+        if sequences.targets is None and split != TEST:
             raise UsageError(
                 f"{sequences.place(0)}: {split} has no targets; leave it out, hold some out of training by "
                 f"task.{split}_fraction, and predict it afterwards"
@@ -100,6 +106,8 @@ def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> Loade
     loaded = []
     for path in paths:
         name = format_of(path, wanted)
+        if options.kind == "labels" and name in ("ucr", "ts"):
+            raise UsageError(f"kind=labels: is for tables and .npz files, and {path} is a {name} file")
         for field in dataclasses.fields(options) if name != "table" else ():
             if field.name not in GENERAL and getattr(options, field.name) != field.default:
                 value = getattr(options, field.name)
@@ -136,6 +144,8 @@ def stack(
     arrays: dict[str, np.ndarray] = {XS: inputs}
     if differ:
         arrays[LENGTHS] = np.array([len(xs) for xs in sequences.xs], np.int32)
+    if sequences.weights is not None:
+        arrays[WEIGHTS] = as_float32(np.array(sequences.weights))
     if sequences.groups is not None:
         arrays[GROUPS] = np.unique(np.array(sequences.groups), return_inverse=True)[1].astype(np.int32)
     if sequences.targets is None:
@@ -180,13 +190,16 @@ class Files(Sequences):
 
     Attributes:
         train, valid, test: files of each split, below the data directory; what is None is held out of train, by
-            `valid_fraction` and `test_fraction`.
+            `valid_fraction` and `test_fraction`. Those of the test may have no targets; there is no test score then.
         format: table, ucr, ts or npz; auto goes by their names.
         inputs: columns of a table that are inputs; None for all but the others named here.
-        targets: its columns that are targets, more than one only of numbers; None where the format says so.
-        kind: whether targets are classes or numbers; auto takes texts and, without a window, whole numbers for classes.
+        targets: its columns that are targets, more than one only of numbers and labels; None where the format says so.
+        kind: whether targets are classes, numbers, or labels, columns of 0 and 1 of which several may be 1; auto takes
+            texts and, without a window, whole numbers for classes.
         sequence: its column whose equal values make a sequence; None where each file is one.
         group: its column of what must stay together when some are held out; None for nothing.
+        weights: its column of how much a sequence counts in the loss and all metrics, by its last row; None where all
+            count the same, as they do in files of validation and test without it.
         layout: long, where a row is a step; wide, where it is a sequence whose input columns are its steps.
         per_step: whether each step has a target.
         window: steps of the windows into which sequences are cut, None for whole ones; what is held out is then the end
@@ -219,6 +232,7 @@ class Files(Sequences):
     kind: TargetKind = setting("auto", kw_only=True)
     sequence: str | None = setting(None, kw_only=True)
     group: str | None = setting(None, kw_only=True)
+    weights: str | None = setting(None, kw_only=True)
     layout: Layout = setting("long", kw_only=True)
     per_step: bool = setting(False, kw_only=True)
     window: int | None = setting(None, low=1, high=10**7, kw_only=True)
@@ -234,7 +248,8 @@ class Files(Sequences):
 
     @property
     def _table_options(self) -> TableOptions:
-        names = {field.name for field in dataclasses.fields(TableOptions)} - {"is_new", "targets", "part"}
+        others = {"is_new", "may_lack_targets", "targets", "part"}
+        names = {field.name for field in dataclasses.fields(TableOptions)} - others
         return TableOptions(**{name: getattr(self, name) for name in names}, targets=self.targets or ())
 
     @property

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gru_jax.data.division import HELD_OUT_SEED
 from gru_jax.data.files import DataFile, locate
 from gru_jax.data.texts import LabelledTexts, load_text
 from gru_jax.errors import UsageError, in_one_line
 from gru_jax.settings import setting
-from gru_jax.tasks.base import HELD_OUT_SEED
 from gru_jax.tasks.text_classification import TextClassification
 
 FOLDS = 10

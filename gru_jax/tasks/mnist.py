@@ -20,6 +20,7 @@ SIDE = 28
 PIXELS = SIDE * SIDE
 CLASSES = 10
 VALID = 5_000  # the last of the 60,000 training images
+PARTS = {"train": slice(None, -VALID), "valid": slice(-VALID, None), "test": slice(None)}
 SIZES = {"train": 60_000 - VALID, "valid": VALID, "test": 10_000}
 PERMUTATION_SEED = 92916
 """Seed of `numpy.random.RandomState`, whose streams are frozen, for the one permutation of permuted MNIST."""
@@ -78,15 +79,20 @@ class MNIST(FromFiles):
     def count(self, split: str) -> int:
         return SIZES[split]
 
+    def division_labels(self) -> Mapping[str, np.ndarray | None]:
+        return {"classes": self._labels("train")} if self.divide_by == "stratified" else {}
+
+    def _labels(self, split: str) -> np.ndarray:
+        prefix = "t10k" if split == "test" else "train"
+        return read_idx(locate(FILES[f"{prefix}-labels-idx1-ubyte.gz"], self.data_dir)).astype(np.int32)[PARTS[split]]
+
     def read(self, split: str) -> dict[str, np.ndarray]:
         prefix = "t10k" if split == "test" else "train"
         images = read_idx(locate(FILES[f"{prefix}-images-idx3-ubyte.gz"], self.data_dir)).reshape(-1, PIXELS)
-        labels = read_idx(locate(FILES[f"{prefix}-labels-idx1-ubyte.gz"], self.data_dir)).astype(np.int32)
-        part = {"train": slice(None, -VALID), "valid": slice(-VALID, None), "test": slice(None)}[split]
-        images = images[part]
+        images = images[PARTS[split]]
         if self.layout == "permuted":
             images = images[:, permutation()]
-        return {"images": np.ascontiguousarray(images), "labels": labels[part]}
+        return {"images": np.ascontiguousarray(images), "labels": self._labels(split)}
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         xs = data["images"][index].astype(jnp.float32) * (1.0 / 255.0)

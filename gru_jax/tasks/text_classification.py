@@ -107,6 +107,9 @@ class TextClassification(FromFiles):
     def read(self, split: str) -> dict[str, np.ndarray]:
         return dict(self._encoded[1][split])
 
+    def train_lengths(self) -> Int[np.ndarray, " N"]:
+        return self._encoded[1]["train"][LENGTHS]
+
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         return Batch(data[XS][index].astype(jnp.int32), data[TARGETS][index], data[LENGTHS][index])
 

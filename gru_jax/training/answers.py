@@ -13,7 +13,7 @@ from jaxtyping import Array
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.errors import UsageError
 from gru_jax.nn import Functional
-from gru_jax.tasks import SPLITS, Batch, split_key
+from gru_jax.tasks import Batch, split_key
 from gru_jax.tasks.scores import CLASS_SCORES, NUMBER_SCORES, Answers, UndefinedError, scores_of
 from gru_jax.training.evaluation import rows_of_each
 from gru_jax.training.network import build_model, draw_batch, run_network
@@ -63,7 +63,7 @@ def on_host(answers: Sequence[Any]) -> Answers:
 
 def check_scores(config: Config, splits: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `UsageError` where a score of `train.metrics` is of another kind than a task's answers, or not defined."""
-    for split in SPLITS[1:] if config.train.metrics else ():
+    for split in config.task.scored_splits if config.train.metrics else ():
         targets = on_host(jax.jit(_silent_answers(config, split))(dict(splits[split])))
         kinds, what = (CLASS_SCORES, "classes") if targets.are_classes else (NUMBER_SCORES, "numbers")
         for name in config.train.metrics or ():

@@ -87,7 +87,7 @@ def sums_of_metrics(metrics: Mapping[str, Array], batch: Batch, counts: Bool[Arr
 
 def rows_of_each(config: Config, mesh: Mesh | None) -> int:
     """How many rows of a batch of an evaluation are each device's."""
-    rows = config.train.eval_batch_size or config.train.batch_size
+    rows = config.train.eval_batch_size or config.train.part_size
     return -(-(config.task.streams_in_evaluation if config.task.is_stream else rows) // parts_of(mesh))
 
 

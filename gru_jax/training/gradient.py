@@ -65,11 +65,16 @@ def needs_adjoints(gradient: GradientConfig) -> bool:
     return gradient.omega > 0
 
 
+def needs_inputs(gradient: GradientConfig) -> bool:
+    """Whether a penalty is a function of the inputs of every layer."""
+    return gradient.omega > 0 or (gradient.floss > 0 and gradient.floss_every is not None)
+
+
 def penalty_gradient(
     config: Config,
     model: Functional,
     params: Any,
-    inputs: tuple[LayerInputs, ...],
+    inputs: Any,
     adjoints: Any,
     step: Any,
     values: Mapping[str, Any],
@@ -81,7 +86,7 @@ def penalty_gradient(
         config: the config.
         model: its network.
         params: of the network.
-        inputs: of every layer.
+        inputs: of every layer, where a penalty needs them.
         adjoints: of the batch's loss, for every layer, where a penalty needs them.
         step: steps done.
         values: hyperparameters of the section `gradient`.

@@ -16,7 +16,13 @@ from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
 from gru_jax.training.gradient import detach_masks, interventions
-from gru_jax.training.network import cell_trajectories, draw_batch, leaves_by_path, run_network, zero_perturbations
+from gru_jax.training.network import (
+    cell_trajectories,
+    draw_batch,
+    leaves_by_path,
+    run_network,
+    zero_perturbations,
+)
 from gru_jax.training.sources import follows_single_steps, source_adjoints
 from gru_jax.training.splitting import BATCH_AXIS, laid_out, parts_of
 from gru_jax.training.step import Data
@@ -74,6 +80,8 @@ def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | 
         values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
         traced = with_task_values(config, values["task"])
         batch = draw_batch(traced, data, key, jnp.arange(size, dtype=jnp.int32))
+        if config.task.held_out_may_be_longer:
+            batch = _first_steps(batch, config.task.time)
         if size % parts_of(mesh) == 0:
             batch = laid_out(batch, mesh, PartitionSpec(BATCH_AXIS))
         readings: Readings = {}
@@ -86,6 +94,13 @@ def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | 
         return readings | (gradient_noise(traced, model, params, batch) if NOISE in names else {})
 
     return measure
+
+
+def _first_steps(batch: Batch, time: int) -> Batch:
+    """The first steps of sequences with targets at each step."""
+    xs, targets, mask = (None if a is None else a[:, :time] for a in (batch.xs, batch.targets, batch.mask))
+    lengths = None if batch.lengths is None else jnp.minimum(batch.lengths, time)
+    return batch._replace(xs=xs, targets=targets, mask=mask, lengths=lengths)
 
 
 def cell_passes(

@@ -36,7 +36,7 @@ def build_model(config: Config) -> Functional:
         )
     readout = cast("Readout", model.readout)  # a checked config has no auto
 
-    def build(rngs: nnx.Rngs, scheme: Scheme = model.init) -> SequenceModel:
+    def build(rngs: nnx.Rngs, scheme: Scheme = model.init, **initial: Any) -> SequenceModel:
         return family(
             model.cell,
             task.input_size,
@@ -45,7 +45,7 @@ def build_model(config: Config) -> Functional:
             readout=readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
-            **_options_in_use(config),
+            **{**_options_in_use(config), **initial},
             scheme=scheme,
             method=model.method,
             chunk=model.chunk,
@@ -66,8 +66,13 @@ def _options_in_use(config: Config) -> dict[str, Any]:
     if model.attention not in (AUTO, "none"):
         options["attention"] = model.attention
     if config.task.reads_tokens:
-        options |= {"embedding": model.embedding, "compute_dtype": config.dtype}
+        options |= {"embedding": model.embedding, "compute_dtype": config.dtype, **initial_values(config, vars(model))}
     return options
+
+
+def initial_values(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of the section `model`, those that arguments of a model's initialisation are."""
+    return {"embedding_scale": values["embedding_scale"]} if config.task.reads_tokens else {}
 
 
 def dropout_rates(model: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +88,8 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
     task = config.task
     with naming_traced_numbers(task):
         batch = task.batch(data, key, index)
-    needed = (task.time,) if task.reads_tokens else (task.time, task.input_size)
+    time = max(task.time, batch.xs.shape[1]) if task.held_out_may_be_longer else task.time
+    needed = (time,) if task.reads_tokens else (time, task.input_size)
     if batch.xs.shape[1:] != needed:
         raise UsageError(
             f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time"

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.config import Config, initial_program, traced_hyperparameters, training_program
+from gru_jax.data.batching import StepIndices
 from gru_jax.data.feed import Feed, ResidentFeed, StreamedFeed
 from gru_jax.data.npy import Rows
 from gru_jax.errors import UsageError, check_choice
@@ -22,6 +23,7 @@ from gru_jax.tasks.loading import Splits
 from gru_jax.training.answers import ArrayAnswers, build_answers, split_scores
 from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
+from gru_jax.training.skipping import skips_of
 from gru_jax.training.splitting import BATCH_AXIS
 from gru_jax.training.step import Data, StepsResult, Trainer, TrainState
 
@@ -41,6 +43,7 @@ class MemberInputs(NamedTuple):
         orders: by split, which examples of the files it consists of; empty where all members share them.
         indices: of the examples of each training step, `[R, K, B]`.
         count: training steps to take, or examples to evaluate; none with 0.
+        skips: how many steps it has skipped and may skip, as `gru_jax.training.skipping.Skips`, where it may any.
     """
 
     seed: Any
@@ -48,6 +51,7 @@ class MemberInputs(NamedTuple):
     orders: dict[str, dict[str, Any]]
     indices: Any = None
     count: Any = None
+    skips: Any = None
 
 
 def choose_mapping(mapping: str, platform: str) -> str:
@@ -91,15 +95,16 @@ class CompiledPopulation:
         self.splits = splits
         self.streamed = any(isinstance(array, Rows) for array in splits["train"].values())
         shared = {split: {k: v for k, v in splits[split].items() if single or k != ORDER} for split in SPLITS}
-        resident = SPLITS[1:] if self.streamed else SPLITS
+        scored = config.task.scored_splits
+        resident = scored if self.streamed else (TRAIN, *scored)
         self.data = {split: replicate(shared[split], self.replicated) for split in resident}
         self.programs = {
             TRAIN: self._program(TRAIN, self._train, donate=True),
             MEASURE: self._program(MEASURE, self._measure()),
-            **{split: self._program(split, self._totals(split)) for split in SPLITS[1:]},
+            **{split: self._program(split, self._totals(split)) for split in scored},
         }
         if config.train.metrics:
-            self.programs |= {f"{ANSWERS}{split}": self._program(ANSWERS, self._answers(split)) for split in SPLITS[1:]}
+            self.programs |= {f"{ANSWERS}{split}": self._program(ANSWERS, self._answers(split)) for split in scored}
         self._compiled: dict[tuple[str, int], Any] = {}
 
     def rows(self, members: int) -> int:
@@ -142,7 +147,9 @@ class CompiledPopulation:
 
     def _train(self, data: Data, state: TrainState, inputs: MemberInputs) -> StepsResult:
         data = {**data, **inputs.orders.get("train", {})}
-        return self.trainer.steps(state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count)
+        return self.trainer.steps(
+            state, inputs.seed, inputs.hyperparameters, data, inputs.indices, inputs.count, inputs.skips
+        )
 
     def _measure(self) -> Callable[..., dict[str, Array]]:
         measure = build_instruments(self.config, self.model, split_key("valid", 0), self.trainer.mesh)
@@ -222,8 +229,14 @@ class Population:
     def feed(self) -> Feed:
         """The batches of their training."""
         train, compiled = self.configs[0].train, self.compiled
-        by_seed = {c.seed: c.task.train_indices(train.batch_size, c.seed) for c in self.configs}
-        indices = [by_seed[config.seed] for config in self.configs]
+        made: dict[Any, StepIndices] = {}
+        indices = []
+        for config in self.configs:
+            by_length = config.train.batch_by_length
+            key = (config.seed, config.task if by_length else None)  # the lengths of a fold are its own
+            if key not in made:
+                made[key] = config.task.train_indices(train.batch_size, config.seed, by_length=by_length)
+            indices.append(made[key])
         if compiled.streamed:
             rows, steps = compiled.splits["train"], compiled.plan.steps
             return StreamedFeed(rows, indices[0], steps, train.batch_size, train.call_steps, compiled.replicated)
@@ -241,7 +254,12 @@ class Population:
         return self._place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
     def train(
-        self, state: TrainState, data: Mapping[str, Array], indices: Int[np.ndarray, "R K B"], counts: Any
+        self,
+        state: TrainState,
+        data: Mapping[str, Array],
+        indices: Int[np.ndarray, "R K B"],
+        counts: Any,
+        skipped: Int[np.ndarray, "R 2"] | None = None,
     ) -> StepsResult:
         """Take so many steps with each member; the state's memory is given up to it.
 
@@ -250,12 +268,20 @@ class Population:
             data: of the training split, see `feed`.
             indices: of each member's examples in the data, for each step.
             counts: steps of each member, `[R]`.
+            skipped: steps that each has skipped before, in all and in a row; None for none.
 
         Returns:
             The new state, and on the host `[R, ...]` what the steps reported.
         """
-        result = self._run(TRAIN, data, state, indices=indices, count=counts.astype(np.int32))
+        call = {"indices": indices, "count": counts.astype(np.int32), **self._skips(skipped)}
+        result = self._run(TRAIN, data, state, **call)
         return StepsResult(result.state, *self._read((result.metrics, result.live, result.finite)))
+
+    def _skips(self, skipped: Int[np.ndarray, "R 2"] | None = None) -> dict[str, Any]:
+        """The input of the training that counts what it skips, if it may skip anything."""
+        trainings = [config.train for config in self.configs]
+        counts = np.zeros((self.count, 2), np.int32) if skipped is None else skipped
+        return {"skips": skips_of(trainings, counts)} if trainings[0].skip_nonfinite else {}
 
     def evaluate(self, params: Any, split: str, which: Bool[np.ndarray, " R"]) -> list[dict[str, float] | None]:
         """Metrics of a split of those members that are wanted, None of the others."""
@@ -284,8 +310,8 @@ class Population:
     def bytes_needed(self) -> int:
         """Memory that they take on each device: data, the last and the best networks, the hungriest program."""
         compiled, states, working = self.compiled, self.compiled.states(self.rows), []
-        scored = [f"{ANSWERS}{split}" for split in SPLITS[1:] if self.configs[0].train.metrics]
-        for name in (TRAIN, "valid", *scored, *([MEASURE] if compiled.plan.flow_every else [])):
+        answers = [f"{ANSWERS}{split}" for split in compiled.config.task.scored_splits if self.configs[0].train.metrics]
+        for name in (TRAIN, "valid", *answers, *([MEASURE] if compiled.plan.flow_every else [])):
             memory = compiled.compile(name, self.rows, *self.arguments(name)).memory_analysis()
             working.append(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes)
         return int(_bytes(compiled.data) + 2 * _bytes(states) // len(compiled.devices) + max(working))
@@ -296,7 +322,7 @@ class Population:
         counts = np.zeros(self.count, np.int32)
         indices = np.zeros((self.count, train.call_steps, train.batch_size), np.int32)
         if program == TRAIN:
-            call = {"indices": indices, "count": counts}
+            call = {"indices": indices, "count": counts, **self._skips()}
         else:
             call = {"count": counts} if program in SPLITS else {}
         data = compiled.data["valid" if program == MEASURE else program.removeprefix(ANSWERS)]

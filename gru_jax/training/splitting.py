@@ -12,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gru_jax.runtime.devices import Device
 
+Work = Callable[[Any, Any], tuple[Any, Any]]
+"""`work(shared, rows) -> (sums, of_rows)`: what rows of a batch add to sums over all of it, and what each has."""
 BATCH_AXIS = "batch"
 """The axis of a mesh whose devices share a batch."""
 
@@ -36,9 +38,40 @@ def parts_of(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape[BATCH_AXIS]
 
 
-def over_rows(
-    work: Callable[[Any, Any], tuple[Any, Any]], mesh: Mesh | None, shared: Any, rows: Any
-) -> tuple[Any, Any]:
+def in_parts(work: Work, count: int) -> Work:
+    """Work on so many parts of its rows one after the other, in the memory that one part takes.
+
+    Args:
+        work: its sums are floating numbers; what it gives for rows is batch-major, and kept of all of them.
+        count: of parts, into which rows can be divided evenly; with 1 it is the work as it is.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.training.splitting import in_parts
+        >>> work = in_parts(lambda factor, rows: ((factor * rows).sum(), rows + 1), 2)
+        >>> total, of_rows = work(3.0, jnp.arange(4.0))
+        >>> float(total), of_rows.tolist()
+        (18.0, [1.0, 2.0, 3.0, 4.0])
+    """
+    if count == 1:
+        return work
+
+    def of_parts(shared: Any, rows: Any) -> tuple[Any, Any]:
+        parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), rows)
+
+        def add(sums: Any, part: Any) -> tuple[Any, Any]:
+            sums_here, of_rows = work(shared, part)
+            return jax.tree.map(jnp.add, sums, sums_here), of_rows
+
+        like, _ = jax.eval_shape(work, shared, jax.tree.map(lambda a: a[0], parts))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        sums, of_rows = jax.lax.scan(add, zeros, parts)
+        return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), of_rows)
+
+    return of_parts
+
+
+def over_rows(work: Work, mesh: Mesh | None, shared: Any, rows: Any) -> tuple[Any, Any]:
     """`work(shared, rows) -> (sums, of_rows)`, on every device for its rows of a batch.
 
     Inside `work` there is one device, so that no loop over time waits for another. The sums of all devices are added up

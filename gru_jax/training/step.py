@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from gru_jax import flow
 from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
-from gru_jax.nn import LayerInputs, Trace
+from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.gradient import (
@@ -23,12 +23,14 @@ from gru_jax.training.gradient import (
     floss_before_training,
     interventions,
     needs_adjoints,
+    needs_inputs,
     penalty_gradient,
 )
 from gru_jax.training.network import (
     build_model,
     draw_batch,
     dropout_rates,
+    initial_values,
     leaves_by_path,
     mean_over_examples,
     run_network,
@@ -38,8 +40,9 @@ from gru_jax.training.network import (
 )
 from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.schedules import learning_rate
+from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
-from gru_jax.training.splitting import BATCH_AXIS, laid_out, over_rows
+from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
 from gru_jax.training.streams import Streams, carries_into, start_streams
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
@@ -102,9 +105,9 @@ class Update(NamedTuple):
         loss: of the batch.
         metrics: their means, by name.
         grads: of the loss and the penalties, in the parameters.
-        inputs: what every layer read.
+        lengths: of the sequences that each layer read.
         adjoints: of the loss, for every layer, where something needs them.
-        carries: every layer's carry after the last step.
+        carries: every layer's carry after the last step, where the next batch goes on from it.
         updates: what is added to the parameters.
         opt_state: the optimiser's next state.
     """
@@ -112,7 +115,7 @@ class Update(NamedTuple):
     loss: Array
     metrics: dict[str, Array]
     grads: Any
-    inputs: tuple[LayerInputs, ...]
+    lengths: tuple[Any, ...]
     adjoints: Any
     carries: Any
     updates: Any
@@ -127,7 +130,7 @@ class StepsResult(NamedTuple):
         metrics: of each step by name, `[K]`; meaningful where a step was done.
         live: what each step measured of itself, `[K, ...]`, see `StepReport`.
         finite: False if the step after `state.step` gave a loss, a gradient, a parameter or a state of the optimiser
-            that is not finite.
+            that is not finite, and could not be skipped.
     """
 
     state: TrainState
@@ -187,7 +190,8 @@ class Trainer:
         self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
     ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
-        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme), **(weights or {})}
+        initial = initial_values(self.config, hyperparameters["model"])
+        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme, **initial), **(weights or {})}
         key = _stream(seed, FLOSS_STREAM)
         params = floss_before_training(self.config, self.model, params, key, hyperparameters["gradient"])
         opt_state, streams = self._optimizer(hyperparameters, seed).init(params), ()
@@ -248,7 +252,7 @@ class Trainer:
         Its sequences begin with the carries of every layer in `carry0`, if they go on from something.
         """
         config = self.config
-        metrics, grads, inputs, adjoints, carries = self._gradient(state, seed, hyperparameters, batch, carry0)
+        metrics, grads, inputs, lengths, adjoints, carries = self._gradient(state, seed, hyperparameters, batch, carry0)
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
                 config, self.model, state.params, inputs, adjoints, state.step, hyperparameters["gradient"],
@@ -259,7 +263,7 @@ class Trainer:
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return Update(metrics["loss"], metrics, grads, inputs, adjoints, carries, updates, opt_state)
+        return Update(metrics["loss"], metrics, grads, lengths, adjoints, carries, updates, opt_state)
 
     def _report(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -273,17 +277,19 @@ class Trainer:
         if config.flow.live:
             key = jax.random.fold_in(_stream(seed, DETACH_STREAM), state.step)
             values = hyperparameters["gradient"]
-            lengths = [layer.lengths for layer in update.inputs]
-            live.update(live_profiles(config, self.model, state.params, batch, update.adjoints, values, key, lengths))
+            profiles = live_profiles(
+                config, self.model, state.params, batch, update.adjoints, values, key, update.lengths
+            )
+            live.update(profiles)
             ratios = leaves_by_path(flow.update_ratios(state.params, params))
             live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
         return StepReport(metrics, live)
 
     def _gradient(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
-    ) -> tuple[dict[str, Array], Any, Any, Any, Any]:
-        """Means of the metrics, the loss's gradients in the parameters, and every layer's inputs, adjoints and carry
-        after the last step.
+    ) -> tuple[dict[str, Array], Any, Any, Any, Any, Any]:
+        """Means of the metrics, the loss's gradients in the parameters, and every layer's inputs, their lengths, its
+        adjoints and its carry after the last step.
         """
         size, time = batch.xs.shape[:2]
         dropout_key, detach_key = (
@@ -292,7 +298,7 @@ class Trainer:
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
         detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
-        work = functools.partial(self._gradient_of_rows, size)
+        work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
         shared, rows = (state.params, hyperparameters, total_weight(batch)), BatchRows(batch, keys, detached, carry0)
         sums, of_rows = over_rows(work, self.mesh, shared, rows)
         return *sums, *of_rows
@@ -326,7 +332,11 @@ class Trainer:
         gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
         (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
         metrics = {name: share * mean for name, mean in metrics.items()}
-        return (metrics, grads), (tuple(layer.read for layer in trace.layers), adjoints, trace.carry)
+        is_read = config.train.accumulate == 1 or needs_inputs(config.gradient)  # else parts would keep all of them
+        inputs = tuple(layer.read for layer in trace.layers) if is_read else None
+        carries = () if rows.carry0 is None else trace.carry
+        lengths = tuple(layer.lengths for layer in trace.layers)
+        return (metrics, grads), (inputs, lengths, adjoints, carries)
 
     def steps(
         self,
@@ -336,22 +346,47 @@ class Trainer:
         data: Data,
         indices: Int[Array, "K B"],
         count: Any,
+        skips: Skips | None = None,
     ) -> StepsResult:
-        """Take the first `count` of K steps, up to one that is not finite, which changes nothing."""
+        """Take the first `count` of K steps, up to one that is not finite, which changes nothing.
+
+        With `skips` it is skipped, if there have not been too many, which changes the number of steps alone.
+        """
+        take = functools.partial(self._step_or_skip, seed, hyperparameters, data)
 
         # The number of steps is a value, so that calls of any length are one program and give the same bits.
-        def body(carry: tuple[Any, TrainState, Any, Array]) -> tuple[Any, ...]:
-            i, state, history, _ = carry
-            new, report, finite = self.step(state, seed, hyperparameters, data, indices[i])
-            state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        def body(carry: tuple[Any, TrainState, Any, Skips | None, Array]) -> tuple[Any, ...]:
+            i, state, history, skips, _ = carry
+            state, skips, report, succeeds = take(state, skips, indices[i])
             history = jax.tree.map(lambda rows, row: rows.at[i].set(row), history, report)
-            return i + 1, state, history, finite
+            return i + 1, state, history, skips, succeeds
 
         def goes_on(carry: tuple[Any, ...]) -> Array:
-            return (carry[0] < count) & carry[3]
+            return (carry[0] < count) & carry[4]
 
-        report = jax.eval_shape(self.step, state, seed, hyperparameters, data, indices[0])[1]
+        report = jax.eval_shape(take, state, skips, indices[0])[2]
         history = jax.tree.map(lambda leaf: jnp.zeros((indices.shape[0], *leaf.shape), leaf.dtype), report)
-        start = (jnp.zeros((), jnp.int32), state, history, jnp.ones((), bool))
-        _, state, history, finite = jax.lax.while_loop(goes_on, body, start)
+        start = (jnp.zeros((), jnp.int32), state, history, skips, jnp.ones((), bool))
+        _, state, history, _, finite = jax.lax.while_loop(goes_on, body, start)
         return StepsResult(state, history.metrics, history.live, finite)
+
+    def _step_or_skip(
+        self,
+        seed: Any,
+        hyperparameters: Hyperparameters,
+        data: Data,
+        state: TrainState,
+        skips: Skips | None,
+        index: Int[Array, " B"],
+    ) -> tuple[TrainState, Skips | None, StepReport, Bool[Array, ""]]:
+        """What a step leaves behind, and whether the training goes on."""
+        new, report, finite = self.step(state, seed, hyperparameters, data, index)
+        chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        if skips is None:
+            return chosen, None, report, finite
+        rates, updates = hyperparameters["optimizer"], state.step - skips.in_all
+        rate = learning_rate(self.config.optimizer, self.plan, rates, updates)
+        report = StepReport(metrics_with_skips(report.metrics, finite, rate), readings_with_skips(report.live, finite))
+        skips = skips.after(finite)
+        is_skipped = ~finite & skips.are_allowed
+        return chosen._replace(step=chosen.step + is_skipped.astype(jnp.int32)), skips, report, finite | is_skipped

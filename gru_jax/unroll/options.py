@@ -86,12 +86,12 @@ def choose_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> 
     return min(divisors, key=lambda c: abs(c - size), default=size)
 
 
-def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
+def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None = None) -> bool:
     """Choose whether products that can be one are one.
 
     An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
     is worth it where a step is so small that the number of its products is what it costs, or where a single gate does
-    not fill vector registers.
+    not fill vector registers; and in a program of a single step that leaves the batch open, which is one for service.
 
     Raises:
         UsageError: not one of `LAYOUTS`.
@@ -99,7 +99,7 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int) -> bool:
     check_choice("layout", layout, LAYOUTS)
     if layout != "auto":
         return layout == "fused"
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or (time == 1 and not _is_known(batch)):
         return True
     batch = batch if _is_known(batch) else USUAL_BATCH
     return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)

@@ -7,6 +7,7 @@ import pytest
 from experiments import ablate
 from gru_jax.studies.study import load_study
 from gru_jax.training.population import TRAIN, CompiledPopulation
+from tests.programs import compiled_once
 
 BASE = '''"""A tiny run."""
 def get_config():
@@ -41,14 +42,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole(folder):
     """The study in one go, and for how many rows of members its training was compiled, in this order."""
-    compiled, original = [], CompiledPopulation.compile
+    compiled = []
 
     def counting(self, name, rows, *arguments):
         if name == TRAIN and rows not in self.compiled_rows():
             compiled.append(rows)
         return original(self, name, rows, *arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with compiled_once(), pytest.MonkeyPatch.context() as patch:
+        original = CompiledPopulation.compile
         patch.setattr(CompiledPopulation, "compile", counting)
         ablate.run(load_study(str(folder / "study.py"), {}, {}, {}), folder / "whole")
     return folder / "whole", compiled

@@ -32,6 +32,8 @@ from gru_jax.studies.runner import RunnerOptions
 from gru_jax.studies.study import load_study
 from tests.training.killing import struck
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -24,6 +24,8 @@ from gru_jax.tasks import split_key
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 

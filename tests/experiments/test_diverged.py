@@ -15,6 +15,8 @@ from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.studies.directory import MEMBERS
 from gru_jax.studies.unusable import find_unusable
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def summary_of(path):
     return json.loads((path / "summary.json").read_text())

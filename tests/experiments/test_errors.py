@@ -13,6 +13,8 @@ import pytest
 from experiments import cli, evaluate, train
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = Path(__file__).parent.parent.parent
 GOOD = "--config configs/quickstart.py"
 FILES = {

@@ -15,6 +15,8 @@ from gru_jax.studies import sweep
 from tests.pictures import assert_shows_something
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 CONFIG = """
 from ml_collections import ConfigDict
 

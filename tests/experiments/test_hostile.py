@@ -20,7 +20,10 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.population import PopulationRun
 from gru_jax.studies.directory import MEMBERS, QUARANTINE, STUDY_FILE, WAVE_FILE, WAVES
 from gru_jax.studies.study import load_study
+from tests.programs import compiled_once
 from tests.training.killing import struck
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -39,7 +42,7 @@ def done(whole, tmp_path):
 def stopped(folder, tmp_path_factory):
     """A study that was killed after the checkpoint of step 8."""
     path = tmp_path_factory.mktemp("studies") / "stopped"
-    with struck(pytest.MonkeyPatch(), PopulationRun, "_save", 3):
+    with compiled_once(), struck(pytest.MonkeyPatch(), PopulationRun, "_save", 3):
         ablate.run(study_of(folder), path)
     return path
 

@@ -22,6 +22,8 @@ from gru_jax.studies.report import findings, pictures, sentences, table
 from gru_jax.studies.report.write import _best_member, describe_differences, gather
 from tests.training.small import small
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -330,13 +332,13 @@ def browser():
     return found
 
 
-def drawn(path, script=""):
+def drawn(path, script="", flags=()):
     """The page's document after its scripts ran, without a network."""
     if script:
         changed = path.with_name("changed.html")
         changed.write_text(path.read_text().replace("</body>", f"<script>{script}</script></body>"))
         path = changed
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+    flags = [*flags, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
              "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]  # fmt: skip
     done = subprocess.run([browser(), *flags, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout

@@ -29,9 +29,12 @@ from gru_jax.tasks import Arrays, Generated
 from gru_jax.training.population import TRAIN, CompiledPopulation
 from gru_jax.user_code import import_file, reference
 from tests.own import mine
+from tests.programs import compiled_once
 from tests.training.killing import struck
 from tests.training.small import small
 from tests.training.test_resume import same_run
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 FILE = Path(__file__).with_name("mine.py")
 
@@ -46,7 +49,8 @@ def file(tmp_path_factory):
 def run(file, tmp_path_factory):
     """A run of it from the command line."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    assert train.command(["--config", str(file), "--workdir", str(path)]) == 0
+    with compiled_once():
+        assert train.command(["--config", str(file), "--workdir", str(path)]) == 0
     return path
 
 

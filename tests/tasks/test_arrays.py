@@ -19,6 +19,8 @@ from gru_jax.config import load
 from gru_jax.errors import UsageError
 from gru_jax.tasks import Arrays
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 COUNT, TIME, SIZE = 8, 5, 3
 SPLITS = ("train", "valid", "test")
 LENGTHS = np.array([5, 1, 3, 4, 2, 5, 5, 3])
@@ -176,7 +178,7 @@ def test_a_grain_data_set_of_sequences_of_any_length(tmp_path):
             "holds -1; allowed are whole numbers from 0, a class each; steps that do not count go by a mask",
         ),
         ({"targets": np.arange(COUNT) % 2}, "a mask needs a target for each step; there is one for a sequence"),
-        ({"wrong": np.zeros(3)}, "train: array='wrong': allowed are xs, targets, lengths, mask, groups"),
+        ({"wrong": np.zeros(3)}, "train: array='wrong': allowed are xs, targets, lengths, mask, weights, groups"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes, message, tmp_path):

@@ -165,7 +165,11 @@ def test_npz_files(tmp_path):
         ("xs", np.ones((6, 4)), r"needed is xs of shape \[N, T, D\]"),
         ("mask", np.ones((6, 4)), "has a mask"),
         ("lengths", lengths - 1, "lengths hold 0; allowed are 1 to 4"),
-        ("lenghts", lengths, "array='lenghts': allowed are xs, targets, lengths, mask; did you mean 'lengths'"),
+        (
+            "lenghts",
+            lengths,
+            "allowed are xs, targets, lengths, mask, weights; did you mean 'lengths'",
+        ),
     ):
         np.savez(tmp_path / "a.npz", **{"xs": xs, "targets": np.ones((6, 1)), name: array})
         with pytest.raises(UsageError, match=message) as error:
@@ -443,9 +447,9 @@ def test_a_split_without_targets_is_named(tmp_path):
     (tmp_path / "a.ts").write_text(TS.replace("?", "1"))
     unlabelled = TS.replace("?", "1").replace("@classLabel true walk run", "@classLabel false")
     (tmp_path / "b.ts").write_text(unlabelled.replace(":walk", "").replace(":run", ""))
-    task = Files(data_dir=str(tmp_path), train="a.ts", valid="a.ts", test="b.ts")
-    with pytest.raises(UsageError, match=r"b\.ts: line 6: test has no targets; leave it out, hold some out of"):
-        _ = task.time
+    task = Files(data_dir=str(tmp_path), train="a.ts", valid="a.ts", test="a.ts")
+    with pytest.raises(UsageError, match=r"b\.ts: line 6: valid has no targets; leave it out, hold some out of"):
+        _ = dataclasses.replace(task, valid="b.ts").time
     with pytest.raises(UsageError, match="test=None: needed is a file, or test_fraction of the training examples"):
         _ = dataclasses.replace(task, test=None).time
     with pytest.raises(UsageError, match=r"c\.ts: no such file; there are a\.ts, b\.ts; did you mean '[ab]\.ts'"):

@@ -80,7 +80,8 @@ def test_wrong_vocabularies(call, message):
 def test_texts_of_files(tmp_path):
     path = tmp_path / "a.txt"
     for content, message in (
-        (b"", "empty"), ("é".encode("latin-1"), "byte 0 is not UTF-8"), (gzip.compress(b"abc"), "is not UTF-8"),
+        (b"", "is empty"), ("é".encode("latin-1"), "line 1: holds bytes that are no text"),
+        (gzip.compress(b"abc"), "no text"),
     ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(UsageError, match=message):
@@ -88,7 +89,7 @@ def test_texts_of_files(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         load_text(tmp_path / "none.txt")
     path.write_bytes("\ufeffa\r\nb".encode())
-    assert load_text(path) == "a\nb"
+    assert load_text(path) == "a\nb\n"
 
 
 @given(st.text("ab", max_size=60), st.floats(0, 0.5), st.floats(0, 0.49))

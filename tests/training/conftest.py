@@ -8,6 +8,7 @@ import pytest
 
 from experiments import train
 from gru_jax.runs.single import SingleRun
+from tests.programs import compiled_once
 from tests.training.killing import struck
 from tests.training.small import small
 
@@ -15,7 +16,8 @@ from tests.training.small import small
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "whole"
-    train.run(small(), path)
+    with compiled_once():
+        train.run(small(), path)
     return path
 
 
@@ -23,7 +25,7 @@ def uninterrupted(tmp_path_factory):
 def half(tmp_path_factory):
     """A run that was killed right after its checkpoint of step 8; that of step 4 is there too."""
     path = tmp_path_factory.mktemp("runs") / "half"
-    with struck(pytest.MonkeyPatch(), SingleRun, "_save", 3):  # of steps 0, 4 and 8
+    with compiled_once(), struck(pytest.MonkeyPatch(), SingleRun, "_save", 3):  # of steps 0, 4 and 8
         train.run(small(), path)
     return path
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 
 from gru_jax.config import Config, load
 from gru_jax.runs.directory import WALL_CLOCK, RunDir
+from gru_jax.tasks import Adding
 
 
 def small(**changes) -> Config:
@@ -24,6 +27,18 @@ def small(**changes) -> Config:
     for section, content in changes.items():
         values[section] = {**values.get(section, {}), **content} if isinstance(content, dict) else content
     return load(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Faulty(Adding):
+    """The adding problem, of which some examples of the training are not finite."""
+
+    bad: tuple[int, ...] = ()
+
+    def batch(self, data, key, index):
+        batch = super().batch(data, key, index)
+        is_bad = jnp.isin(index, jnp.array(self.bad, jnp.int32))
+        return batch._replace(xs=jnp.where(is_bad[:, None, None], jnp.nan, batch.xs))
 
 
 def timeless(path) -> list[dict]:

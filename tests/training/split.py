@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -11,7 +12,7 @@ import numpy as np
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.population import CompiledPopulation, Population
 from tests.programs import collectives
-from tests.training.small import small
+from tests.training.small import Faulty, small
 
 CASES = {
     "plain": {},
@@ -40,6 +41,8 @@ CASES = {
         "flow": {"live": 1},
     },
     "every step": {"model": {"cell": {"name": "lstm"}}, "task": {"name": "copy_memory", "length": 5}},
+    "in parts": {"train": {"batch_size": 16, "accumulate": 2}, "model": {"hidden": (4, 3), "dropout": 0.5}},
+    "skipping": {"train": {"skip_nonfinite": 1}, "flow": {"live": 1}},
 }
 
 
@@ -47,7 +50,7 @@ def outcome(config, devices):
     """Four steps, twice; the validation, what the instruments read, and where the compiled programs' devices meet."""
     compiled = CompiledPopulation(config, load_splits(config.task, 100), devices, single=True)
     run = Population(compiled, [config])
-    indices = config.task.train_indices(8, 0)(0, 4)[None]
+    indices = config.task.train_indices(config.train.batch_size, 0)(0, 4)[None]
     first, second = (run.train(run.initial(), compiled.data["train"], indices, np.array([4])) for _ in range(2))
     (valid,) = run.evaluate(first.state.params, "valid", np.array([True]))
     readings = {f"measured {k}": v for k, v in run.measure(first.state.params).items()}
@@ -64,5 +67,8 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         changes = {"flow": {}, **CASES[name]}
         changes["flow"] = {"instruments": ("adjoint", "lyapunov", "parameters"), "batch_size": 8, **changes["flow"]}
-        outcomes[name] = [outcome(small(**changes), jax.devices()[:count]) for count in (1, 8)]
+        config = small(**changes)
+        if config.train.skip_nonfinite:
+            config = dataclasses.replace(config, task=Faulty(8, bad=(13,), valid_size=20, test_size=30))
+        outcomes[name] = [outcome(config, jax.devices()[:count]) for count in (1, 8)]
     print(json.dumps(outcomes))

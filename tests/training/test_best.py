@@ -15,6 +15,8 @@ from gru_jax.studies.study import load_study
 from gru_jax.tasks import Arrays
 from tests.training.small import small, timeless
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def classes(root, size=24):
     """A task whose accuracy has few values: of a validation set of eight sequences."""

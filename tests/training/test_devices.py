@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import train
 from gru_jax.errors import UsageError
 from gru_jax.runtime.devices import choose_devices
 from tests.training.small import assert_same_losses, small
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPT = """
 import contextlib, json, sys
 import jax
-workdir, devices, calls, *joined = json.loads(sys.argv[1])
+stages, *joined = json.loads(sys.argv[1])
 if joined:
     jax.distributed.initialize(*joined)
 import gru_jax.runs.train
@@ -27,21 +28,26 @@ from experiments import train
 from gru_jax.runtime.preemption import PreemptedError
 from tests.training.small import small
 from tests.training.test_faults import asked_after
-gru_jax.runs.train.watch_for_sigterm = asked_after(calls)
-with contextlib.suppress(PreemptedError):
-    train.run(small(devices=devices, flow={"live": 1}), workdir)
+for workdir, devices, calls in stages:
+    gru_jax.runs.train.watch_for_sigterm = asked_after(calls)
+    with contextlib.suppress(PreemptedError):
+        train.run(small(devices=devices, flow={"live": 1}), workdir)
 """
 
 
-def stage(workdir, devices, *, processes=1, calls=99):
-    """Train, over so many devices of so many processes, the last of which is asked to end after so many calls."""
+def stage(workdir, devices, *more, processes=1, calls=99):
+    """Train, over so many devices of so many processes, the last of which is asked to end after so many calls.
+
+    `more` are further trainings by the same processes, each as (workdir, devices, calls).
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     started = []
     for process in range(processes):
         joined = [address, processes, process] if processes > 1 else []
         mine = calls if process == processes - 1 else 99
-        command = [sys.executable, "-c", SCRIPT, json.dumps([str(workdir), devices, mine, *joined])]
+        stages = [(str(path), count, last) for path, count, last in [(workdir, devices, mine), *more]]
+        command = [sys.executable, "-c", SCRIPT, json.dumps([stages, *joined])]
         env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8"}
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=env))
@@ -55,20 +61,19 @@ def stage(workdir, devices, *, processes=1, calls=99):
 def alone(tmp_path_factory):
     """A run on one device of one process."""
     path = tmp_path_factory.mktemp("runs") / "alone"
-    stage(path, 1)
+    train.run(small(devices=1, flow={"live": 1}), path)
     return path
 
 
 def test_eight_devices_and_one_give_the_same_run(tmp_path, alone):
     """Also where a run is saved on eight, gone on with on one, and on eight again."""
-    stage(tmp_path / "eight", 8)
+    both = tmp_path / "both"
+    (out,) = stage(tmp_path / "eight", 8, (both, 8, 1), (both, 1, 0))
     assert_same_losses(alone, tmp_path / "eight")
-    stage(tmp_path / "both", 8, calls=1)
-    (out,) = stage(tmp_path / "both", 1, calls=0)
     assert "going on in another environment, results may differ in their last bits: device.used was 8, is 1" in out
-    assert not (tmp_path / "both" / "summary.json").exists()
-    stage(tmp_path / "both", 8)
-    assert_same_losses(alone, tmp_path / "both")
+    assert not (both / "summary.json").exists()
+    stage(both, 8)
+    assert_same_losses(alone, both)
 
 
 @pytest.mark.slow

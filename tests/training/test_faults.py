@@ -27,6 +27,8 @@ from tests.training.test_resume import same_run
 
 ROOT = Path(__file__).parent.parent.parent
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 # Asked to end
 

@@ -20,6 +20,8 @@ from gru_jax.tasks.loading import load_splits
 from tests.training.killing import struck
 from tests.training.small import assert_same_losses, small, timeless
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SIZES = {"train": 45, "valid": 12, "test": 13}
 
 

@@ -25,7 +25,7 @@ from tests.training.killing import struck
 from tests.training.small import small, timeless
 from tests.training.test_resume import same_run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "compiled_once")
 TO = 16
 
 

@@ -20,6 +20,8 @@ from gru_jax.runtime.locks import LOCK, lock_directory
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(autouse=True)
 def no_pictures(undrawn):

@@ -18,7 +18,7 @@ from gru_jax.runs.flow import params_of_run
 from gru_jax.studies.study import load_study
 from tests.training.small import small, timeless
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "compiled_once")
 SHORT = {"steps": 2, "eval_steps": 1, "log_steps": 1}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,6 +19,8 @@ from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
 from tests.training.killing import struck
 from tests.training.small import small, timeless
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def same_run(one, two):
@@ -142,15 +143,13 @@ TASKS = {
 
 
 def sigkill(task, tmp_path, kills):
-    root = os.path.dirname(os.path.dirname(train.__file__))
-    command = [*COMMAND, *TASKS[task]]
-    subprocess.run([*command, "--workdir", str(tmp_path / "whole")], check=True, stdout=subprocess.DEVNULL, cwd=root)
-    struck = kill_until_done(command, tmp_path / "killed", kills, seed=kills)
+    assert train.command(["--config", *TASKS[task], "--workdir", str(tmp_path / "whole")]) == 0
+    struck = kill_until_done([*COMMAND, *TASKS[task]], tmp_path / "killed", kills, seed=kills)
     same_run(tmp_path / "whole", tmp_path / "killed")
     return struck
 
 
-def test_sigkill(tmp_path):
+def test_sigkill(tmp_path, undrawn):
     assert sigkill("generated", tmp_path, kills=1) >= 1
 
 

@@ -20,6 +20,8 @@ from tests import lenient
 from tests.training.killing import struck
 from tests.training.small import small, timeless
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 N = 40
 DOWN = np.arange(N) / (N - 1)  # how far the n-th of N updates is
 REFERENCES = {

@@ -16,7 +16,7 @@ from gru_jax.nn import SequenceModel, Stack
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.flow import params_of_run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "compiled_once")
 
 CONFIG = {
     "task": {"name": "adding", "length": 10, "valid_size": 16, "test_size": 16},

@@ -129,17 +129,42 @@ def test_where_xla_is_wrong(batch, x64):
     np.testing.assert_allclose(jax.jit(concatenate)(*factors), concatenate(*factors), rtol=1e-12)
 
 
-SOME = {
-    GRU(),
-    GRU("before", "write", output_gate=True),
-    LSTM(),
-    Toy(),
-}  # compilation takes long; -m slow has the others
+# Compilation takes long: each cell has two of three, in which every choice occurs; -m slow has those drawn.
+LAST_CHUNK_IS_SHORT = {
+    "batch": 3, "time": 13, "input_size": 2, "hidden_size": 4, "chunk": 5, "keep": "gates", "layout": "fused",
+    "reverse": True, "lengths": True, "resets": False, "unroll": 2, "seed": 1,
+}  # fmt: skip
+CHUNKS_ARE_EQUAL = {
+    "batch": 4, "time": 12, "input_size": 1, "hidden_size": 3, "chunk": 3, "keep": "boundaries", "layout": "separate",
+    "reverse": False, "lengths": True, "resets": True, "unroll": 3, "seed": 2,
+}  # fmt: skip
+ONE_CHUNK_IS_LONGER = {
+    "batch": 1, "time": 7, "input_size": 3, "hidden_size": 5, "chunk": 15, "keep": "states", "layout": "fused",
+    "reverse": False, "lengths": False, "resets": True, "unroll": 1, "seed": 3,
+}  # fmt: skip
+CHOSEN = {
+    GRU(): (LAST_CHUNK_IS_SHORT, CHUNKS_ARE_EQUAL),
+    GRU("before", "write", output_gate=True): (CHUNKS_ARE_EQUAL, ONE_CHUNK_IS_LONGER),
+    LSTM(): (ONE_CHUNK_IS_LONGER, LAST_CHUNK_IS_SHORT),
+    Toy(): (CHUNKS_ARE_EQUAL, LAST_CHUNK_IS_SHORT),
+}
 
 
 @pytest.mark.parametrize(
-    "cell", [pytest.param(cell, marks=() if cell in SOME else pytest.mark.slow) for cell in CELLS], ids=str
+    ("cell", "chosen"), [(cell, chosen) for cell, of_cell in CHOSEN.items() for chosen in of_cell], ids=str
 )
+def test_gradients_are_the_references_in_cases_chosen(cell, chosen):
+    with precision("float64", "float32"):
+        check(Case(cell=cell, **chosen), "float64", 1e-12)
+
+
+def test_no_step_has_the_gradients_of_the_reference():
+    with precision("float64", "float32"):
+        check(Case(cell=LSTM(), **{**LAST_CHUNK_IS_SHORT, "time": 0}), "float64", 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=str)
 @settings(max_examples=4)
 @given(data=st.data())
 def test_gradients_are_the_references_in_double(cell, data):
@@ -147,9 +172,12 @@ def test_gradients_are_the_references_in_double(cell, data):
         check(data.draw(cases(cell=st.just(cell))), "float64", 1e-12)
 
 
-@pytest.mark.parametrize(
-    "cell", [cell if cell == LSTM() else pytest.param(cell, marks=pytest.mark.slow) for cell in CELLS], ids=str
-)
+def test_gradients_are_the_references_in_single_precision():
+    check(Case(cell=LSTM(), **CHUNKS_ARE_EQUAL), "float32", 2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=str)
 @settings(max_examples=3)
 @given(data=st.data())
 def test_gradients_are_the_references_in_single(cell, data):
@@ -164,10 +192,10 @@ def test_gradients_are_the_references_at_length(case):
         check(case, "float64", 1e-12)
 
 
-def problem(cell=GRU(), time=7, seed=3, dtype="float64", method="auto", **how):  # noqa: B008 (a cell is frozen)
+def problem(cell=GRU(), time=7, seed=3, dtype="float64", method="auto", lengths=None, **how):  # noqa: B008 (frozen)
     """A scalar loss of (params, xs), and arguments for it."""
     params, xs, carry0, weight = jax.tree.map(jnp.asarray, random_problem(cell, 2, time, 2, 3, dtype, seed))
-    lengths = jnp.array([3, time])
+    lengths = jnp.array([3, time] if lengths is None else lengths)
 
     def loss(params, xs):
         out = gru_jax.unroll(cell, params, xs, carry0, lengths=lengths, method=method, **how)

@@ -83,10 +83,25 @@ def test_partial_derivatives_are_diagonals_of_jacobians(cell, x64):
             np.testing.assert_allclose(by_argument.get(argument, 0.0), jacobian.reshape(1, 1), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("time", "size", "reverse", "back"),
+    [(12, 4, False, False), (12, 4, True, True), (12, 5, True, False), (12, 5, False, True), (1, 1, False, False),
+     (5, 12, True, False), (7, 1, False, True), (11, 10, True, True)],
+)  # fmt: skip
+def test_chunks_visit_every_step_once_and_in_order(time, size, reverse, back):
+    visit_chunks(time, size, reverse, back, fill=2)
+
+
+@pytest.mark.slow
 @given(
     time=st.integers(1, 12), size=st.integers(1, 12), reverse=st.booleans(), back=st.booleans(), fill=st.integers(1, 3)
 )
-def test_chunks_visit_every_step_once_and_in_order(time, size, reverse, back, fill):
+def test_chunks_of_any_length(time, size, reverse, back, fill):
+    visit_chunks(time, size, reverse, back, fill)
+
+
+def visit_chunks(time, size, reverse, back, fill):
+    """Once there, once back with what the way there gave, each block told where it begins and how long it is."""
     xs = jnp.arange(2 * time, dtype=jnp.float32).reshape(2, time)
     chunks = Chunks(time, min(size, time), reverse)
     seen = []

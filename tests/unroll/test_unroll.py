@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,12 +32,17 @@ def as_jax(tree):
     return jax.tree.map(jnp.asarray, tree)
 
 
+@functools.cache
+def step_of(cell):
+    return jax.jit(cell.step)
+
+
 def by_loop(cell, params, xs, carry0, lengths, resets, reverse):
     """Each sequence by itself, step by step, without masks."""
     batch, time, _ = xs.shape
     hidden_size = params["b"][cell.input_gates[0]].shape[-1]
     hs, carries = np.zeros((batch, time, hidden_size), np.float32), []
-    step = jax.jit(cell.step)
+    step = step_of(cell)
     for b in range(batch):
         carry = jax.tree.map(lambda a, b=b: a[b], carry0)
         steps = range(int(lengths[b]))

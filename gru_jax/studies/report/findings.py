@@ -89,7 +89,8 @@ class Findings(NamedTuple):
         tied: how many other combinations have the score of the best.
         lead: how sure its place is; None where it or the second has fewer than `FEWEST` members.
         best: id of the best member of the best combination.
-        tested: median of the test score over the best combination's members that did not diverge.
+        tested: median of the test score over the best combination's members that did not diverge; NaN where there is
+            none.
         effects: by axis, of each of its values.
         correlations: by column of the instruments at initialisation, with the score.
     """
@@ -127,7 +128,8 @@ def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str])
     scores = np.array([_worse(value, direction) for value in _scores(chosen, score, direction)])
     order = np.lexsort([_scores(chosen, loss, "min"), scores] if tells_apart else [scores])
     alive = chosen.filter(pl.col(STATUS) != DIVERGED)
-    tested = [math.nan if v is None else v for v in alive[f"best_test_{name}"].to_list()]
+    column = f"best_test_{name}"  # which there is none of where the test has no targets
+    tested = [math.nan if v is None else v for v in (alive[column].to_list() if column in alive.columns else ())]
     effects = {axis: [_effect(key, part, score, direction) for key, part in _groups(frame, [axis])] for axis in axes}
     rivals = [_scores(parts[effect.value], score, direction) for effect in ranked[:2]]
     return Findings(

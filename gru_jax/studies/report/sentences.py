@@ -21,10 +21,11 @@ def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: i
     halved = int((frame[STATUS] == HALVED).sum())
     sentences = [f"{counted(frame.height, 'member')}, {diverged} diverged" + f", {halved} halved" * bool(halved) + "."]
     what = _named(findings.axes, best.value)
+    has_test = any(name.startswith("best_test_") for name in frame.columns)
+    tested = f"its median test score is {findings.tested:.4g}" if has_test else "there is no test score"
     sentences.append(
         f"Best of {count} combination{'s' * (count > 1)} on validation data: {what}; median {findings.score} "
-        f"{best.median:.4g} ({_interval(best)}{counted(best.members, 'member')}); "
-        f"its median test score is {findings.tested:.4g}."
+        f"{best.median:.4g} ({_interval(best)}{counted(best.members, 'member')}); {tested}."
     )
     sentences += _describe_ties(findings) + _describe_lead(findings)
     if reached_target:

@@ -13,14 +13,13 @@ no more than the cotangents of F's results; dv and du are formed from them for t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gru_jax.cells import Carry
+from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
 from gru_jax.dtypes import carry_dtype
 from gru_jax.unroll.blocked.chunks import StepNumber, cut
@@ -36,6 +35,7 @@ from gru_jax.unroll.blocked.kernels import (
     transpose_kernels,
     zero_kernels,
 )
+from gru_jax.unroll.blocked.padding import skip_padding
 from gru_jax.unroll.blocked.structure import (
     Partials,
     ValueName,
@@ -46,10 +46,11 @@ from gru_jax.unroll.blocked.structure import (
     trace_structure,
 )
 from gru_jax.unroll.masking import Perturbation, StepInputs, entering, masked, select, where
+from gru_jax.unroll.sharding import zeros_beside
 
 
 class Cotangents(NamedTuple):
-    """The cotangents of the states and of the last carry; None is zero."""
+    """The cotangents of the states, zero where steps do not count, and of the last carry; None is zero."""
 
     hs: Float[Array, "B T H"] | None
     carry: Carry
@@ -89,17 +90,15 @@ def backward_pass(
     def block(carry: tuple[Carry, Any, Any], start: StepNumber, length: int, before: Carry) -> tuple[Any, Any, None]:
         ct, of_resets, total = carry
         steps = cut(StepInputs(operands.xs, *masks, operands.perturbation), start, length)
-        if residuals.states is None:
+        states = cut(residuals.states, start, length)
+        if states is None:
             _, states, _ = block_states(settings, weights, steps, before, operands.reset_carry)
-        else:
-            states = cut(residuals.states, start, length)
         carries = _carries_before(settings, steps, states, before, operands.reset_carry)
         arguments = cut(residuals.arguments, start, length)
         queries, partials = _linearise(settings, weights, steps, carries, arguments)
         earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
         backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
-        loss_ct = None if cts.hs is None else loss_cotangent
-        (ct, of_resets), results = _against_time(settings, recurrent_back, backward_steps, loss_ct, (ct, of_resets))
+        (ct, of_resets), results = _against_time(settings, recurrent_back, backward_steps, cts.hs, (ct, of_resets))
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
             per_step["perturbation"] = _perturbation_cotangent(operands.perturbation, results, steps.valid)
@@ -112,25 +111,39 @@ def backward_pass(
             total = jax.tree.map(jnp.add, total, of_block)
         return (ct, of_resets, total), per_step, None
 
-    def loss_cotangent(step: StepNumber) -> Array:
-        """What the loss sends to the state after a step; to the one before the first, nothing."""
-        assert cts.hs is not None
-        here = jax.lax.dynamic_index_in_dim(cts.hs, step, axis=1, keepdims=False)
-        return jnp.where((step >= 0) & (step < time), here, jnp.zeros_like(here))
+    def padding(carry: tuple[Carry, Any, Any], start: StepNumber, length: int, before: Carry) -> tuple[Any, Any, None]:
+        """A block in which the carry stood still."""
+        del before
+        earlier = start + length if settings.reverse else start - 1
+        per_step = {name: getattr(operands, name) for name in ("xs", "perturbation") if name in wanted}
+        per_step = jax.tree.map(lambda a: zeros_beside(a, (length, a.shape[0], a.shape[2]), a.dtype), per_step)
+        return (_with_loss(settings.cell, carry[0], cts.hs, earlier), *carry[1:]), per_step, None
 
     ct = _or_zeros(cts.carry, operands.carry0)
-    if cts.hs is not None:
-        last = loss_cotangent(0 if settings.reverse else time - 1)
-        ct = settings.cell.with_hidden(ct, settings.cell.hidden(ct) + last)
+    ct = _with_loss(settings.cell, ct, cts.hs, 0 if settings.reverse else time - 1)
     of_resets = jax.tree.map(jnp.zeros_like, operands.reset_carry) if "reset_carry" in wanted else None
     total = zero_kernels(weights, dtype) if "params" in wanted else None
-    state, result, _ = settings.chunks(time).scan(block, (ct, of_resets, total), residuals.starts, back=True)
+    chunks = settings.chunks(time)
+    of_any_block = skip_padding(chunks, masks.valid, block, padding)
+    state, result, _ = chunks.scan(of_any_block, (ct, of_resets, total), residuals.starts, back=True)
     ct, of_resets, total = state
     if "params" in wanted:
         total = jax.tree.map(lambda a, like: a.astype(like.dtype), total, weights)
         result["params"] = split(total)[0]
     of_carries = {"carry0": ct, "reset_carry": of_resets}
     return result | {name: ct for name, ct in of_carries.items() if name in wanted}
+
+
+def _with_loss(cell: Cell, ct: Carry, hs_ct: Float[Array, "B T H"] | None, step: StepNumber) -> Carry:
+    """The cotangent of the carry after a step, once it has what the loss sends to its state; before the first, nothing.
+
+    Where a block is padding, only the step before it has any: the loss reads no state of a step that does not count.
+    """
+    if hs_ct is None:
+        return ct
+    here = jax.lax.dynamic_index_in_dim(hs_ct, step, axis=1, keepdims=False)
+    sent = jnp.where((step >= 0) & (step < hs_ct.shape[1]), here, jnp.zeros_like(here))
+    return cell.with_hidden(ct, cell.hidden(ct) + sent)
 
 
 def _or_zeros(carry: Carry, like: Carry) -> Carry:
@@ -196,7 +209,7 @@ def _against_time(
     settings: BlockedSettings,
     kernels: list[Array],
     steps: BackwardStep,
-    loss_cotangent: Callable[[StepNumber], Array] | None,
+    hs_ct: Float[Array, "B T H"] | None,
     cts: tuple[Carry, Carry | None],
 ) -> tuple[tuple[Carry, Carry | None], dict[ValueName, Array]]:
     """Scan a block against the order of processing.
@@ -205,7 +218,7 @@ def _against_time(
         settings: what is fixed.
         kernels: those of the backward products.
         steps: the block.
-        loss_cotangent: what the loss sends to the state after a step; None for nothing.
+        hs_ct: what the loss sends to the state after each step; None for nothing.
         cts: dL/dcarry after the block's last step, what the loss sends to it included; and what has come to the
             carry that resets set, None if that is not wanted.
 
@@ -225,9 +238,7 @@ def _against_time(
             before = jax.tree.map(lambda a, reset=step.resets: where(reset, jnp.zeros_like(a), a), before)
         if step.valid is not None:
             before = select(step.valid, before, after)
-        if loss_cotangent is not None:
-            before = cell.with_hidden(before, cell.hidden(before) + loss_cotangent(step.earlier))
-        return (before, of_resets), results
+        return (_with_loss(cell, before, hs_ct, step.earlier), of_resets), results
 
     return jax.lax.scan(body, cts, steps, reverse=not settings.reverse, unroll=settings.unroll)
 

@@ -30,6 +30,15 @@ class Chunks(NamedTuple):
     size: int
     reverse: bool
 
+    @property
+    def block_count(self) -> int:
+        """How many blocks there are, the shorter one included."""
+        return -(-self.time // self.size)
+
+    def number(self, start: StepNumber) -> StepNumber:
+        """Which block begins at a step, counted in the order of time."""
+        return (start + self.size - 1) // self.size if self.reverse else start // self.size
+
     def scan(self, block: Block, carry: Any, saved: Any = None, *, back: bool = False) -> tuple[Any, Any, Any]:
         """Run `block` over all blocks in the order of processing or, with `back`, against it.
 

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell, Params
@@ -23,8 +24,10 @@ from gru_jax.unroll.blocked.kernels import (
     product_layout,
     recurrent_multiplier,
 )
+from gru_jax.unroll.blocked.padding import skip_padding
 from gru_jax.unroll.blocked.structure import ValueName, kept_arguments, recording, run_equations
 from gru_jax.unroll.masking import Perturbation, StepInputs, advance, is_finite, masked
+from gru_jax.unroll.sharding import zeros_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +115,20 @@ def forward_pass(settings: BlockedSettings, operands: Operands, masks: Masks) ->
         kept = cell.hidden(states) if settings.keep == "boundaries" else states
         return after, (kept, is_finite(states), arguments), carry
 
-    carry, (states, finite, arguments), starts = settings.chunks(time).scan(block, operands.carry0)
+    def padding(carry: Carry, start: StepNumber, length: int, saved: None) -> tuple[Carry, Any, Carry]:
+        """A block in which the carry stands still."""
+        states = jax.tree.map(lambda part: jnp.broadcast_to(part, (length, *part.shape)), carry)
+        arguments = None
+        if settings.keep == "gates":  # zeros, that nobody will read
+            like = jax.eval_shape(lambda: block(carry, start, length, saved)[1][2])
+            arguments = jax.tree.map(lambda a: zeros_beside(cell.hidden(carry), a.shape, a.dtype), like)
+        kept = cell.hidden(states) if settings.keep == "boundaries" else states
+        return carry, (kept, is_finite(states), arguments), carry
+
+    chunks = settings.chunks(time)
+    carry, (states, finite, arguments), starts = chunks.scan(
+        skip_padding(chunks, masks.valid, block, padding), operands.carry0
+    )
     if settings.keep == "boundaries":
         return BlockedResult(states, carry, finite), Residuals(None, starts, None)
     return BlockedResult(cell.hidden(states), carry, finite), Residuals(states, starts, arguments)

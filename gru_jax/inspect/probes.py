@@ -1,0 +1,182 @@
+"""What a linear map can read off states: ridge regression in closed form, over time, beside a control."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from gru_jax.errors import UsageError
+
+ORDERS = 8  # of the control
+
+
+class LinearProbe(NamedTuple):
+    """A linear map from states to what is read off them.
+
+    Attributes:
+        weights: `[H, K]`.
+        bias: `[K]`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax import inspect
+        >>> states = jnp.array([[0.0], [1.0], [2.0]])
+        >>> probe = inspect.fit_probe(states, 3.0 * states + 1.0, ridge=0.0)
+        >>> [round(value, 3) for value in probe.read(states).ravel().tolist()]
+        [1.0, 4.0, 7.0]
+    """
+
+    weights: Float[Array, "H K"]
+    bias: Float[Array, " K"]
+
+    def read(self, states: Float[Array, "*N H"]) -> Float[Array, "*N K"]:
+        """What the probe reads off states."""
+        values = states @ self.weights
+        return values + self.bias.reshape((1,) * (values.ndim - 1) + self.bias.shape)
+
+
+class ProbeProfile(NamedTuple):
+    """How well variables can be read off states at every step, on sequences that the probe was not fitted to.
+
+    Attributes:
+        scores: R^2, the part of each variable's variance that is read, `[T, K]`: 1 for all, 0 for none, below 0 where
+            the mean would be better. NaN where it does not vary.
+        control: the same of probes that were fitted to the variables of other sequences, `[T, K]`.
+
+    Examples:
+        >>> import jax
+        >>> from gru_jax import inspect
+        >>> states = jax.random.normal(jax.random.key(0), (400, 5, 3))
+        >>> profile = inspect.probe_over_time(states, states[..., :1] + states[..., 1:2])
+        >>> profile.scores.round(2).ravel().tolist(), bool((profile.control < 0.2).all())
+        ([1.0, 1.0, 1.0, 1.0, 1.0], True)
+    """
+
+    scores: Float[Array, "T K"]
+    control: Float[Array, "T K"]
+
+
+def fit_probe(
+    states: Float[Array, "N H"],
+    targets: Float[Array, "N K"],
+    *,
+    ridge: float = 1e-3,
+    counts: Bool[Array, " N"] | None = None,
+) -> LinearProbe:
+    """Fit a linear map from states to targets by ridge regression, in closed form.
+
+    (X^T X + lambda I)^-1 X^T Y of centred X and Y, with lambda the ridge times the mean of the eigenvalues of X^T X, so
+    that it does not hang on the scale of the states or on how many there are. Alain and Bengio 2016, arXiv:1610.01644.
+
+    Args:
+        states: of which is read.
+        targets: what is read.
+        ridge: how strongly weights are kept small; 0 for least squares.
+        counts: the rows that count; all of them if None.
+
+    Cost: the solution of H linear equations.
+
+    Raises:
+        UsageError: not as many targets as states.
+
+    Examples:
+        >>> import jax
+        >>> from gru_jax import inspect
+        >>> states = jax.random.normal(jax.random.key(0), (50, 3))
+        >>> weights = inspect.fit_probe(states, states[:, :1] - 2.0 * states[:, 1:2]).weights
+        >>> [round(weight, 1) + 0.0 for weight in weights.ravel().tolist()]
+        [1.0, -2.0, 0.0]
+    """
+    if targets.ndim != 2 or len(targets) != len(states):
+        raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{len(states)}, K]")
+    weight = (jnp.ones(len(states), bool) if counts is None else counts).astype(states.dtype)
+    (x, x_mean), (y, y_mean) = (_centred(a, weight) for a in (states, targets.astype(states.dtype)))
+    gram = x.T @ x
+    penalty = ridge * jnp.trace(gram) / gram.shape[0]
+    tiny = jnp.finfo(gram.dtype).eps * jnp.maximum(jnp.trace(gram), 1.0)  # units that never move
+    eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
+    weights = jax.scipy.linalg.solve(gram + (penalty + tiny) * eye, x.T @ y, assume_a="pos")
+    return LinearProbe(weights, y_mean - x_mean @ weights)
+
+
+def r_squared(
+    read: Float[Array, "N K"], targets: Float[Array, "N K"], counts: Bool[Array, " N"] | None = None
+) -> Float[Array, " K"]:
+    """The part of each target's variance that is read, 1 - sum (y - read)^2 / sum (y - mean y)^2; NaN where it is 0.
+
+    Cost: two sums.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax import inspect
+        >>> y = jnp.array([[0.0], [1.0], [2.0]])
+        >>> inspect.r_squared(y, y).tolist(), inspect.r_squared(jnp.ones((3, 1)), y).tolist()
+        ([1.0], [0.0])
+    """
+    weight = (jnp.ones(len(targets), bool) if counts is None else counts).astype(read.dtype)
+    targets = targets.astype(read.dtype)
+    centred, _ = _centred(targets, weight)
+    variance = jnp.square(centred).sum(axis=0)
+    missed = jnp.where(weight[:, None] > 0, jnp.square(targets - read), 0.0).sum(axis=0)
+    return jnp.where(variance > 0, 1.0 - missed / jnp.where(variance > 0, variance, 1.0), jnp.nan)
+
+
+def probe_over_time(
+    states: Float[Array, "B T H"],
+    targets: Float[Array, "B T K"],
+    *,
+    valid: Bool[Array, "B T"] | None = None,
+    ridge: float = 1e-3,
+    key: PRNGKeyArray | None = None,
+) -> ProbeProfile:
+    """Fit a probe of its own at every step, on every other sequence, and test it on those between.
+
+    The control is fitted to the same variables of other sequences, in a random order: what it reads is luck, of which
+    it is the mean over eight orders. Hewitt and Liang 2019, arXiv:1909.03368.
+
+    Args:
+        states: of which is read.
+        targets: variables, at every step.
+        valid: the steps that count; all of them if None.
+        ridge: as of `fit_probe`.
+        key: of the control's orders; a fixed key if None.
+
+    Cost: at every step that of two probes, `fit_probe`.
+
+    Raises:
+        UsageError: variables of another size, or fewer than four sequences.
+
+    Examples:
+        >>> import jax
+        >>> from gru_jax import inspect
+        >>> states = jax.random.normal(jax.random.key(0), (40, 2, 3))
+        >>> inspect.probe_over_time(states, states[..., :1]).scores.round(2).tolist()
+        [[1.0], [1.0]]
+    """
+    batch, time, _ = states.shape
+    if targets.ndim != 3 or targets.shape[:2] != (batch, time):
+        raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{batch}, {time}, K]")
+    if batch < 4:
+        raise UsageError(f"states have {batch} sequences: needed are 4, two to fit a probe to and two to test it on")
+    counts = jnp.ones((batch, time), bool) if valid is None else valid
+    keys = jax.random.split(jax.random.key(0) if key is None else key, ORDERS)
+    orders = [jax.random.permutation(k, (batch + 1) // 2) for k in keys]
+    fitted_to = jnp.concatenate([targets[::2], *(targets[::2][order] for order in orders)], axis=-1)
+
+    def of_step(states: Array, targets: Array, fitted_to: Array, counts: Array) -> tuple[Array, Array]:
+        probes = fit_probe(states[::2], fitted_to, ridge=ridge, counts=counts[::2])
+        read, wanted = probes.read(states[1::2]), jnp.tile(targets[1::2], (1, 1 + ORDERS))
+        scores = r_squared(read, wanted, counts[1::2]).reshape(1 + ORDERS, -1)
+        return scores[0], scores[1:].mean(axis=0)
+
+    return ProbeProfile(*jax.vmap(of_step, in_axes=1)(states, targets, fitted_to, counts))
+
+
+def _centred(values: Float[Array, "N K"], weight: Float[Array, " N"]) -> tuple[Float[Array, "N K"], Float[Array, " K"]]:
+    """Values less their mean, zero where they do not count; and the mean."""
+    counted = jnp.where(weight[:, None] > 0, values, 0.0)
+    mean = counted.sum(axis=0) / jnp.maximum(weight.sum(), 1.0)
+    return jnp.where(weight[:, None] > 0, values - mean[None], 0.0), mean

@@ -1,0 +1,206 @@
+"""A run's network in one file that runs without this project."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from gru_jax.cells import CELLS
+from gru_jax.config import Config
+from gru_jax.config.checkpoint_names import BEST
+from gru_jax.deploy.archive import FORMAT, JAX_PROGRAM, ONNX_PROGRAM, VERSION, archive_bytes
+from gru_jax.deploy.onnx import onnx_programs
+from gru_jax.deploy.programs import EXPORT_PLATFORMS, ServedNetwork, carry_names, export_programs
+from gru_jax.deploy.storage import StoredAs, flatten_params, pack_exactly
+from gru_jax.dtypes import carry_dtype
+from gru_jax.errors import ArgumentError, check_argument
+from gru_jax.nn import CellPlace, Functional
+from gru_jax.nn.families import FAMILIES
+from gru_jax.nn.models import Readout
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
+from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.runtime.files import replace_file
+from gru_jax.tasks import Task
+from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.training.network import build_model
+
+EXPORT_FILE = "export.zip"
+PLATFORMS = ("cpu", "cuda", "tpu")
+SIGNATURES = {
+    "sequence": "sequence(weights, carry, xs [batch, time, features], lengths [batch] int32) -> (carry, outputs)",
+    "step": "step(weights, carry, x [batch, features]) -> (carry, outputs)",
+}
+
+
+def export_run(
+    workdir: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    checkpoint: str = BEST,
+    platforms: Sequence[str] = PLATFORMS,
+    *,
+    onnx: bool = False,
+) -> Path:
+    """Write a run's network, with all that is needed to use it, into one file that JAX alone can run.
+
+    Args:
+        workdir: of the run.
+        output: the file; `export.zip` in the directory if None.
+        checkpoint: which of its networks, best or latest.
+        platforms: where its programs can run, of cpu, cuda, rocm and tpu, whatever there is here.
+        onnx: whether they are wanted in ONNX too.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: there is no such run or checkpoint, a platform is none, or a program cannot be written.
+    """
+    check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
+    check_platforms(platforms)
+    rundir, config = open_run(workdir)
+    if config.task.reads_tokens:
+        raise ArgumentError(f"workdir={workdir}: reads tokens; allowed are networks whose inputs are numbers")
+    device = choose_device(config.platform)
+    path = rundir.path / EXPORT_FILE if output is None else Path(output)
+    if not path.absolute().parent.is_dir():
+        raise ArgumentError(f"output={path}: its directory does not exist")
+    with precision(config.dtype, config.matmul_precision), jax.default_device(device):
+        state = restore_state(rundir, config, device, cast("CheckpointKind", checkpoint))
+        made_of = {"checkpoint": checkpoint, "step": int(state.step), "test": _scores(rundir, checkpoint)}
+        replace_file(path, export_network(config, state.params, platforms, made_of, onnx=onnx))
+    return path
+
+
+def check_platforms(platforms: Sequence[str]) -> None:
+    """Refuse what is no platform.
+
+    Raises:
+        ArgumentError: one of them is none, or there is none.
+    """
+    if not platforms:
+        raise ArgumentError(f"platforms=: none; allowed are {', '.join(EXPORT_PLATFORMS)}")
+    for platform in platforms:
+        check_argument("platforms", platform, EXPORT_PLATFORMS)
+
+
+def export_network(
+    config: Config,
+    params: Any,
+    platforms: Sequence[str],
+    made_of: Mapping[str, Any] | None = None,
+    *,
+    onnx: bool = False,
+) -> bytes:
+    """The content of the file of a network: its programs, its weights and their description."""
+    model = build_model(config)
+    served = serve_network(config, model)
+    kept_as = stored_as(config)
+    weights = pack_exactly(params, kept_as)
+    read = input_step(config)
+    programs = export_programs(served, weights, read, platforms)
+    in_onnx = onnx_programs(served, flatten_params(params), read) if onnx else {}
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "jax": jax.__version__,
+        "platforms": list(platforms),
+        "programs": {name: SIGNATURES[name] if name in programs else None for name in SIGNATURES},
+        "onnx": list(in_onnx),
+        "why_no_step": served.why_no_step,
+        "inputs": {"dtype": read.dtype.name, "features": input_features(config.task), **_preparation(config.task)},
+        "outputs": _describe_outputs(config),
+        "carry": {name: list(shape) for name, shape in served.carry.items()},
+        "model": {
+            "readout": config.model.readout,
+            "dtype": config.dtype,
+            "weights": kept_as,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "layers": [list(map(_describe_cell, places)) for places in model.layers],
+        },
+        "run": {"task": type(config.task).__name__, **(made_of or {})},
+    }
+    members = {name + JAX_PROGRAM: program for name, program in programs.items()}
+    return archive_bytes(description, members | {name + ONNX_PROGRAM: p for name, p in in_onnx.items()}, weights)
+
+
+def serve_network(config: Config, model: Functional) -> ServedNetwork:
+    """The network of a config as programs for service, of inputs as they stand in files of its data."""
+    readout = cast("Readout", config.model.readout)  # a checked config has no auto
+    is_standard = config.model.family in FAMILIES
+    return ServedNetwork(model, readout, config.dtype, config.task.network_inputs, is_standard)
+
+
+def stored_as(config: Config) -> StoredAs:
+    """In what type the kernels of a run are stored."""
+    return "full" if config.train.init_as in ("exact", "units") else config.train.init_as
+
+
+def input_features(task: Task) -> list[str]:
+    """The names of the features of an input as it stands in files, by their numbers where they have none."""
+    facts = _facts(task)
+    return list(facts.features) if facts else [str(number) for number in range(task.input_size)]
+
+
+def input_step(config: Config) -> jax.ShapeDtypeStruct:
+    """What one sequence has at one step, as it stands in files, `[features]`."""
+    return jax.ShapeDtypeStruct((len(input_features(config.task)),), jnp.dtype(carry_dtype(config.dtype)))
+
+
+def _facts(task: Task) -> DataFacts | None:
+    facts = task.facts if isinstance(task, FromFiles) else None
+    return facts if isinstance(facts, DataFacts) else None
+
+
+def _preparation(task: Task) -> dict[str, Any]:
+    """What the programs do to inputs before the network reads them, for readers that do it themselves."""
+    facts = _facts(task)
+    scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
+    return {
+        "missing": getattr(task, "missing", "error"),
+        "is_scaled": bool(getattr(task, "scale", False)),
+        **dataclasses.asdict(scale),
+    }
+
+
+def _describe_outputs(config: Config) -> dict[str, Any]:
+    """What a person has to know of outputs: classes whose logits they are, or numbers and their scale."""
+    task, facts = config.task, _facts(config.task)
+    scale = (facts and facts.targets_scale) or FeatureScale((0.0,), (1.0,))
+    return {
+        "size": task.output_size,
+        "each_step": config.model.readout == "every",
+        "classes": list(task.class_names),
+        "names": list(facts.targets) if facts else [],
+        **dataclasses.asdict(scale),
+    }
+
+
+def _describe_cell(place: CellPlace) -> dict[str, Any]:
+    """A cell, for readers that compute it themselves."""
+    cell = place.cell
+    return {
+        "name": place.name,
+        "cell": type(cell).__name__,
+        "is_of_library": type(cell) in CELLS.values(),
+        "settings": {field.name: getattr(cell, field.name) for field in dataclasses.fields(cell)},
+        "gates": list(cell.input_gates),
+        "units": place.units,
+        "reverse": place.reverse,
+        "weights": "/".join(place.path),
+        "carry": list(carry_names(place)),
+    }
+
+
+def _scores(rundir: RunDir, checkpoint: str) -> dict[str, float] | None:
+    """The test metrics of a checkpoint, once the run is finished."""
+    if not rundir.summary.exists():
+        return None
+    return rundir.read_summary()["best" if checkpoint == BEST else "final"].get("test")

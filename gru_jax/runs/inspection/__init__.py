@@ -1,0 +1,1 @@
+"""A run's network opened up: numbers, pictures, and a page of them."""
