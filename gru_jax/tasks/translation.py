@@ -122,6 +122,11 @@ class Translation(SequenceToSequence, FromFiles):
     def read(self, split: str) -> dict[str, np.ndarray]:
         return dict(self._encoded[1][split])
 
+    def train_lengths(self) -> Int[np.ndarray, " N"]:
+        """The longer of each pair's."""
+        arrays = self._encoded[1]["train"]
+        return np.maximum(arrays[LENGTHS], arrays[TARGET_LENGTHS])
+
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         xs, lengths, targets, target_lengths = (data[k][index] for k in (XS, LENGTHS, TARGETS, TARGET_LENGTHS))
         batch = written_batch(xs, lengths, targets, target_lengths, self.end_token)

@@ -99,6 +99,13 @@ def test_every_token_of_the_targets_counts_the_same(smoothing, tmp_path):
     assert task.metrics(padded, batch)["loss"].tolist() == metrics["loss"].tolist()
 
 
+def test_pairs_of_like_length_share_a_batch(tmp_path):
+    task = table(tmp_path)
+    assert task.train_lengths().tolist() == [4, 6, 2]
+    indices = task.train_indices(1, 0, by_length=True)(0, 3)
+    assert sorted(indices.ravel().tolist()) == [0, 1, 2]
+
+
 def test_knowing_nothing_of_the_source(tmp_path):
     task = table(tmp_path)
     counts = np.ones(task.output_size)
