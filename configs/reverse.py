@@ -13,6 +13,6 @@ def get_config(length: str = "10") -> ConfigDict:
             "task": {"name": "reverse", "length": int(length)},
             "model": {"hidden": (64,), "embedding": 32, "bidirectional": True},
             "optimizer": {"lr": 3e-3, "schedule": "cosine"},
-            "train": {"batch_size": 64, "steps": 3000},
+            "train": {"batch_size": 64, "steps": 2000},
         }
     )

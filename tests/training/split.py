@@ -55,9 +55,10 @@ def outcome(config, devices):
     (valid,) = run.evaluate(first.state.params, "valid", np.array([True]))
     readings = {f"measured {k}": v for k, v in run.measure(first.state.params).items()}
     numbers = {**first.metrics, **first.live, **readings}
+    pairs = list(zip(*map(jax.tree.leaves, (first, second)), strict=True))
     return {
         "numbers": {**{name: value[0].tolist() for name, value in numbers.items()}, **valid},
-        "repeats": all(np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (first, second)), strict=True)),
+        "repeats": all(np.array_equal(*pair, equal_nan=True) for pair in pairs),  # NaN at lags that none reaches
         "collectives": {name: collectives(compiled.compile(name, 1)) for name in ("train", "valid", "measure")},
     }
 
