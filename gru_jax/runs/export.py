@@ -66,8 +66,7 @@ def export_run(
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     check_platforms(platforms)
     rundir, config = open_run(workdir)
-    if config.task.reads_tokens:
-        raise ArgumentError(f"workdir={workdir}: reads tokens; allowed are networks whose inputs are numbers")
+    check_reads_numbers(config, rundir)
     device = choose_device(config.platform)
     path = rundir.path / EXPORT_FILE if output is None else Path(output)
     if not path.absolute().parent.is_dir():
@@ -77,6 +76,16 @@ def export_run(
         made_of = {"checkpoint": checkpoint, "step": int(state.step), "test": _scores(rundir, checkpoint)}
         replace_file(path, export_network(config, state.params, platforms, made_of, onnx=onnx))
     return path
+
+
+def check_reads_numbers(config: Config, rundir: RunDir) -> None:
+    """Refuse a network that reads tokens, for which there is no program for service yet.
+
+    Raises:
+        ArgumentError: it does.
+    """
+    if config.task.reads_tokens:
+        raise ArgumentError(f"workdir={rundir.path}: its network reads tokens; allowed are those that read numbers")
 
 
 def check_platforms(platforms: Sequence[str]) -> None:
