@@ -12,8 +12,8 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "task": {"name": "tiny_shakespeare", "length": 128},
-            "model": {"hidden": (512,), "embedding": 128, "output_dropout": 0.3},
+            "model": {"hidden": (512,), "embedding": 128, "input_dropout": 0.1, "output_dropout": 0.3},
             "optimizer": {"name": "adamw", "lr": 2e-3, "schedule": "cosine", "clip_norm": 1.0},
-            "train": {"batch_size": 64, "epochs": 30.0},
+            "train": {"batch_size": 64, "epochs": 16, "eval_epochs": 1},
         }
     )
