@@ -99,7 +99,7 @@ def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
     shapes = jax.eval_shape(trainer.init, 0, values)
     checkpoints = Checkpoints(rundir.checkpoints, device, read_only=True)
     saved, metadata = checkpoints.restore(
-        LATEST, shapes._asdict(), read=lambda content: CheckpointMetadata.from_json(content, 1)
+        LATEST, shapes.to_dict(), read=lambda content: CheckpointMetadata.from_json(content, 1)
     )
     state, (progress,) = TrainState(**saved), metadata.members
     rate = values["optimizer"]["lr"]

@@ -82,7 +82,7 @@ def _params_of_run(text: str, config: Config) -> dict[str, Any]:
         with precision(source.dtype, source.matmul_precision):
             trainer = Trainer(source)
             shapes = jax.eval_shape(trainer.init, 0, traced_hyperparameters(source))
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes._asdict())
+        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes.to_dict())
         checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
         step = int(name.which) if name.which.isdecimal() else None
         kind = name.which if step is None else checkpoints.holding(step)

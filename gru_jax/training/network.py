@@ -15,7 +15,7 @@ from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config, ModelConfig, naming_traced_numbers
 from gru_jax.config.schema import AUTO
 from gru_jax.dtypes import carry_dtype
-from gru_jax.errors import UsageError, check_choice, listing
+from gru_jax.errors import UsageError, check_choice
 from gru_jax.flow.trajectory import Trajectory
 from gru_jax.initializers import Scheme
 from gru_jax.nn import CellPlace, Functional, LayerInputs, SequenceModel, Trace, functional
@@ -91,13 +91,15 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
     time = max(task.time, batch.xs.shape[1]) if task.held_out_may_be_longer else task.time
     needed = (time,) if task.reads_tokens else (time, task.input_size)
     if batch.xs.shape[1:] != needed:
+        wanted = f"time is {time}" if task.reads_tokens else f"time and input_size are {time} and {task.input_size}"
         raise UsageError(
-            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its time"
-            f"{'' if task.reads_tokens else ' and input_size'} says {listing(needed)}"
+            f"task: {type(task).__name__} gives sequences of shape {list(batch.xs.shape[1:])}; its {wanted}"
         )
-    if task.reads_tokens != jnp.issubdtype(batch.xs.dtype, jnp.integer):
-        kind = "whole numbers, as reads_tokens says" if task.reads_tokens else "numbers, or reads_tokens = True"
-        raise UsageError(f"task: {type(task).__name__} gives inputs of type {batch.xs.dtype}; allowed are {kind}")
+    if task.reads_tokens and not jnp.issubdtype(batch.xs.dtype, jnp.integer):
+        raise UsageError(
+            f"task: {type(task).__name__} gives inputs of type {batch.xs.dtype}; with reads_tokens = True, allowed are "
+            "whole numbers"
+        )
     return batch
 
 

@@ -23,7 +23,9 @@ from gru_jax.tasks import (
     DelayedMemory,
     DelayedXOR,
     Files,
+    FlipFlop,
     Generated,
+    Integrator,
     Parity,
     TemporalOrder,
     split_key,
@@ -68,6 +70,8 @@ MAKE = {
     "copy_memory": lambda folder: CopyMemory(3, **SIZES),
     "delayed_memory": lambda folder: DelayedMemory(2, 9, **SIZES),
     "temporal_order": lambda folder: TemporalOrder(20, **SIZES),
+    "flip_flop": lambda folder: FlipFlop(2, 9, **SIZES),
+    "integrator": lambda folder: Integrator(9, **SIZES),
     "parity": lambda folder: Parity(9, shortest=4, **SIZES),
     "delayed_xor": lambda folder: DelayedXOR(9, delay=2, **SIZES),
     "arrays of labels": lambda folder: written(folder, labels_of_steps),
@@ -87,7 +91,7 @@ QUICK = ("copy_memory", "arrays of labels", "arrays of numbers")
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in MAKE])
 def test_predictions_equal_the_stored_test_scores_to_the_bit(kind, tmp_path, undrawn):
-    generated = {name for name, task in TASKS.items() if issubclass(task, Generated)}
+    generated = {name for name, task in TASKS.items() if issubclass(task, Generated) and not task.reads_tokens}
     assert {name.split(" ")[0] for name in MAKE} == {*generated, "arrays", "files"}
     task = MAKE[kind](tmp_path)
     workdir = moved_run(task, tmp_path)

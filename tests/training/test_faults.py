@@ -110,7 +110,7 @@ def newest(run, **changes):
     state = trainer_of(config)[1]
     with cli.printed_messages():
         checkpoints = Checkpoints(run / "checkpoints", jax.devices()[0], keep=2)
-        found = checkpoints.newest(LATEST, jax.eval_shape(lambda: state)._asdict())
+        found = checkpoints.newest(LATEST, jax.eval_shape(lambda: state).to_dict())
     checkpoints.close()
     return None if found is None else found[0]
 
