@@ -1,6 +1,8 @@
-"""Sentences of film reviews, positive or negative (SST-2).
+"""Sentences of film reviews, positive or negative (SST-2): GRU 128 in both directions, maximum over time; 10 epochs.
 
-GRU_JAX_DATA=DIR python -m experiments.train --config configs/sst2.py
+    GRU_JAX_DATA=DIR python -m experiments.train --config configs/sst2.py
+
+Measured (one of 2 CPU cores that others used too, seed 0): 80.7 % in test, in 2.6 minutes; chance is 50 %.
 """
 
 from ml_collections import ConfigDict
