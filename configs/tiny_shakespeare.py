@@ -1,7 +1,10 @@
-"""A character language model of Tiny Shakespeare.
+"""A character language model of Tiny Shakespeare: GRU 512, one million parameters, 16 epochs.
 
-python -m experiments.train --config configs/tiny_shakespeare.py --workdir runs/shakespeare
-python -m experiments.sample --workdir runs/shakespeare --prompt "ROMEO:"
+    GRU_JAX_DATA=DIR python -m experiments.train --config configs/tiny_shakespeare.py --workdir runs/shakespeare
+    python -m experiments.sample --workdir runs/shakespeare --prompt "ROMEO:" --temperature 0.7
+
+Measured (2 CPU cores that others used too, seed 0): 1.435 nats a character in validation, 1.550 in test, 1.492 over
+both, the last tenth of the text; in 25 minutes. How often each character occurs gives 3.362.
 """
 
 from ml_collections import ConfigDict
