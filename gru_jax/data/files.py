@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,18 @@ def data_root(data_dir: str | None) -> Path:
                 raise UsageError(f"{source}={value!r}: there is no such directory")
             return root
     return Path.home() / ".cache" / "gru_jax"
+
+
+def files_by_name(data_dir: str | None, find: Callable[[], Iterable[Path]]) -> dict[str, Path]:
+    """The files that `find` finds, by their names below the data directory; none where they cannot be found.
+
+    A run knows what it needs of its files; where they are read, it is said that they are missing.
+    """
+    try:
+        root, paths = data_root(data_dir), find()
+    except UsageError:
+        return {}
+    return {path.relative_to(root).as_posix(): path for path in paths}
 
 
 def locate(file: DataFile, data_dir: str | None) -> Path:

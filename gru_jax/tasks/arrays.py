@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
 from gru_jax.data.checks import Missing
-from gru_jax.data.files import data_root
+from gru_jax.data.files import data_root, files_by_name
 from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.runtime.files import FileStamp
@@ -176,11 +176,7 @@ class Sequences(FromFiles):
         return lengths if self.folds is None else lengths[self.order("train")]
 
     def data_files(self) -> Mapping[str, Path]:
-        try:
-            root, paths = data_root(self.data_dir), self._files.data_files()
-        except UsageError:  # a run knows what it needs of them; where they are read, it is said
-            return {}
-        return {path.relative_to(root).as_posix(): path for path in paths}
+        return files_by_name(self.data_dir, lambda: self._files.data_files())
 
     def check_rows(self, split: str) -> None:
         self._files.open(split)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gru_jax.data.files import data_root
+from gru_jax.data.files import data_root, files_by_name
 from gru_jax.data.formats import matching_files
 from gru_jax.data.texts import load_text, split_text
 from gru_jax.data.vocabulary import TokenKind, build_vocabulary
@@ -23,9 +23,9 @@ from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.tasks.tokens import perplexity, shares_in_training
 
 TOKENS, COUNTS = "tokens", "counts"
-LARGEST_EXPONENT = 700.0  # beyond it a perplexity is no number of 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +105,8 @@ class LanguageModel(FromFiles):
     def baseline(self) -> Mapping[str, float]:
         """Of how often each token occurs in training, counted once more."""
         facts, tokens = self._encoded
-        counts = np.bincount(tokens["train"], minlength=len(facts.vocabulary)) + 1.0
-        loss = float(-np.log(counts / counts.sum())[tokens["test"][1:]].mean())
+        shares = shares_in_training(tokens["train"], len(facts.vocabulary))
+        loss = float(-np.log(shares)[tokens["test"][1:]].mean())
         return {"loss": loss, **self.of_means({"loss": loss})}
 
     def count(self, split: str) -> int:
@@ -141,7 +141,7 @@ class LanguageModel(FromFiles):
     def of_means(self, means: Mapping[str, float]) -> Mapping[str, float]:
         if self.tokens in ("characters", "bytes"):
             return {"bits": means["loss"] / math.log(2)}
-        return {"perplexity": math.exp(min(means["loss"], LARGEST_EXPONENT))}
+        return {"perplexity": perplexity(means["loss"])}
 
     def describe_data(self) -> list[str]:
         facts, tokens = self._encoded
@@ -155,9 +155,7 @@ class LanguageModel(FromFiles):
         return lines
 
     def check_new(self, arrays: Any, path: Path, place: Any = None) -> NoReturn:
-        raise UsageError(
-            f"{path}: nothing to predict, this network continues texts; experiments.sample, run.sample(...) do that"
-        )
+        raise UsageError(f"{path}: nothing to predict, this network continues texts; experiments.sample does that")
 
     def read_input(self, path: Path) -> NoReturn:
         self.check_new(None, path)
@@ -228,11 +226,7 @@ class TextFiles(LanguageModel):
         return [path for split in SPLITS for path in self._paths(split)]
 
     def data_files(self) -> Mapping[str, Path]:
-        root = data_root(self.data_dir)
-        try:
-            return {path.relative_to(root).as_posix(): path for path in self.text_files()}
-        except UsageError:  # a run knows what it needs of them; where they are read, it is said
-            return {}
+        return files_by_name(self.data_dir, self.text_files)
 
     def texts(self) -> Mapping[str, str]:
         texts = {split: "".join(map(load_text, self._paths(split))) for split in SPLITS if getattr(self, split)}

@@ -15,12 +15,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gru_jax.data.arrays import LENGTHS, XS
 from gru_jax.data.texts import load_text
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 from gru_jax.tasks.base import Batch, Generated, Task
 from gru_jax.tasks.text_scores import share_of_equal
+from gru_jax.tasks.tokens import stacked_tokens
 
 END_SYMBOL = 0
 """Of the generated tasks: ends sources and targets, and is what a decoder reads first."""
@@ -83,14 +83,6 @@ class SequenceToSequence(Task):
             except UsageError as error:
                 raise UsageError(f"{path}: line {number}: {error}") from error
         return stacked_tokens(rows, max(self.time, *map(len, rows)))
-
-
-def stacked_tokens(rows: Sequence[np.ndarray], longest: int) -> dict[str, np.ndarray]:
-    """Tokens of sequences as arrays: `xs`, filled up to so many, and `lengths`."""
-    xs = np.zeros((len(rows), longest), np.int32)
-    for filled, row in zip(xs, rows, strict=True):
-        filled[: len(row)] = row
-    return {XS: xs, LENGTHS: np.array([len(row) for row in rows], np.int32)}
 
 
 def written_batch(

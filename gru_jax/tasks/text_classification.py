@@ -15,8 +15,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.arrays import LENGTHS, TARGETS, XS
-from gru_jax.data.files import data_root
-from gru_jax.data.formats import matching_files
 from gru_jax.data.texts import LabelledTexts, load_labelled_texts, load_text
 from gru_jax.data.vocabulary import TokenKind, Vocabulary, build_vocabulary
 from gru_jax.errors import UsageError, closest, listing
@@ -24,6 +22,7 @@ from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.tasks.tokens import TextTables, shares_in_training, stacked_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +93,7 @@ class TextClassification(FromFiles):
     def baseline(self) -> Mapping[str, float]:
         """The share of each label in training, and the label that is most frequent there."""
         arrays, classes = self._encoded[1], len(self.facts.classes)
-        shares = (np.bincount(arrays["train"][TARGETS], minlength=classes) + 1) / (self.count("train") + classes)
+        shares = shares_in_training(arrays["train"][TARGETS], classes)
         tested = arrays["test"][TARGETS]
         return {
             "accuracy": float((tested == shares.argmax()).mean()),
@@ -133,7 +132,7 @@ class TextClassification(FromFiles):
     def encode_texts(self, texts: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Texts as the network reads them: `xs`, and `lengths`."""
         rows = [_tokens_of(text, self.facts.vocabulary, self) for text in texts]
-        return _stacked(rows, max(self.time, *map(len, rows)))
+        return stacked_tokens(rows, max(self.time, *map(len, rows)))
 
 
 def _tokens_of(text: str, vocabulary: Vocabulary, task: TextClassification) -> np.ndarray:
@@ -142,13 +141,6 @@ def _tokens_of(text: str, vocabulary: Vocabulary, task: TextClassification) -> n
     if not len(numbers):
         numbers = np.zeros(1, np.int32)
     return numbers[-task.length :] if task.length is not None else numbers
-
-
-def _stacked(rows: Sequence[np.ndarray], longest: int) -> dict[str, np.ndarray]:
-    xs = np.zeros((len(rows), longest), np.int32)
-    for filled, row in zip(xs, rows, strict=True):
-        filled[: len(row)] = row
-    return {XS: xs, LENGTHS: np.array([len(row) for row in rows], np.int32)}
 
 
 @functools.lru_cache(maxsize=4)
@@ -173,20 +165,18 @@ def _encode(
                     f"{split}: text {number} is labelled {label!r}, which no text in training is; {allowed}"
                 )
         targets = np.array([classes.index(label) for label in part.labels], np.int32)
-        arrays[split] = {**_stacked(rows[split], longest), TARGETS: targets}
+        arrays[split] = {**stacked_tokens(rows[split], longest), TARGETS: targets}
     counts = {split: sum(map(len, of_split)) for split, of_split in rows.items()}
     return TextFacts(vocabulary, counts, {split: len(r) for split, r in rows.items()}, longest, classes), arrays
 
 
 @dataclasses.dataclass(frozen=True)
-class TextTable(TextClassification):
+class TextTable(TextTables, TextClassification):
     r"""Classify texts that stand in a column of a table, beside a column with the label of each.
 
     Attributes:
-        train, valid, test: files below the data directory, or patterns of many: `.tsv`, `.txt`, `.csv`, `.parquet`.
         text: name of the column of texts.
         label: name of the column of labels.
-        header: whether the first line has the names of the columns; without they are column1, column2, ….
 
     Examples:
         >>> import pathlib, tempfile
@@ -200,31 +190,14 @@ class TextTable(TextClassification):
         >>> folder.cleanup()
     """
 
-    train: str = setting("train.tsv", kw_only=True)
-    valid: str = setting("valid.tsv", kw_only=True)
-    test: str = setting("test.tsv", kw_only=True)
     text: str = setting("text", kw_only=True)
     label: str = setting("label", kw_only=True)
-    header: bool = setting(True, kw_only=True)
-
-    def _paths(self, split: str) -> list[Path]:
-        return matching_files(data_root(self.data_dir), getattr(self, split))
-
-    def text_files(self) -> Sequence[Path]:
-        return [path for split in SPLITS for path in self._paths(split)]
-
-    def data_files(self) -> Mapping[str, Path]:
-        root = data_root(self.data_dir)
-        try:
-            return {path.relative_to(root).as_posix(): path for path in self.text_files()}
-        except UsageError:  # a run knows what it needs of them; where they are read, it is said
-            return {}
 
     def labelled_texts(self) -> Mapping[str, LabelledTexts]:
         splits: dict[str, Any] = {}
         for split in SPLITS:
             together = LabelledTexts([], [])
-            for path in self._paths(split):
+            for path in self.tables(split):
                 part = load_labelled_texts(path, self.text, self.label, has_header=self.header)
                 together.texts.extend(part.texts)
                 together.labels.extend(part.labels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -14,18 +13,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.arrays import LENGTHS, TARGETS, XS
-from gru_jax.data.files import DataFile, data_root, locate
-from gru_jax.data.formats import matching_files
+from gru_jax.data.files import DataFile, locate
 from gru_jax.data.texts import load_labelled_texts, load_text
 from gru_jax.data.vocabulary import TokenKind, Vocabulary, build_vocabulary
 from gru_jax.errors import UsageError
 from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
-from gru_jax.tasks.language_model import LARGEST_EXPONENT
-from gru_jax.tasks.sequence_to_sequence import SequenceToSequence, stacked_tokens, token_metrics, written_batch
+from gru_jax.tasks.sequence_to_sequence import SequenceToSequence, token_metrics, written_batch
 from gru_jax.tasks.text_facts import TranslationFacts
 from gru_jax.tasks.text_scores import translation_scores
+from gru_jax.tasks.tokens import TextTables, perplexity, shares_in_training, stacked_tokens
 
 TARGET_LENGTHS = "target_lengths"
 END = "\n"
@@ -111,9 +109,9 @@ class Translation(SequenceToSequence, FromFiles):
         """Of how often each token occurs in training targets, counted once more."""
         arrays = self._encoded[1]
         tokens = {split: _within(arrays[split][TARGETS], arrays[split][TARGET_LENGTHS]) for split in SPLITS}
-        counts = np.bincount(tokens["train"], minlength=self.output_size) + 1.0
-        loss = float(-np.log(counts / counts.sum())[tokens["test"]].mean())
-        accuracy = float((tokens["test"] == counts.argmax()).mean())
+        shares = shares_in_training(tokens["train"], self.output_size)
+        loss = float(-np.log(shares)[tokens["test"]].mean())
+        accuracy = float((tokens["test"] == shares.argmax()).mean())
         return {"loss": loss, "accuracy": accuracy, **self.of_means({"loss": loss})}
 
     def count(self, split: str) -> int:
@@ -136,7 +134,7 @@ class Translation(SequenceToSequence, FromFiles):
         return token_metrics(outputs, batch, self.label_smoothing)
 
     def of_means(self, means: Mapping[str, float]) -> Mapping[str, float]:
-        return {"perplexity": math.exp(min(means.get("nll", means["loss"]), LARGEST_EXPONENT))}
+        return {"perplexity": perplexity(means.get("nll", means["loss"]))}
 
     def text_of(self, tokens: Sequence[int]) -> str:
         return self.facts.target_vocabulary.decode(tokens).strip()
@@ -207,14 +205,12 @@ def _encode(
 
 
 @dataclasses.dataclass(frozen=True)
-class TranslationTable(Translation):
+class TranslationTable(TextTables, Translation):
     r"""Write the texts of one column of a table, of those of another: translations, summaries, answers.
 
     Attributes:
-        train, valid, test: files below the data directory, or patterns of many: `.tsv`, `.txt`, `.csv`, `.parquet`.
         source: name of the column of texts that are read.
         target: name of the column of texts that are written.
-        header: whether the first line has the names of the columns; without they are column1, column2, ….
 
     Examples:
         >>> import pathlib, tempfile
@@ -228,29 +224,12 @@ class TranslationTable(Translation):
         >>> folder.cleanup()
     """
 
-    train: str = setting("train.tsv", kw_only=True)
-    valid: str = setting("valid.tsv", kw_only=True)
-    test: str = setting("test.tsv", kw_only=True)
     source: str = setting("source", kw_only=True)
     target: str = setting("target", kw_only=True)
-    header: bool = setting(True, kw_only=True)
-
-    def _paths(self, split: str) -> list[Path]:
-        return matching_files(data_root(self.data_dir), getattr(self, split))
-
-    def text_files(self) -> Sequence[Path]:
-        return [path for split in SPLITS for path in self._paths(split)]
-
-    def data_files(self) -> Mapping[str, Path]:
-        root = data_root(self.data_dir)
-        try:
-            return {path.relative_to(root).as_posix(): path for path in self.text_files()}
-        except UsageError:  # a run knows what it needs of them; where they are read, it is said
-            return {}
 
     def text_pairs(self, split: str) -> TextPairs:
         pairs = TextPairs([], [])
-        for path in self._paths(split):
+        for path in self.tables(split):
             part: Any = load_labelled_texts(path, self.source, self.target, has_header=self.header)
             for column, more in zip(pairs, part, strict=True):
                 column.extend(more)

@@ -87,6 +87,13 @@ def test_labels_from_lines_of_text(folder, tmp_path, undrawn):
     assert predicted.columns["prediction"][3] == "no", "longer than any text in training"
 
 
+def test_a_folder_that_is_gone_is_said_where_it_is_read(tmp_path):
+    task = TextTable(data_dir=str(tmp_path / "gone"))
+    assert task.data_files() == {}, "as of other tasks of files, so that a run opens without its data"
+    with pytest.raises(UsageError, match="there is no such directory"):
+        _ = task.facts
+
+
 def test_columns_of_tables(tmp_path):
     (tmp_path / "a.tsv").write_text('say "good"\t1\nbad, bad\t0\n')
     read = load_labelled_texts(tmp_path / "a.tsv", "column1", "column2", has_header=False)
