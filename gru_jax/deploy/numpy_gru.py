@@ -61,14 +61,14 @@ class NumpyNetwork:
     """The network of an archive."""
 
     def __init__(self, path: Any) -> None:
-        archive = np.load(path)
-        self.description = json.loads(archive["description.json"])
+        with np.load(path) as archive:
+            self.description = json.loads(archive["description.json"])
+            stored = {name[8:]: archive[name] for name in archive.files if name.startswith("weights/")}
         self.layers = self.description["model"]["layers"]
         for cell in (cell for layer in self.layers for cell in layer):
             if not cell["is_of_library"] or cell["cell"] not in _CELLS:
                 raise ValueError(f"{path}: has the cell {cell['cell']}; this file has {', '.join(_CELLS)}")
         readout, known = self.description["model"]["readout"], ("stack/", "head/")
-        stored = {name[8:]: archive[name] for name in archive.files if name.startswith("weights/")}
         self.weights = {name: _whole(name, stored) for name in stored if not name.endswith(".scale")}
         if readout not in ("last", "mean", "every") or not all(name.startswith(known) for name in self.weights):
             raise ValueError(f"{path}: has the readout {readout} and weights {', '.join(self.weights)}; not known here")

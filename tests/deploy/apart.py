@@ -19,9 +19,10 @@ import jax, numpy as np
 from jax import export
 
 def results(path, xs, lengths):
-    archive = np.load(path)
+    with np.load(path) as opened:
+        archive = dict(opened)
     description = json.loads(archive["description.json"])
-    weights = {name[8:]: archive[name] for name in archive.files if name.startswith("weights/")}
+    weights = {name[8:]: member for name, member in archive.items() if name.startswith("weights/")}
     dtype, shapes = description["inputs"]["dtype"], description["carry"]
     start = {name: np.zeros((len(xs), *shape), dtype) for name, shape in shapes.items()}
     program = lambda name: jax.jit(export.deserialize(bytearray(archive[f"{name}.jax"])).call)
