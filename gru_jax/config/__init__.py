@@ -25,6 +25,14 @@ from gru_jax.config.files import (
     override,
     read_config_file,
 )
+from gru_jax.config.flow import (
+    FLOW_INSTRUMENTS,
+    NOISE,
+    FlowConfig,
+)
+from gru_jax.config.gradient import (
+    GradientConfig,
+)
 from gru_jax.config.hyperparameters import (
     TRACED_ERRORS,
     Hyperparameters,
@@ -39,6 +47,10 @@ from gru_jax.config.hyperparameters import (
 from gru_jax.config.loading import (
     load,
 )
+from gru_jax.config.model import (
+    AUTO,
+    ModelConfig,
+)
 from gru_jax.config.optimizers import (
     LEARNING_RATE,
     OPTIMIZERS,
@@ -47,19 +59,15 @@ from gru_jax.config.optimizers import (
     OptimizerConfig,
 )
 from gru_jax.config.schema import (
-    AUTO,
-    FLOW_INSTRUMENTS,
     GROWING_KEYS,
     NEUTRAL_KEYS,
-    NOISE,
     PROCESS_KEYS,
     REGISTRIES,
     SOURCES,
     WRITERS,
     Config,
-    FlowConfig,
-    GradientConfig,
-    ModelConfig,
+)
+from gru_jax.config.train import (
     TrainConfig,
 )
 

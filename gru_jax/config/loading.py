@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
 from gru_jax.config.durations import plan
+from gru_jax.config.flow import FlowConfig
+from gru_jax.config.model import AUTO, ModelConfig
 from gru_jax.config.optimizers import LEARNING_RATE, OptimizerBase, OptimizerConfig
-from gru_jax.config.schema import AUTO, DATA, REGISTRIES, SOURCES, Config, FlowConfig, ModelConfig
+from gru_jax.config.schema import DATA, REGISTRIES, SOURCES, Config
 from gru_jax.deploy.storage import SMALL_TYPES
 from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
 from gru_jax.config import Config, ModelConfig, naming_traced_numbers
-from gru_jax.config.schema import AUTO
+from gru_jax.config.model import AUTO
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.flow.trajectory import Trajectory

@@ -1,0 +1,70 @@
+"""The section `model` of a config: the network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from gru_jax.cells import GRU, Cell
+from gru_jax.initializers import Scheme
+from gru_jax.nn.encoder_decoder import Attention
+from gru_jax.nn.families import FAMILIES
+from gru_jax.settings import setting
+from gru_jax.unroll.options import Keep, Method
+from gru_jax.user_code import Name
+
+AUTO = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        family: what kind of network: sequence, encoder_decoder, or a subclass of `gru_jax.nn.SequenceModel` of a user's
+            own; auto is what the task needs.
+        cell: its `name` and settings; see `gru_jax.cells`.
+        hidden: units of each layer, bottom to top.
+        bidirectional: whether each layer runs in both directions, of an encoder and a decoder the encoder's.
+        attention: what a decoder looks at its source through: none, or luong (see `gru_jax.nn.EncoderDecoder`); auto is
+            luong where there is a decoder.
+        dropout: probability of dropping a unit between layers.
+        input_dropout: probability of dropping a number that the first layer reads, of the embedding where there is one.
+        output_dropout: probability of dropping a unit of the last layer that the head reads.
+        embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
+            with `tied` the last.
+        embedding_scale: standard deviation of the embedding at first.
+        tied: whether the head shares the embedding's weights.
+        readout: what the head sees: the last state, the mean over states, the max of each unit, the mean by learnt
+            weights (attention), or every state; auto is what the task needs.
+        method: how to unroll: fast in blocks of time, reference step by step; auto is fast wherever a cell allows it.
+        chunk: steps in a block of the fast method; None for as many as suit the size.
+        keep: what the fast method keeps for the backward pass: every state, or those at the boundaries of blocks.
+        init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
+        weights: a safetensors file to start from, with PyTorch's names (see `gru_jax.interop.from_torch`), in place of
+            what is drawn; without a head in it, the head is drawn. None for what is drawn.
+
+    Examples:
+        >>> from gru_jax.config import load
+        >>> config = load({"train": {"steps": 10}, "model": {"cell": {"name": "lstm"}, "hidden": (64, 32)}})
+        >>> config.model.cell, config.model.hidden
+        (LSTM(), (64, 32))
+    """
+
+    family: Name = setting(AUTO, choices=(AUTO, *FAMILIES), is_open=True)
+    cell: Cell = dataclasses.field(default_factory=GRU)
+    hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
+    bidirectional: bool = False
+    attention: Literal["auto", Attention] = "auto"
+    dropout: float = setting(0.0, low=0.0, high=0.99)
+    input_dropout: float = setting(0.0, low=0.0, high=0.99)
+    output_dropout: float = setting(0.0, low=0.0, high=0.99)
+    embedding: int | None = setting(None, low=1, high=32768)
+    embedding_scale: float = setting(0.1, low=0.0)
+    tied: bool = False
+    readout: Literal["auto", "last", "mean", "max", "attention", "every"] = "auto"
+    method: Method = "auto"
+    chunk: int | None = setting(None, low=1)
+    keep: Keep = "auto"
+    init: Scheme = dataclasses.field(default_factory=Scheme)
+    weights: str | None = None
