@@ -20,11 +20,11 @@ SIZE, HIDDEN = 3, 4
 OPEN = ("b, 5, 3", "4, t, 3", "b, t, 3")
 
 
-def exported(function, sizes, *others):
+def exported(function, sizes, *others, dtype=jnp.float32):
     """A function of `[B, T, D]` and of arrays `[B]` of some types, exported with these sizes."""
     shape = export.symbolic_shape(sizes)
-    batch = [jax.ShapeDtypeStruct(shape[:1], dtype) for dtype in others]
-    return export.export(jax.jit(function))(jax.ShapeDtypeStruct(shape, jnp.float32), *batch)
+    batch = [jax.ShapeDtypeStruct(shape[:1], other) for other in others]
+    return export.export(jax.jit(function))(jax.ShapeDtypeStruct(shape, dtype), *batch)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def exported(function, sizes, *others):
     ],
     ids=str,
 )
-def test_batch_and_time_may_be_open(cell, sizes):
+def test_batch_and_time_may_be_open(cell, sizes, x64):
     """Values, with and without lengths, and gradients are those of the program that knows the sizes."""
-    params = cell.init(jax.random.key(0), SIZE, HIDDEN)
-    xs, lengths = jax.random.normal(jax.random.key(1), (4, 5, SIZE)), jnp.array([5, 0, 3, 1], jnp.int32)
+    params = cell.init(jax.random.key(0), SIZE, HIDDEN, dtype=jnp.float64)
+    xs, lengths = jax.random.normal(jax.random.key(1), (4, 5, SIZE), jnp.float64), jnp.array([5, 0, 3, 1], jnp.int32)
 
     def states(xs, lengths=None):
         return gru_jax.unroll(cell, params, xs, lengths=lengths).hs
@@ -47,10 +47,10 @@ def test_batch_and_time_may_be_open(cell, sizes):
     def gradient(xs, lengths):
         return jax.grad(lambda xs: jnp.square(states(xs, lengths)).sum())(xs)
 
-    np.testing.assert_allclose(exported(states, sizes).call(xs), states(xs), atol=1e-6)
+    np.testing.assert_allclose(exported(states, sizes, dtype=xs.dtype).call(xs), states(xs), rtol=1e-12, atol=1e-13)
     for function in (states, gradient):
-        found = exported(function, sizes, jnp.int32).call(xs, lengths)
-        np.testing.assert_allclose(found, function(xs, lengths), atol=1e-6)
+        found = exported(function, sizes, jnp.int32, dtype=xs.dtype).call(xs, lengths)
+        np.testing.assert_allclose(found, function(xs, lengths), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("readout", ["last", "mean", "every"])
