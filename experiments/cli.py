@@ -90,6 +90,20 @@ def parse_all(
     return values, keyed
 
 
+def parse_directories(argv: Sequence[str], flags: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Directories, which come first, and the named flags.
+
+    Raises:
+        UsageError: there is no such directory, or as of `parse_all`.
+    """
+    directories = list(itertools.takewhile(lambda argument: not argument.startswith("--"), argv))
+    values, _ = parse(argv[len(directories) :], flags)
+    for name in directories:
+        if not Path(name).is_dir():
+            raise UsageError(f"{name}: no such directory")
+    return directories, values
+
+
 def names_flags(command: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
     """A command whose errors name flags where those of the library name arguments."""
 

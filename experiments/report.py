@@ -85,17 +85,10 @@ def train_alone(base: str, changes: Mapping[str, str]) -> str:
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    names: list[str] = []
-    rest = list(argv)
-    while rest and not rest[0].startswith("--"):
-        names.append(rest.pop(0))
-    flags, _ = cli.parse(rest, ("out",))
+    names, flags = cli.parse_directories(argv, ("out",))
     cli.load_code(flags)
     if not names:
         raise UsageError("a directory is missing; allowed are those of studies and runs, e.g. runs/init_lr")
-    for name in names:
-        if not Path(name).is_dir():
-            raise UsageError(f"{name}: no such directory")
     print(f"report: {run(names, flags.get('out')).path}")
     return 0
 

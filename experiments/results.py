@@ -1,0 +1,71 @@
+"""Write what runs and studies came to, beside what is published, into one page.
+
+usage: python -m experiments.results [DIR ...] [--output docs/results.md]
+
+  DIR ...          directories of runs (experiments.train) or of studies (experiments.ablate) that are done
+  --output FILE    the page (default docs/results.md); FILE with the ending .json keeps its rows, so that new runs are
+                   added to what is there, and a row whose command is run again is replaced
+
+What others report stands in published.json beside the page, with its sources.
+
+exit codes: 0 done, 2 wrong use (one line says what)
+
+example:
+  python -m experiments.results runs/jsb runs/shakespeare
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import cli
+from gru_jax.errors import UsageError
+from gru_jax.runtime.files import read_json, replace_file, write_json
+from gru_jax.studies.results import Result, merge_results, read_results, results_page
+
+PAGE = Path("docs/results.md")
+PUBLISHED = "published.json"
+
+
+def run(directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] = PAGE) -> list[Result]:
+    """Add what runs came to to a page of results, and return its rows; for notebooks.
+
+    Args:
+        directories: of runs and studies, or what `train.run` and `ablate.run` gave.
+        output: the page.
+
+    Raises:
+        UsageError: a directory is neither, or not done, or a file of the page is damaged.
+    """
+    page = Path(output)
+    kept, published = page.with_suffix(".json"), page.with_name(PUBLISHED)
+    try:
+        old = [Result(**row) for row in read_json(kept)["results"]] if kept.is_file() else []
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{kept}: damaged, {error}") from error
+    results = merge_results(old, [result for path in directories for result in read_results(Path(path))])
+    write_json(kept, {"results": [dataclasses.asdict(result) for result in results]})
+    others = read_json(published)["published"] if published.is_file() else []
+    replace_file(page, results_page(results, others).encode())
+    return results
+
+
+@cli.names_flags
+def command(argv: Sequence[str]) -> int:
+    """The command line."""
+    directories, flags = cli.parse_directories(argv, ("output",))
+    output = flags.get("output", PAGE)
+    print(f"{len(run(directories, output))} results: {output}")
+    return 0
+
+
+def usage() -> str:
+    """The text of --help."""
+    return __doc__ or ""
+
+
+if __name__ == "__main__":
+    cli.main(command, usage)

@@ -1,0 +1,205 @@
+"""What runs came to, as the rows of one page, beside what is published."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import shlex
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gru_jax.config import NEUTRAL_KEYS, SOURCES
+from gru_jax.errors import UsageError
+from gru_jax.runs.directory import RunDir
+from gru_jax.runs.summary import baselines_of
+from gru_jax.runtime.files import read_json
+from gru_jax.settings import flatten
+from gru_jax.studies.directory import MEMBERS, STUDY_FILE
+from gru_jax.studies.study import read_study_file
+from gru_jax.tasks import TASKS
+
+SEED = "seed"
+HOST_FLAGS = ("workdir", "config.task.data_dir", "config.devices", "config.seed", "code", "stop", "processes")
+"""Flags of a command that say where and when it runs, or that are told elsewhere."""
+HEAD = """# Results
+
+Test scores of the network that is best in validation, mean and standard deviation over seeds where there are several.
+This page is written by `python -m experiments.results DIR …` from the directories of runs and studies; nothing in it
+is typed. Minutes are those of one run, or of all members of a study together, which train side by side, on the machine
+that is said. What is published is of the sources named below, for the network that is said.
+
+| | task | test | seeds | without a network | published | parameters | minutes |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What runs that differ in their seeds alone came to.
+
+    Attributes:
+        known_by: what they are known by, which follows from their config but for the seed.
+        command: that trains them, but for the directory, and for the seed of a single run.
+        task: the section of the config.
+        varied: what sets them apart from other members of their study, by axis.
+        goal: the metric by which the network is chosen.
+        scores: test metrics of that network, by seed.
+        baselines: how answers without a network score by the goal, by their names.
+        parameters: trained numbers in the network.
+        minutes: of training, the median over runs.
+        device: that it trained on.
+
+    Examples:
+        >>> from gru_jax.studies.results import Result
+        >>> scores = {"0": {"loss": 8.5}, "1": {"loss": 8.4}}
+        >>> Result("a0", "…", {"name": "music", "collection": "jsb"}, {}, "loss", scores, {}, 1, 2.0, "cpu").test
+        {'loss': '8.45 ± 0.0707'}
+    """
+
+    known_by: str
+    command: str
+    task: dict[str, Any]
+    varied: dict[str, str]
+    goal: str
+    scores: dict[str, dict[str, float]]
+    baselines: dict[str, float]
+    parameters: int
+    minutes: float
+    device: str
+
+    @property
+    def label(self) -> str:
+        """The task, with settings that are not its defaults, and what was varied."""
+        kind = TASKS.get(str(self.task["name"]))
+        usual = {} if kind is None else {field.name: field.default for field in dataclasses.fields(kind)}
+        changed = {key: value for key, value in self.task.items() if key != "name" and value != usual.get(key)}
+        settings = [f"{key}={value}" for key, value in {**changed, **self.varied}.items() if value is not None]
+        return " ".join([str(self.task["name"]), *settings])
+
+    @property
+    def test(self) -> dict[str, str]:
+        """The mean of each test metric over seeds, with the standard deviation where there are several."""
+        names = dict.fromkeys(name for metrics in self.scores.values() for name in metrics)
+        return {name: _mean([metrics.get(name, math.nan) for metrics in self.scores.values()]) for name in names}
+
+
+def read_results(path: Path) -> list[Result]:
+    """What the runs of a directory came to: those of a study in groups that differ in their seeds alone.
+
+    Args:
+        path: of a run that is done, or of a study, of which members that are done count.
+
+    Raises:
+        UsageError: it is neither, or damaged.
+    """
+    if not (path / STUDY_FILE).is_file():
+        return [_result([path], {})]
+    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for name, member in read_study_file(path / STUDY_FILE)["members"].items():
+        if RunDir(path / MEMBERS / name).summary.is_file():
+            varied = tuple((axis, text) for axis, text in member["labels"].items() if axis != SEED)
+            groups.setdefault(varied, []).append(path / MEMBERS / name)
+    if not groups:
+        raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")
+    return [_result(members, dict(varied)) for varied, members in groups.items()]
+
+
+def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
+    """Results by task: what is the same but for its seeds is one, with the newer score of each seed."""
+    merged = {result.known_by: result for result in old}
+    for result in new:
+        known = merged.get(result.known_by)
+        scores = {**(known.scores if known else {}), **result.scores}
+        ordered = dict(sorted(scores.items(), key=lambda pair: int(pair[0])))
+        merged[result.known_by] = dataclasses.replace(result, scores=ordered)
+    return sorted(merged.values(), key=lambda result: (result.label, result.command))
+
+
+def results_page(results: Sequence[Result], published: Sequence[Mapping[str, Any]]) -> str:
+    """The page in Markdown.
+
+    Args:
+        results: its rows.
+        published: what others report: a dict each, with `task` (settings that a row's must equal), `metric`, `value`,
+            `network`, `source` and `url`.
+    """
+    lines = [_row(number, result, published) for number, result in enumerate(results, 1)]
+    commands = [f"{n}. `{result.command}` on {result.device}" for n, result in enumerate(results, 1)]
+    sources = dict.fromkeys(f"- [{entry['source']}]({entry['url']})" for entry in published)
+    return "\n".join([HEAD + "\n".join(lines), "\n## Commands\n", *commands, "\n## Sources\n", *sources, ""])
+
+
+def _row(number: int, result: Result, published: Sequence[Mapping[str, Any]]) -> str:
+    baselines = [f"{value:.4g} ({name})" for name, value in result.baselines.items()]
+    said = [
+        f"{entry['metric']} {entry['value']} ({entry['network']}; {entry['source']})"
+        for entry in published
+        if all(result.task.get(key) == value for key, value in entry["task"].items())
+    ]
+    cells = [
+        str(number), result.label, "<br>".join(f"{name} {text}" for name, text in result.test.items()),
+        str(len(result.scores)), "<br>".join([f"{result.goal}: {', '.join(baselines)}"] if baselines else ["—"]),
+        "<br>".join(said) or "—", f"{result.parameters:,}", f"{result.minutes:.1f}",
+    ]  # fmt: skip
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.4g} ± {statistics.stdev(values):.3g}" if len(values) > 1 else f"{mean:.4g}"
+
+
+def _result(paths: Sequence[Path], varied: dict[str, str]) -> Result:
+    for path in paths:
+        if not RunDir(path).summary.is_file():
+            raise UsageError(f"{path}: not done yet, or no run's directory")
+    configs, environments, summaries = (
+        [read_json(getattr(RunDir(path), name)) for path in paths] for name in ("config", "env", "summary")
+    )
+    goal, environment = summaries[0]["goal"][0], environments[0]
+    device = environment["device"]
+    return Result(
+        _digest(configs[0]),
+        command_line(environment["command"]),
+        {key: value for key, value in configs[0]["task"].items() if key != "data_dir"},
+        varied,
+        goal,
+        {str(config[SEED]): summary["best"]["test"] for config, summary in zip(configs, summaries, strict=True)},
+        baselines_of(summaries[0], goal),
+        summaries[0]["parameters"],
+        statistics.median(summary["seconds"] for summary in summaries) / 60,
+        f"{device['used']} of {device['count']} {device['kind']} devices, {environment['cpu_count']} cores",
+    )
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in config.items() if key not in (SEED, SOURCES)}
+    kept = {key: value for key, value in flatten(plain).items() if key not in NEUTRAL_KEYS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command of a run as one types it, from the arguments of its process, without what belongs to a machine.
+
+    Examples:
+        >>> from gru_jax.studies.results import command_line
+        >>> command_line(["/home/me/experiments/train.py", "--config", "configs/sst2.py", "--workdir=/tmp/a"])
+        'python -m experiments.train --config configs/sst2.py'
+    """
+    program = Path(arguments[0])
+    if program.parent.name != "experiments":
+        return "from Python"
+    words = ["python", "-m", f"experiments.{program.stem}"]
+    waiting = list(arguments[1:])
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        value = value if equals or not waiting or waiting[0].startswith("--") else waiting.pop(0)
+        if flag.removeprefix("--") in HOST_FLAGS:
+            continue
+        value = Path(value).name if value.startswith("/") else value
+        words += [f"{flag}={value}"] if equals else [flag, value]
+    return shlex.join(words)

@@ -1,0 +1,84 @@
+"""The page of results: rows from runs and studies, beside what is published."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from experiments import ablate, cli, results, train
+from gru_jax.errors import UsageError
+from gru_jax.runtime.files import read_json
+from gru_jax.studies.results import Result, command_line, results_page
+from gru_jax.tasks import TASKS
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+DOCS = Path(__file__).parents[2] / "docs"
+SMALL = {
+    "task": {"name": "adding", "length": 5, "valid_size": 8, "test_size": 8},
+    "model": {"hidden": (4,)},
+    "train": {"steps": 2, "batch_size": 4},
+    "flow": {"every": 0},
+}
+
+
+def small_run(path, seed):
+    train.run({**SMALL, "seed": seed}, path)
+    return path
+
+
+def test_rows_of_runs_and_of_studies(tmp_path):
+    """Seeds become one row with mean and deviation, members of a study one for each value of its other axes."""
+    page = tmp_path / "page.md"
+    first, second = (small_run(tmp_path / f"run-{seed}", seed) for seed in (0, 1))
+    ablate.run({"base": SMALL, "axes": {"optimizer.lr": [0.01, 0.1], "seed": [0, 1]}}, tmp_path / "study")
+    rows = results.run([first], page)
+    assert [list(row.scores) for row in rows] == [["0"]]
+    rows = results.run([second, tmp_path / "study"], page)  # the first stays
+    assert sorted((len(row.scores), row.varied.get("optimizer.lr", "")) for row in rows) == [
+        (2, ""), (2, "0.01"), (2, "0.1"),
+    ]  # fmt: skip
+    losses = [read_json(path / "summary.json")["best"]["test"]["loss"] for path in (first, second)]
+    (alone,) = (row for row in rows if not row.varied)
+    assert alone.test["loss"] == f"{statistics.fmean(losses):.4g} ± {statistics.stdev(losses):.3g}"
+    assert alone.label == "adding valid_size=8 test_size=8 length=5"
+    text = page.read_text()
+    assert alone.test["loss"] in text
+    assert str(tmp_path) not in text
+    results.run([], page)
+    assert page.read_text() == text
+
+
+def test_what_is_published_stands_beside_the_row_it_is_of():
+    row = Result(
+        "a0", "c", {"name": "music", "collection": "jsb"}, {}, "loss", {"0": {"loss": 9.0}}, {}, 10, 1.0, "cpu"
+    )
+    entry = {"metric": "loss", "value": 8.43, "network": "GRU", "source": "Someone 2018", "url": "https://a.b"}
+    fits, other = ({"task": {"name": "music", "collection": name}, **entry} for name in ("jsb", "nottingham"))
+    assert "loss 8.43 (GRU; Someone 2018)" in results_page([row], [fits]).split("## Commands")[0]
+    assert "8.43" not in results_page([row], [other])
+
+
+def test_commands_say_nothing_of_a_machine():
+    words = ["/a/experiments/ablate.py", "--config", "/b/c.py:x", "--workdir", "/tmp/a", "--axis.seed=0..2"]
+    words += ["--config.seed=3", "--config.devices=1", "--config.task.data_dir=/data"]
+    assert command_line(words) == "python -m experiments.ablate --config c.py:x --axis.seed=0..2"
+
+
+def test_wrong_use_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match="nowhere: no such directory"):
+        results.command([str(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="not done yet, or no run's directory"):
+        results.run([tmp_path], tmp_path / "page.md")
+    (tmp_path / "page.json").write_text(json.dumps({"results": [{"command": "c"}]}))
+    with pytest.raises(UsageError, match=r"page\.json: damaged"):
+        results.run([], tmp_path / "page.md")
+    assert cli.parse_directories([str(tmp_path), "--output=x"], ("output",)) == ([str(tmp_path)], {"output": "x"})
+
+
+def test_the_page_of_the_docs_is_that_of_its_rows():
+    rows = [Result(**row) for row in read_json(DOCS / "results.json")["results"]]
+    published = read_json(DOCS / "published.json")["published"]
+    assert (DOCS / "results.md").read_text() == results_page(rows, published)
+    assert {entry["task"]["name"] for entry in published} <= set(TASKS)
