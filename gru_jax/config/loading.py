@@ -185,7 +185,12 @@ def _check_regularization(config: Config) -> None:
             f"regularization.label_smoothing={regularization.label_smoothing:g}: this task has task.label_smoothing; "
             "allowed is one of them"
         )
-    for key in ("dropconnect", "orthogonality"):
+    if regularization.recurrent_dropout and config.gradient.omega:
+        raise UsageError(
+            f"regularization.recurrent_dropout={regularization.recurrent_dropout:g}: together with gradient.omega, "
+            "whose Jacobians are those of the whole state; allowed is one of them"
+        )
+    for key in ("dropconnect", "recurrent_dropout", "orthogonality"):
         if getattr(regularization, key) and not cell.recurrent_gates:
             raise UsageError(
                 f"regularization.{key}={getattr(regularization, key):g}: without effect, this cell has no recurrent "

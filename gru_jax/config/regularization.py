@@ -7,7 +7,7 @@ gradients are in the section `optimizer`.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gru_jax.settings import setting
 
@@ -29,6 +29,10 @@ class RegularizationConfig:
         weight_noise: standard deviation of Gaussian noise on every kernel, drawn once a step; Graves 2011, NIPS.
         dropconnect: probability of dropping a weight of a recurrent kernel, drawn once a step for all sequences and
             times; Merity et al. 2017, arXiv:1708.02182.
+        recurrent_dropout: probability of dropping a unit of the state where recurrent products read it, the same units
+            for all gates; the state itself goes on whole.
+        recurrent_dropout_per: whether what is dropped is drawn once for each sequence, Gal and Ghahramani 2016,
+            arXiv:1512.05287, or anew at each step.
         orthogonality: factor of the sum over recurrent kernels of ||U^T U - I||^2; Vorontsov et al. 2017,
             arXiv:1702.00071.
         max_norm: greatest norm of a column of a kernel, a unit's incoming weights, after each update; Srivastava et al.
@@ -55,6 +59,8 @@ class RegularizationConfig:
     input_noise: float = setting(0.0, low=0.0)
     weight_noise: float = setting(0.0, low=0.0)
     dropconnect: float = setting(0.0, low=0.0, high=0.99)
+    recurrent_dropout: float = setting(0.0, low=0.0, high=0.99)
+    recurrent_dropout_per: Literal["sequence", "step"] = "sequence"
     orthogonality: float = setting(0.0, low=0.0)
     max_norm: float | None = setting(None, low=1e-30)
     ema: float | None = setting(None, low=0.0, high=LARGEST_DECAY)
@@ -68,7 +74,7 @@ class RegularizationConfig:
     @property
     def draws_of_each(self) -> bool:
         """Whether anything is drawn for each sequence by itself."""
-        return self.input_noise > 0
+        return self.input_noise > 0 or self.recurrent_dropout > 0
 
     @property
     def perturbs_weights(self) -> bool:

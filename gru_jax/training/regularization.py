@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from gru_jax.config import Config, RegularizationConfig
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError
-from gru_jax.nn import Functional, LayerTrace, Trace
+from gru_jax.nn import CellPlace, Functional, LayerTrace, Trace
 from gru_jax.norms import euclidean_norm
 from gru_jax.tasks import Batch
 from gru_jax.training.network import mean_over_examples
@@ -21,7 +21,7 @@ from gru_jax.unroll import valid_steps
 
 EMBEDDING = "embedding"
 """How a table of a vector for each token is called among the parameters."""
-WEIGHT_NOISE, DROPCONNECT, INPUT_NOISE = range(3)
+WEIGHT_NOISE, DROPCONNECT, INPUT_NOISE, RECURRENT_DROPOUT = range(4)
 """Numbers by which what is random is drawn, from the key of a step."""
 
 
@@ -166,6 +166,34 @@ def with_input_noise(config: Config, batch: Batch, keys: Key[Array, " B"] | None
         return jax.random.normal(jax.random.fold_in(key, INPUT_NOISE), batch.xs.shape[1:], batch.xs.dtype)
 
     return batch._replace(xs=batch.xs + values["input_noise"].astype(batch.xs.dtype) * jax.vmap(drawn)(keys))
+
+
+def recurrent_masks(
+    config: Config, model: Functional, batch: Batch, keys: Key[Array, " B"] | None, values: Mapping[str, Any]
+) -> dict[str, tuple[Float[Array, "B _ W"], ...]]:
+    """The argument `recurrent_masks` of a model, drawn by a key for each sequence; none where nothing is dropped.
+
+    0 with probability p and 1 / (1 - p) otherwise, which is 1 in expectation: of each layer `[B, T, H]`, or `[B, 1, H]`
+    where it is the same at all steps, of two directions those of both side by side.
+    """
+    regularization = config.regularization
+    if not regularization.recurrent_dropout or keys is None:
+        return {}
+    dtype = carry_dtype(config.dtype)
+    keep = (1.0 - values["recurrent_dropout"]).astype(dtype)
+
+    def of_layer(number: int, places: Sequence[CellPlace]) -> Array:
+        decodes = batch.decoder_inputs is not None and not places[0].encodes
+        time = (batch.decoder_inputs if decodes else batch.xs).shape[1]
+        shape = (time if regularization.recurrent_dropout_per == "step" else 1, sum(place.units for place in places))
+
+        def of_sequence(key: PRNGKeyArray) -> Array:
+            key = jax.random.fold_in(jax.random.fold_in(key, RECURRENT_DROPOUT), number)
+            return jnp.where(jax.random.bernoulli(key, keep, shape), 1.0 / keep, 0)
+
+        return jax.vmap(of_sequence)(keys)
+
+    return {"recurrent_masks": tuple(of_layer(*numbered) for numbered in enumerate(model.layers))}
 
 
 def orthogonality_gradient(config: Config, model: Functional, params: Any, values: Mapping[str, Any]) -> Any:

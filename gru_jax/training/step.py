@@ -42,6 +42,7 @@ from gru_jax.training.optimizer import build_optimizer
 from gru_jax.training.regularization import (
     orthogonality_gradient,
     perturbed_weights,
+    recurrent_masks,
     regularised_loss,
     with_bounded_columns,
     with_input_noise,
@@ -316,6 +317,7 @@ class Trainer:
                 dropout_key=rows.dropout_keys,
                 **dropout_rates(config.model, hyperparameters["model"]),
                 interventions=interventions(config, self.model, rows.detached, hyperparameters["gradient"], of_each),
+                **recurrent_masks(config, self.model, batch, rows.noise_keys, values),
                 **({} if rows.carry0 is None else {"carry0": rows.carry0}),
             )
             return share * regularised_loss(config, loss, of_pass[1], batch, values), of_pass

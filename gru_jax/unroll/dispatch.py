@@ -17,6 +17,7 @@ from gru_jax.unroll.arguments import (
     check_intervention,
     check_perturbation,
     checked_mask,
+    checked_recurrent_mask,
     hidden_size,
     reset_state,
     start_carry,
@@ -95,6 +96,7 @@ def unroll(
     mask: Bool[Array, "B T"] | None = None,
     resets: Bool[Array, "B T"] | None = None,
     reset_carry: Carry | None = None,
+    recurrent_mask: Float[Array, "B T H"] | Float[Array, "B 1 H"] | None = None,
     reverse: bool = False,
     method: Method = "auto",
     chunk: int | None = None,
@@ -115,6 +117,8 @@ def unroll(
         resets: where True, the carry is set anew before that step, in the order of processing: with `reverse`, mark the
             last step of each packed sequence rather than the first. At a step that does not count nothing is reset.
         reset_carry: the carry that a reset sets, each part `[H]` or `[B, H]`, such as a learned one; zeros if None.
+        recurrent_mask: multiplied with what every recurrent product reads at each step, or at all of a sequence, and a
+            constant to every derivative: dropout of the state where it is read, with 0 and 1 / (1 - p) in it.
         reverse: process from the last step to the first; outputs stay at their own time step.
         method, chunk, keep, layout, unroll: see `gru_jax.unroll.options`; chosen by measured rules where None or auto.
         perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
@@ -139,6 +143,7 @@ def unroll(
         check_intervention(intervention, xs)
         _refuse_blocks(cell, method, how)
     masks = _checked_masks(xs, lengths, mask, resets)
+    masks = masks._replace(recurrent_mask=checked_recurrent_mask(cell, params, recurrent_mask, xs))
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)

@@ -23,19 +23,20 @@ from gru_jax.training.network import build_model
 from gru_jax.training.population import CompiledPopulation, Population
 from gru_jax.training.regularization import (
     perturbed_weights,
+    recurrent_masks,
     square_of_changes,
     square_of_states,
     with_bounded_columns,
     with_input_noise,
 )
-from gru_jax.training.step import Trainer
+from gru_jax.training.step import REGULARIZATION_STREAM, Trainer
 from gru_jax.unroll import Unrolled
 from tests.training.killing import struck
 from tests.training.small import small
 from tests.training.test_resume import same_run
 
 PENALTIES = {"label_smoothing": 0.2, "activation": 0.3, "temporal_activation": 0.7, "orthogonality": 0.05}
-DRAWN = {"input_noise": 0.1, "weight_noise": 0.05, "dropconnect": 0.4}
+DRAWN = {"input_noise": 0.1, "weight_noise": 0.05, "dropconnect": 0.4, "recurrent_dropout": 0.25}
 LENGTHS = np.array([8, 1, 3, 8, 5, 2, 7, 4], np.int32)
 WEIGHTS = np.array([0.0, 1.0, 0.5, 3.0, 0.0, 1.0, 2.0, 0.25])
 
@@ -50,10 +51,9 @@ def config_of(regularization, **changes):
 # Off
 
 
-@pytest.mark.parametrize("changes", [{}, {"train": {"accumulate": 2, "skip_nonfinite": 1}, "flow": {"live": 2}}])
-def test_off_nothing_of_it_is_in_the_program(changes):
+def test_off_nothing_of_it_is_in_the_program():
     """Nor in the state: its numbers are not read, and no argument of the program is one of them."""
-    config = config_of({}, **changes)
+    config = config_of({}, train={"accumulate": 2, "skip_nonfinite": 1})
     trainer, values = Trainer(config), traced_hyperparameters(config)
     state = jax.eval_shape(trainer.init, 0, values)
     assert state.iterate == ()
@@ -81,9 +81,12 @@ def test_numbers_are_traced_and_switches_are_not():
 # Penalties
 
 
-def closed_form(config, model, params, batch):
-    """What is minimised, written down anew, and the plain loss: sums over sequences, one by one."""
-    trace = model.apply(params, batch.xs, lengths=batch.lengths)
+def closed_form(config, model, params, batch, drawn):
+    """What is minimised, written down anew, and the plain loss: sums over sequences, one by one.
+
+    The network has the weights that are `drawn` from the parameters; whether these are orthogonal is another matter.
+    """
+    trace = model.apply(drawn, batch.xs, lengths=batch.lengths)
     regularization, total = config.regularization, 0.0
     weights, losses = np.asarray(batch.weights), []
     for i, (length, weight) in enumerate(zip(LENGTHS.tolist(), weights.tolist(), strict=True)):
@@ -105,29 +108,39 @@ def closed_form(config, model, params, batch):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("drawn", "changes"),
     [
-        {"train": {"accumulate": 2}, "model": {"hidden": (4, 3), "bidirectional": True}},
-        {"model": {"hidden": (4,), "readout": "mean", "method": "reference", "cell": {"name": "lstm"}}},
+        ({}, {"train": {"accumulate": 2}, "model": {"hidden": (3,), "bidirectional": True}}),
+        ({"weight_noise": 0.05, "dropconnect": 0.4}, {"model": {"hidden": (4,), "readout": "mean"}}),
     ],
+    ids=("in parts", "drawn weights"),
 )
-def test_penalties_are_what_their_equations_say(changes, x64):
-    """With lengths and weights, in both directions, in parts and whole; the metrics are those without them."""
-    config = config_of(PENALTIES, dtype="float64", **changes)
+def test_penalties_are_what_their_equations_say(drawn, changes, x64):
+    """With lengths and weights, in both directions, in parts and whole; the metrics are those without them.
+
+    Through weights that are drawn the gradient goes back: one that is dropped gets none, one that is kept gets
+    1 / (1 - p) times that of what the network saw.
+    """
+    config = config_of({**PENALTIES, **drawn}, dtype="float64", **changes)
     trainer, values = Trainer(config), traced_hyperparameters(config)
     batch = trainer.batch(3, {}, jnp.arange(8, dtype=jnp.int32))
     batch = batch._replace(lengths=jnp.asarray(LENGTHS), weights=jnp.asarray(WEIGHTS))
 
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), REGULARIZATION_STREAM), 0)
+
+    def wanted_loss_of(params):
+        seen = perturbed_weights(config, trainer.model, params, key, values["regularization"])
+        return closed_form(config, trainer.model, params, batch, seen)
+
     @jax.jit
     def both(state):
         update = trainer.update(state, 3, values, batch)
-        grads, loss = jax.grad(lambda p: closed_form(config, trainer.model, p, batch), has_aux=True)(state.params)
-        return update.metrics["loss"], update.grads, loss, grads
+        return update.metrics["loss"], update.grads, *jax.grad(wanted_loss_of, has_aux=True)(state.params)[::-1]
 
     with jax.numpy_dtype_promotion("standard"):  # shares are float64, and an accuracy is float32
         loss, grads, wanted_loss, wanted = both(trainer.init(3, values))
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-10)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12), grads, wanted)
+    assert_close(grads, wanted)
 
 
 def test_the_mean_squares_of_states_by_hand():
@@ -187,24 +200,6 @@ def test_drawn_weights_are_the_weights_in_expectation(drawn_network):
         np.testing.assert_allclose((of_cell["U"][gate] == 0).mean(), 0.4, atol=0.02)
 
 
-def test_the_gradient_goes_back_through_what_is_drawn(x64):
-    """A weight that is dropped gets none, one that is kept gets 1 / (1 - p) times that of what the network saw."""
-    config = config_of({**DRAWN, "input_noise": 0.0}, dtype="float64")
-    trainer, values = Trainer(config), traced_hyperparameters(config)
-    batch = trainer.batch(3, {}, jnp.arange(8, dtype=jnp.int32))
-    state = trainer.init(3, values)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 106), 0)
-
-    def loss(params):
-        drawn = perturbed_weights(config, trainer.model, params, key, values["regularization"])
-        return trainer.loss(drawn, None, batch)[0]
-
-    grads, wanted = jax.jit(lambda s: (trainer.update(s, 3, values, batch).grads, jax.grad(loss)(s.params)))(state)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), grads, wanted)
-    kernel = trainer.model.layers[0][0].parameters(grads)["U"]["n"]
-    assert 0 < (np.asarray(kernel) == 0).sum() < kernel.size
-
-
 def test_noise_on_inputs_is_gaussian_and_of_each_sequence(drawn_network):
     config, values = drawn_network[0], traced_hyperparameters(drawn_network[0])["regularization"]
     batch, keys = Batch(jnp.zeros((500, 8, 6)), jnp.zeros(500)), jax.random.split(jax.random.key(0), 500)
@@ -213,6 +208,41 @@ def test_noise_on_inputs_is_gaussian_and_of_each_sequence(drawn_network):
     np.testing.assert_allclose((noise**4).mean() / noise.std() ** 4, 3, rtol=0.05)
     alone = with_input_noise(config, batch._replace(xs=batch.xs[7:9]), keys[7:9], values).xs
     np.testing.assert_array_equal(alone, noise[7:9])
+
+
+@pytest.mark.parametrize("per", ["sequence", "step"])
+def test_what_is_dropped_of_states_is_one_in_expectation(per):
+    """Of each layer and direction its own; of a decoder as many steps as it reads; the same at all, or each its own."""
+    changes = {"model": {"hidden": (4, 3), "bidirectional": True}}
+    config = config_of({"recurrent_dropout": 0.25, "recurrent_dropout_per": per}, **changes)
+    values, keys = traced_hyperparameters(config)["regularization"], jax.random.split(jax.random.key(0), 2000)
+    batch = Batch(jnp.zeros((2000, 5, 6)), jnp.zeros(2000))
+    masks = recurrent_masks(config, build_model(config), batch, keys, values)["recurrent_masks"]
+    assert [mask.shape[1:] for mask in masks] == [(5 if per == "step" else 1, width) for width in (8, 6)]
+    for mask in masks:
+        assert np.unique(mask).tolist() == [0, np.float32(1) / np.float32(0.75)]
+        np.testing.assert_allclose(mask.mean(axis=0), 1, atol=5 * (1 / 3 / 2000) ** 0.5)
+    halves = np.asarray(masks[0])[..., :4], np.asarray(masks[0])[..., 4:]
+    assert abs(np.corrcoef(halves[0].ravel(), halves[1].ravel())[0, 1]) < 0.05
+
+
+def test_the_network_reads_its_states_with_what_is_dropped():
+    """The loss of a step is that of the network with those masks, which change it."""
+    config = config_of({"recurrent_dropout": 0.5}, optimizer={"name": "sgd"})
+    trainer, values = Trainer(config), traced_hyperparameters(config)
+    batch, state = trainer.batch(3, {}, jnp.arange(8, dtype=jnp.int32)), trainer.init(3, values)
+    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), REGULARIZATION_STREAM), 0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, jnp.arange(8))
+
+    @jax.jit
+    def losses(state):
+        masks = recurrent_masks(config, trainer.model, batch, keys, values["regularization"])
+        given = [trainer.loss(state.params, None, batch, **chosen)[0] for chosen in (masks, {})]
+        return trainer.update(state, 3, values, batch).loss, *given
+
+    loss, wanted, plain = losses(state)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    assert abs(loss - plain) > 1e-4
 
 
 # Bounds and averages
@@ -244,37 +274,39 @@ def networks(config, count):
 
 
 def test_averages_are_those_of_their_equations(x64):
-    """The steps themselves are those of the plain training, whose network is another."""
+    """Of the networks of the last steps, which no average changes; the initial one is in none."""
     changes = {"dtype": "float64", "optimizer": {"lr": 0.1}}
-    plain = [jax.device_get(state.params) for state in networks(config_of({}, **changes), 6)]
     moving, equal = (networks(config_of(kind, **changes), 6) for kind in ({"ema": 0.7}, {"swa_from": 3}))
+    trained = [jax.device_get(state.training_params) for state in moving]
     for n in range(1, 7):
-        shares = 0.3 * 0.7 ** (n - 1 - np.arange(n)) / (1 - 0.7**n)
-        wanted = {"moving": np.append(shares, np.zeros(6 - n)), "equal": np.zeros(6)}
-        wanted["equal"][min(n, 3) - 1 : n] = 1 / max(n - 2, 1)
-        for kind, states in (("moving", moving), ("equal", equal)):
-            np.testing.assert_allclose(wanted[kind].sum(), 1)
-            average = jax.tree.map(lambda *leaves, kind=kind: np.tensordot(wanted[kind], leaves, 1), *plain)  # noqa: B023
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), states[n - 1].params, average
-            )
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
-                states[n - 1].training_params, plain[n - 1],
-            )  # fmt: skip
+        of_moving = np.append(0.3 * 0.7 ** (n - 1 - np.arange(n)) / (1 - 0.7**n), np.zeros(6 - n))
+        of_equal = np.zeros(6)
+        of_equal[min(n, 3) - 1 : n] = 1 / max(n - 2, 1)
+        for shares, state in ((of_moving, moving[n - 1]), (of_equal, equal[n - 1])):
+            np.testing.assert_allclose(shares.sum(), 1)
+            average = jax.tree.map(lambda *leaves, shares=shares: np.tensordot(shares, leaves, 1), *trained)
+            assert_close(state.params, average)
+            assert_close(state.training_params, trained[n - 1])
+
+
+def assert_close(tree, wanted):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12), tree, wanted)
 
 
 # Runs and populations
 
 
 ALL = {**PENALTIES, **DRAWN, "max_norm": 1.5}
+BOTH = {"hidden": (3,), "bidirectional": True, "readout": "mean"}
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_members_are_the_runs_alone_with_numbers_of_their_own():
     """In one program, the average of each its own, and in both directions."""
-    changes = {"model": {"hidden": (3,), "bidirectional": True, "readout": "mean"}}
     configs = [
-        config_of({**{name: factor * value for name, value in ALL.items()}, "swa_from": 2 + seed}, seed=seed, **changes)
+        config_of(
+            {**{name: factor * value for name, value in ALL.items()}, "swa_from": 2 + seed}, seed=seed, model=BOTH
+        )
         for seed, factor in enumerate((1.0, 0.5))
     ]
     splits = load_splits(configs[0].task, 100)
@@ -301,7 +333,7 @@ def test_members_are_the_runs_alone_with_numbers_of_their_own():
 @pytest.mark.usefixtures("compiled_once")
 def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkeypatch, undrawn):
     """The network that is scored, kept as the best and read by commands is the average; the training is another."""
-    config = config_of({**ALL, "swa_from": 6}, model={"hidden": (3,), "bidirectional": True, "readout": "mean"})
+    config = config_of({**ALL, "swa_from": 6}, model=BOTH)
     train.run(config, tmp_path / "whole")
     for call in (2, 4):
         with struck(monkeypatch, Checkpoints, "save", call):
@@ -325,6 +357,7 @@ def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkey
         ({"ema": 0.9, "swa_from": 2}, {}, r"swa_from=2: together with regularization\.ema; allowed is one of them"),
         ({"swa_from": 13}, {}, r"swa_from=13: allowed are up to 12, the length of the training"),
         ({"label_smooting": 0.1}, {}, "label_smooting.*label_smoothing"),
+        ({"recurrent_dropout": 0.5}, {"gradient": {"omega": 1.0}}, r"recurrent_dropout=0\.5: together with"),
         ({"dropconnect": 1.0}, {}, r"dropconnect=1\.0.*0\.99"),
         ({"dropconnect": 0.5}, {"model": {"cell": {"name": "mingru"}}}, r"dropconnect=0\.5: without effect, this cell"),
         ({"input_noise": 0.5}, {"task": {"name": "reverse", "length": 5, "symbols": 4}}, r"this task are tok"),
