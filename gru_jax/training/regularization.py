@@ -183,8 +183,8 @@ def recurrent_masks(
     keep = (1.0 - values["recurrent_dropout"]).astype(dtype)
 
     def of_layer(number: int, places: Sequence[CellPlace]) -> Array:
-        decodes = batch.decoder_inputs is not None and not places[0].encodes
-        time = (batch.decoder_inputs if decodes else batch.xs).shape[1]
+        read = batch.xs if batch.decoder_inputs is None or places[0].encodes else batch.decoder_inputs
+        time = read.shape[1]
         shape = (time if regularization.recurrent_dropout_per == "step" else 1, sum(place.units for place in places))
 
         def of_sequence(key: PRNGKeyArray) -> Array:

@@ -18,11 +18,11 @@ class Iterate(NamedTuple):
 
     Attributes:
         params: what the next step starts from.
-        count: networks in the average.
+        averaged: networks in the average.
     """
 
     params: dict[str, Any]
-    count: Int[Array, ""]
+    averaged: Int[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -79,11 +79,11 @@ def average_with(
     if not isinstance(state.iterate, Iterate):
         return params, ()
     if config.ema is not None:
-        count, missing = state.iterate.count + 1, 1.0 - values["ema"]
+        count, missing = state.iterate.averaged + 1, 1.0 - values["ema"]
         weight = missing / -jnp.expm1(count.astype(missing.dtype) * jnp.log1p(-missing))
     else:
         begins = values["swa_from"].astype(jnp.int32)
-        count = jnp.where(state.step + 1 >= begins, state.iterate.count + 1, 0)
+        count = jnp.where(state.step + 1 >= begins, state.iterate.averaged + 1, 0)
         weight = 1.0 / jnp.maximum(count, 1).astype(values["swa_from"].dtype)
 
     def mean(average: Array, new: Array) -> Array:

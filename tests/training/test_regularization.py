@@ -326,7 +326,7 @@ def test_members_are_the_runs_alone_with_numbers_of_their_own():
             (both.metrics, both.state.params, both.state.iterate),
             (by_itself.metrics, by_itself.state.params, by_itself.state.iterate),
         )
-    assert both.state.iterate.count.tolist() == [2, 1]
+    assert both.state.iterate.averaged.tolist() == [2, 1]
     assert not np.allclose(both.metrics["loss"][0], both.metrics["loss"][1])
 
 
@@ -343,7 +343,7 @@ def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkey
     run, other = (Run(tmp_path / name) for name in ("whole", "killed"))
     jax.tree.map(np.testing.assert_array_equal, run.params, other.params)
     state = restore_state(RunDir(tmp_path / "whole"), config, jax.devices()[0])
-    assert int(state.iterate.count) == 12 - 6 + 1
+    assert int(state.iterate.averaged) == 12 - 6 + 1
     assert not np.allclose(state.params["head"]["kernel"], state.training_params["head"]["kernel"], rtol=1e-3)
     evaluator = build_evaluator(config, build_model(config))
     scores = evaluator(state.params, "test", {})
