@@ -78,7 +78,7 @@ def test_a_mask_of_a_sequence_is_a_factor_of_the_rows_of_its_kernels(cell):
     assert all(np.abs(kernel).max() > 1e-3 for kernel in grads.values())
 
 
-@pytest.mark.parametrize("keep", ["boundaries", "gates"])
+@pytest.mark.parametrize("keep", ["boundaries", pytest.param("gates", marks=pytest.mark.slow)])
 def test_a_mask_of_every_step_is_the_same_by_both_methods(keep):
     cell = GRU()
     params, xs, masks = problem(cell)
