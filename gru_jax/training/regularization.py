@@ -69,7 +69,8 @@ def uniform_cross_entropy(config: Config, outputs: Array, batch: Batch) -> Float
     of_all = -jax.nn.log_softmax(outputs, axis=-1).mean(axis=-1)
     steps = tuple(range(1, of_all.ndim))
     counted = jnp.where(weights > 0, of_all * weights.astype(of_all.dtype), 0).sum(axis=steps)
-    return counted / weights.astype(of_all.dtype).sum(axis=steps)
+    total = weights.astype(of_all.dtype).sum(axis=steps)
+    return counted / jnp.where(total > 0, total, 1)  # of an example of which no step counts
 
 
 def square_of_states(top: LayerTrace) -> Float[Array, " B"]:
