@@ -138,8 +138,8 @@ def unroll(
     chosen = choose_method(cell, method, time=xs.shape[1], intervenes=not intervention.idle)
     how = How(chosen, reverse, chunk, keep, layout, choose_unroll(unroll, chosen))
     _check_options(cell, method, how, intervention, xs)
-    valid, set_anew = valid_steps(lengths, *xs.shape[:2], mask), checked_mask("resets", resets, *xs.shape[:2])
-    masks = Masks(valid, set_anew, checked_recurrent_mask(cell, params, recurrent_mask, xs))
+    masks = _checked_masks(xs, lengths, mask, resets)
+    masks = masks._replace(recurrent_mask=checked_recurrent_mask(cell, params, recurrent_mask, xs))
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
@@ -155,6 +155,12 @@ def _run(cell: Cell, how: How, intervention: Intervention, params: Params, rows:
         return _in_blocks(cell, operands, rows.masks, how)
     clip = intervention.clip if rows.clips is None else rows.clips
     return _step_by_step(cell, operands, rows.masks, how, intervention._replace(detach=rows.detach, clip=clip))
+
+
+def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:
+    """The steps that count and those that reset, checked."""
+    batch, time, _ = xs.shape
+    return Masks(valid_steps(lengths, batch, time, mask), checked_mask("resets", resets, batch, time))
 
 
 def _checked_operands(
