@@ -232,11 +232,19 @@ class Cell(abc.ABC):
         biases = params.get("c", {})
         return lambda gate, q: product(q, params["U"][gate], biases.get(gate), compute_dtype)
 
-    def step_with_gates(self, params: Params, carry: Carry, x: Float[Array, "... D"]) -> tuple[Carry, Gates]:
-        """One step, and the value of every gate in it."""
+    def step_with_gates(
+        self,
+        params: Params,
+        carry: Carry,
+        x: Float[Array, "... D"],
+        recurrent_mask: Float[Array, "... H"] | None = None,
+    ) -> tuple[Carry, Gates]:
+        """One step, and the value of every gate in it; with a mask, what every recurrent product reads times that."""
         check_dtypes(params, x)
         carry = jax.tree.map(lambda a: a.astype(carry_dtype(x.dtype)), carry)
-        return self.equations(self.dense(params, x.dtype), carry, self.input_products(params, x))
+        dense = self.dense(params, x.dtype)
+        read = dense if recurrent_mask is None else (lambda gate, q: dense(gate, q * recurrent_mask))
+        return self.equations(read, carry, self.input_products(params, x))
 
     def step(self, params: Params, carry: Carry, x: Float[Array, "... D"]) -> Carry:
         """One step: `[..., H], [..., D] -> [..., H]` with any leading dimensions, equal ones; pure.

@@ -58,6 +58,9 @@ from gru_jax.config.optimizers import (
     OptimizerBase,
     OptimizerConfig,
 )
+from gru_jax.config.regularization import (
+    RegularizationConfig,
+)
 from gru_jax.config.schema import (
     GROWING_KEYS,
     NEUTRAL_KEYS,
@@ -95,6 +98,7 @@ __all__ = [
     "OptimizerConfig",
     "OptionExplanation",
     "Plan",
+    "RegularizationConfig",
     "TrainConfig",
     "changed_data",
     "changed_sources",

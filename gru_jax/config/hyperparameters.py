@@ -23,9 +23,13 @@ from gru_jax.tasks import SPLITS, Task
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
 
-SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
+SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
-SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout")
+SWITCHES = (
+    "l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout",
+    "label_smoothing", "activation", "temporal_activation", "input_noise", "weight_noise", "dropconnect",
+    "recurrent_dropout", "orthogonality",
+)  # fmt: skip
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
@@ -39,7 +43,7 @@ HOST_KEYS = (
 
 
 def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
-    """All real numbers among the settings of the task, the optimiser, the gradient, the dropout and the initialisation.
+    """All real numbers of the task, the optimiser, the gradient, regularisation, dropout and the initialisation.
 
     They have the type of the parameters: a Python number would have none, and round otherwise than an array of many.
 
@@ -65,6 +69,8 @@ def _traced_settings(config: Config, section: str) -> dict[str, float]:
 def real_settings(section: Any) -> dict[str, float]:
     """The real numbers among the settings of a section, by name; those of single gates as `gates.<gate>.<name>`.
 
+    Beside them are the whole numbers in the section's `traced_counts`.
+
     Examples:
         >>> from gru_jax.config import OptimizerConfig, real_settings
         >>> real_settings(OptimizerConfig(lr=0.5))["lr"]
@@ -74,7 +80,9 @@ def real_settings(section: Any) -> dict[str, float]:
     gates = values.pop("gates", None)
     for gate, changes in gates.items() if isinstance(gates, Mapping) else ():
         values |= {f"gates.{gate}.{name}": value for name, value in changes.items()}
-    return {name: value for name, value in values.items() if isinstance(value, float) and name not in DURATIONS}
+    counts = {name: float(values[name]) for name in getattr(section, "traced_counts", ()) if values[name] is not None}
+    real = {name: value for name, value in values.items() if isinstance(value, float) and name not in DURATIONS}
+    return {**real, **counts}
 
 
 def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:

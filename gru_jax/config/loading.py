@@ -159,8 +159,43 @@ def _check(config: Config) -> None:
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_family(config)
     _check_gradient(config)
+    _check_regularization(config)
     _ = config.profile_steps
     _check_batches(config)
+
+
+def _check_regularization(config: Config) -> None:
+    regularization, task, cell = config.regularization, config.task, config.model.cell
+    if regularization.ema is not None and regularization.swa_from is not None:
+        raise UsageError(
+            f"regularization.swa_from={regularization.swa_from}: together with regularization.ema; allowed is one of "
+            "them"
+        )
+    if regularization.swa_from is not None and regularization.swa_from > (steps := plan(config).steps):
+        raise UsageError(
+            f"regularization.swa_from={regularization.swa_from}: allowed are up to {steps}, the length of the training"
+        )
+    if regularization.input_noise and task.reads_tokens:
+        raise UsageError(
+            f"regularization.input_noise={regularization.input_noise:g}: the inputs of this task are tokens; allowed "
+            "is 0, and model.input_dropout drops numbers of their embedding"
+        )
+    if regularization.label_smoothing and getattr(task, "label_smoothing", 0):
+        raise UsageError(
+            f"regularization.label_smoothing={regularization.label_smoothing:g}: this task has task.label_smoothing; "
+            "allowed is one of them"
+        )
+    if regularization.recurrent_dropout and config.gradient.omega:
+        raise UsageError(
+            f"regularization.recurrent_dropout={regularization.recurrent_dropout:g}: together with gradient.omega, "
+            "whose Jacobians are those of the whole state; allowed is one of them"
+        )
+    for key in ("dropconnect", "recurrent_dropout", "orthogonality"):
+        if getattr(regularization, key) and not cell.recurrent_gates:
+            raise UsageError(
+                f"regularization.{key}={getattr(regularization, key):g}: without effect, this cell has no recurrent "
+                "kernels; allowed is 0"
+            )
 
 
 def _check_batches(config: Config) -> None:

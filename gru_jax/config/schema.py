@@ -19,6 +19,7 @@ from gru_jax.config.flow import FlowConfig
 from gru_jax.config.gradient import GradientConfig
 from gru_jax.config.model import ModelConfig
 from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
+from gru_jax.config.regularization import RegularizationConfig
 from gru_jax.config.train import TrainConfig
 from gru_jax.data.fingerprint import fingerprint_of_file
 from gru_jax.errors import UsageError
@@ -99,6 +100,7 @@ class Config:
     optimizer: OptimizerBase = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
+    regularization: RegularizationConfig = dataclasses.field(default_factory=RegularizationConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
 
     @property

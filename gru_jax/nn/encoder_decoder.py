@@ -201,6 +201,7 @@ class EncoderDecoder(SequenceModel):
         on_read: Callable[[Array], Array] | None = None,
         perturbations: Sequence[Any] | None = None,
         interventions: Sequence[Any] | None = None,
+        recurrent_masks: Sequence[Any] | None = None,
         dropout_key: DropoutKey | None = None,
         dropout: Any = None,
         **kwargs: Any,
@@ -213,7 +214,7 @@ class EncoderDecoder(SequenceModel):
             decoder_inputs: tokens of the targets, one late.
             lengths, decoder_lengths: of sources, and of the decoder's inputs.
             on_read: as of `SequenceModel.trace`, for what the head reads at each step.
-            perturbations, interventions: for each layer of the encoder, then of the decoder.
+            perturbations, interventions, recurrent_masks: for each layer of the encoder, then of the decoder.
             dropout_key, dropout: as of `Stack.trace`.
 
         Raises:
@@ -225,17 +226,19 @@ class EncoderDecoder(SequenceModel):
         if decoder_inputs is None:
             raise UsageError("decoder_inputs: missing; needed are the tokens that the decoder reads")
         count = len(self.encoder.names)
-        (read_shifts, write_shifts), (read_acts, write_acts) = (
+        (read_shifts, write_shifts), (read_acts, write_acts), (read_masks, write_masks) = (
             (None, None) if values is None else (tuple(values[:count]), tuple(values[count:]))
-            for values in (perturbations, interventions)
+            for values in (perturbations, interventions, recurrent_masks)
         )
         rates, key = drawn_dropout(self.encoder, dropout, dropout_key)
         memory, layers = self.encode(
-            xs, lengths, perturbations=read_shifts, interventions=read_acts, dropout_key=key, dropout=rates
-        )
+            xs, lengths, perturbations=read_shifts, interventions=read_acts, recurrent_masks=read_masks,
+            dropout_key=key, dropout=rates,
+        )  # fmt: skip
         written = self.decode(
             decoder_inputs, memory, memory.carries, on_read=on_read, lengths=decoder_lengths,
-            perturbations=write_shifts, interventions=write_acts, dropout_key=_of_decoder(key), dropout=rates,
+            perturbations=write_shifts, interventions=write_acts, recurrent_masks=write_masks,
+            dropout_key=_of_decoder(key), dropout=rates,
         )  # fmt: skip
         return Trace(written.outputs, StackTrace((*layers, *written.layers)))
 

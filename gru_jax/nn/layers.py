@@ -154,6 +154,7 @@ class Recurrent(nnx.Module):
         mask: Bool[Array, "B T"] | None = None,
         resets: Bool[Array, "B T"] | None = None,
         reset_carry: Carry | None = None,
+        recurrent_mask: Float[Array, "B T H"] | Float[Array, "B 1 H"] | None = None,
         perturbation: Float[Array, "B T H"] | tuple[Float[Array, "B T H"], ...] | None = None,
         intervention: Intervention | None = None,
     ) -> Unrolled:
@@ -172,6 +173,7 @@ class Recurrent(nnx.Module):
             mask=mask,
             resets=resets,
             reset_carry=reset_carry,
+            recurrent_mask=recurrent_mask,
             reverse=self.reverse,
             method=self.method,
             chunk=self.chunk,
@@ -263,13 +265,15 @@ class Bidirectional(nnx.Module):
         carry0: tuple[Carry, Carry] | None = None,
         *,
         perturbation: Float[Array, "B T W"] | tuple[Float[Array, "B T W"], ...] | None = None,
+        recurrent_mask: Float[Array, "B T W"] | Float[Array, "B 1 W"] | None = None,
         **kwargs: Any,
     ) -> Unrolled:
         """What both directions give, side by side; arguments as in `Recurrent.trace`."""
         carries = (None, None) if carry0 is None else carry0
-        halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], perturbation) for i in (0, 1))
+        of_both = {"perturbation": perturbation, "recurrent_mask": recurrent_mask}
+        halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], of_both) for i in (0, 1))
         forward, backward = (
-            layer.trace(xs, carry, perturbation=half, **kwargs)
+            layer.trace(xs, carry, **half, **kwargs)
             for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
         )
         hs = jnp.concatenate([forward.hs, backward.hs], axis=-1)

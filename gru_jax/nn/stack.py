@@ -209,6 +209,7 @@ class Stack(nnx.Module):
         reset_carry: Sequence[Any] | None = None,
         perturbations: tuple[Any, ...] | None = None,
         interventions: tuple[Intervention, ...] | None = None,
+        recurrent_masks: tuple[Any, ...] | None = None,
         dropout_key: DropoutKey | None = None,
         dropout: Any = None,
     ) -> StackTrace:
@@ -221,6 +222,7 @@ class Stack(nnx.Module):
             reset_carry: for each layer, the carry that a reset sets; zeros if None.
             perturbations: for each layer, added to its states; see `gru_jax.unroll`.
             interventions: for each layer, what is done to its gradient; see `gru_jax.unroll`.
+            recurrent_masks: for each layer, multiplied with what its recurrent products read; see `gru_jax.unroll`.
             dropout_key: randomness of the dropout, in place of the stack's own stream and its `.eval()`: a key, or one
                 for each sequence, `[B]`, so that what is dropped of one does not depend on the others.
             dropout: the probability between layers in place of the stack's own probabilities, or all `DropoutRates`;
@@ -237,6 +239,7 @@ class Stack(nnx.Module):
         reset_carries = self._for_each_layer("reset_carry", reset_carry)
         all_perturbations = self._for_each_layer("perturbations", perturbations)
         all_interventions = self._for_each_layer("interventions", interventions)
+        masks_of_reads = self._for_each_layer("recurrent_masks", recurrent_masks)
         rates, dropout_key = drawn_dropout(self, dropout, dropout_key)
         xs = _drop(xs, dropout_key, INPUT_STREAM, rates.input)
         traces: list[LayerTrace] = []
@@ -248,6 +251,7 @@ class Stack(nnx.Module):
                     xs, carries[i],
                     lengths=lengths, mask=mask, resets=resets, reset_carry=reset_carries[i],
                     perturbation=all_perturbations[i], intervention=all_interventions[i],
+                    recurrent_mask=masks_of_reads[i],
                 )  # fmt: skip
             traces.append(LayerTrace(xs, out, carries[i], lengths))
             xs = out.hs

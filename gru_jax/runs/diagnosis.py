@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gru_jax.config import Hyperparameters, traced_hyperparameters
 from gru_jax.errors import UsageError
@@ -19,7 +18,8 @@ from gru_jax.runtime.devices import Device
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.instruments import loss_adjoints
 from gru_jax.training.network import run_network
-from gru_jax.training.step import Trainer, TrainState, is_inexact
+from gru_jax.training.state import TrainState, is_inexact
+from gru_jax.training.step import Trainer
 
 FAILED = "failed"  # the kind of checkpoint
 
@@ -140,7 +140,7 @@ def explain_update(
     The first of: the gradient of a parameter, what the optimiser adds to it, the sum of both, the optimiser's state.
     """
     update = jax.jit(trainer.update)(state, seed, hyperparameters, batch)
-    params: Any = optax.apply_updates(state.params, update.updates)
+    params = trainer.apply_updates(state, update, hyperparameters)
     largest = max((float(np.abs(leaf).max(initial=0.0)) for leaf in jax.tree.leaves(update.grads)), default=0.0)
     finite = "all states and their gradients are finite"
     for tree, what in ((update.grads, "the gradient of"), (update.updates, "the update of"), (params, "the new")):

@@ -33,7 +33,8 @@ from gru_jax.runtime.devices import Device, choose_device, precision
 from gru_jax.runtime.processes import log_once
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.network import run_network
-from gru_jax.training.step import Trainer, TrainState
+from gru_jax.training.state import TrainState
+from gru_jax.training.step import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ def _of_member(rundir: RunDir, trainer: Trainer, device: Device) -> Replay:
         batch = find_invalid_batch(trainer, state.params, valid, split)
     else:
         split, batch = "train", jax.jit(trainer.batch)(config.seed, data, index)
-    failure = Failure(progress.steps, progress.end_message or "diverged", split, state.params, batch)
+    params = state.params if finite else state.training_params
+    failure = Failure(progress.steps, progress.end_message or "diverged", split, params, batch)
     return Replay(failure, state, values)
 
 

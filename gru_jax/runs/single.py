@@ -153,7 +153,8 @@ class SingleRun(TrainingLoop):
         """
         compiled, trainer = self.population.compiled, self.population.compiled.trainer
         step, state = self.members[member].steps, jax.tree.map(lambda a: a[member], self.state)
-        params = state.params if params is None else params
+        if params is None:
+            params = state.training_params if split == "train" else state.params
         if split == "train":
             data, indices = self.feed.at(step)
             batch_of = jax.jit(trainer.batch, out_shardings=compiled.replicated)

@@ -17,7 +17,8 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.devices import Device, choose_device, use_all_cores
 from gru_jax.runtime.files import read_json
 from gru_jax.tasks.facts import stored_facts
-from gru_jax.training.step import Trainer, TrainState
+from gru_jax.training.state import TrainState
+from gru_jax.training.step import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.skipping import skips_of
 from gru_jax.training.splitting import BATCH_AXIS
-from gru_jax.training.step import Data, StepsResult, Trainer, TrainState
+from gru_jax.training.state import TrainState
+from gru_jax.training.step import Data, StepsResult, Trainer
 
 MemberMapping = Literal["auto", "map", "vmap"]
 """How the members of a device share it: one after the other, as one batch, or as suits the platform."""

@@ -39,35 +39,24 @@ from gru_jax.training.network import (
     zero_perturbations,
 )
 from gru_jax.training.optimizer import build_optimizer
+from gru_jax.training.regularization import (
+    orthogonality_gradient,
+    perturbed_weights,
+    recurrent_masks,
+    regularised_loss,
+    with_bounded_columns,
+    with_input_noise,
+)
 from gru_jax.training.schedules import learning_rate
 from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
 from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
+from gru_jax.training.state import TrainState, all_finite, average_with, start_average
 from gru_jax.training.streams import Streams, carries_into, start_streams
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
-INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM = 101, 102, 104, 105
+INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM, REGULARIZATION_STREAM = 101, 102, 104, 105, 106
 Data = dict[str, Array]
-
-
-class TrainState(NamedTuple):
-    """What a step changes.
-
-    Attributes:
-        step: steps done.
-        params: of the network.
-        opt_state: optax's.
-        streams: where a task of one long sequence stands in it; else nothing.
-    """
-
-    step: Int[Array, ""]
-    params: dict[str, Any]
-    opt_state: Any
-    streams: Streams | tuple[()] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its parts by name, those alone that hold anything, as checkpoints have them."""
-        return {name: part for name, part in self._asdict().items() if name != "streams" or part}
 
 
 class StepReport(NamedTuple):
@@ -88,12 +77,14 @@ class BatchRows(NamedTuple):
     Attributes:
         batch: the batch.
         dropout_keys: a key for each, `[B]`; None where nothing is random.
+        noise_keys: a key for each, by which regularisation draws, `[B]`; None where it draws nothing of a sequence.
         detached: for each layer, where its gradient does not pass, `[B, T]`; None without.
         carry0: each layer's carry before the first step; None for that of a new sequence.
     """
 
     batch: Batch
     dropout_keys: Any
+    noise_keys: Any
     detached: Any
     carry0: Any
 
@@ -143,27 +134,6 @@ def _stream(seed: Any, number: int) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), number)
 
 
-def all_finite(tree: Any, before: Any = None) -> Bool[Array, ""]:
-    """Whether all floating numbers of a tree are finite, those apart that were not finite `before`.
-
-    Optimisers may begin with inf, as for the least loss so far. An average of squares that overflows makes all later
-    updates zero, which are finite.
-    """
-
-    def holds(leaf: Array, old: Array | None = None) -> Bool[Array, ""]:
-        finite = jnp.isfinite(leaf)
-        return (finite if old is None else finite | ~jnp.isfinite(old)).all()
-
-    trees = (tree,) if before is None else (tree, before)
-    pairs = [pair for pair in zip(*map(jax.tree.leaves, trees), strict=True) if is_inexact(pair[0])]
-    return jnp.stack([jnp.ones((), bool), *(holds(*pair) for pair in pairs)]).all()
-
-
-def is_inexact(leaf: Any) -> bool:
-    """Whether an array is of floating numbers, rather than of counts or random bits."""
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
 class Trainer:
     """The training of a config as pure functions, compiled.
 
@@ -197,7 +167,8 @@ class Trainer:
         opt_state, streams = self._optimizer(hyperparameters, seed).init(params), ()
         if self.config.task.is_stream:
             streams = start_streams(self.model, self.config.train.batch_size, self.config.dtype)
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, streams)
+        iterate = start_average(self.config.regularization, params)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, streams, iterate)
 
     def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
@@ -235,11 +206,13 @@ class Trainer:
             index, streams = laid_out((index, state.streams), self.mesh, PartitionSpec(BATCH_AXIS))
             carry0 = carries_into(self.model, streams, index)
         update = self.update(state, seed, hyperparameters, batch, carry0)
-        params: Any = optax.apply_updates(state.params, update.updates)
+        params = self.apply_updates(state, update, hyperparameters)
         finite = jnp.isfinite(update.loss) & all_finite(update.grads) & all_finite(params)
         finite &= all_finite(update.opt_state, state.opt_state)
         report = self._report(state, seed, hyperparameters, batch, update, params)
-        new_state = self._on_every_device(TrainState(state.step + 1, params, update.opt_state))
+        evaluated, iterate = average_with(self.config.regularization, hyperparameters["regularization"], state, params)
+        new_state = TrainState(state.step + 1, evaluated, update.opt_state, iterate=iterate)
+        new_state = self._on_every_device(new_state)
         if carry0 is not None:
             new_state = new_state._replace(streams=Streams(index, update.carries))
         return new_state, report, finite
@@ -251,19 +224,32 @@ class Trainer:
 
         Its sequences begin with the carries of every layer in `carry0`, if they go on from something.
         """
-        config = self.config
-        metrics, grads, inputs, lengths, adjoints, carries = self._gradient(state, seed, hyperparameters, batch, carry0)
+        config, values = self.config, hyperparameters["regularization"]
+        seen, pull = state.training_params, None
+        if config.regularization.perturbs_weights:  # the gradient in what the step sees goes back to these
+            key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
+            seen, pull = jax.vjp(lambda params: perturbed_weights(config, self.model, params, key, values), seen)
+        metrics, grads, inputs, lengths, adjoints, carries = self._gradient(
+            seen, state.step, seed, hyperparameters, batch, carry0
+        )
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
-                config, self.model, state.params, inputs, adjoints, state.step, hyperparameters["gradient"],
+                config, self.model, seen, inputs, adjoints, state.step, hyperparameters["gradient"],
                 self._on_every_device,
             )  # fmt: skip
-        if penalty is not None:
-            grads = jax.tree.map(jnp.add, grads, penalty)
+            straight = orthogonality_gradient(config, self.model, state.training_params, values)
+        grads = grads if penalty is None else jax.tree.map(jnp.add, grads, penalty)
+        grads = grads if pull is None else pull(grads)[0]
+        grads = grads if straight is None else jax.tree.map(jnp.add, grads, straight)
         with jax.named_scope("update"):
             optimizer = self._optimizer(hyperparameters, seed)
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.training_params)
         return Update(metrics["loss"], metrics, grads, lengths, adjoints, carries, updates, opt_state)
+
+    def apply_updates(self, state: TrainState, update: Update, hyperparameters: Hyperparameters) -> Any:
+        """The parameters after an update, from which the next step starts."""
+        params: Any = optax.apply_updates(state.training_params, update.updates)
+        return with_bounded_columns(self.config.regularization, params, hyperparameters["regularization"])
 
     def _report(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -278,28 +264,33 @@ class Trainer:
             key = jax.random.fold_in(_stream(seed, DETACH_STREAM), state.step)
             values = hyperparameters["gradient"]
             profiles = live_profiles(
-                config, self.model, state.params, batch, update.adjoints, values, key, update.lengths
+                config, self.model, state.training_params, batch, update.adjoints, values, key, update.lengths
             )
             live.update(profiles)
-            ratios = leaves_by_path(flow.update_ratios(state.params, params))
+            ratios = leaves_by_path(flow.update_ratios(state.training_params, params))
             live.update({f"update_ratio/{name}": ratio for name, ratio in ratios.items()})
         return StepReport(metrics, live)
 
     def _gradient(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
+        self, params: Any, step: Any, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
     ) -> tuple[dict[str, Array], Any, Any, Any, Any, Any]:
         """Means of the metrics, the loss's gradients in the parameters, and every layer's inputs, their lengths, its
         adjoints and its carry after the last step.
         """
         size, time = batch.xs.shape[:2]
         dropout_key, detach_key = (
-            jax.random.fold_in(_stream(seed, stream), state.step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
+            jax.random.fold_in(_stream(seed, stream), step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
         )
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
+        of_each = jax.vmap(jax.random.fold_in, (None, 0))
+        keys, noise_keys = of_each(dropout_key, jnp.arange(size)) if self.model.is_random else None, None
+        if self.config.regularization.draws_of_each:
+            noise_key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), step)
+            noise_keys = of_each(noise_key, jnp.arange(size))
         detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
         work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
-        shared, rows = (state.params, hyperparameters, total_weight(batch)), BatchRows(batch, keys, detached, carry0)
+        shared = (params, hyperparameters, total_weight(batch))
+        rows = BatchRows(batch, keys, noise_keys, detached, carry0)
         sums, of_rows = over_rows(work, self.mesh, shared, rows)
         return *sums, *of_rows
 
@@ -313,7 +304,8 @@ class Trainer:
         (params, hyperparameters, total), batch = shared, rows.batch
         trainer, of_each = self._with_task(hyperparameters), shares(batch, size, total)
         share = batch.xs.shape[0] * of_each if total is None else of_each.sum()
-        config, perturbations = trainer.config, None
+        config, perturbations, values = trainer.config, None, hyperparameters["regularization"]
+        batch = with_input_noise(config, batch, rows.noise_keys, values)
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 
@@ -325,9 +317,10 @@ class Trainer:
                 dropout_key=rows.dropout_keys,
                 **dropout_rates(config.model, hyperparameters["model"]),
                 interventions=interventions(config, self.model, rows.detached, hyperparameters["gradient"], of_each),
+                **recurrent_masks(config, self.model, batch, rows.noise_keys, values),
                 **({} if rows.carry0 is None else {"carry0": rows.carry0}),
             )
-            return share * loss, of_pass
+            return share * regularised_loss(config, loss, of_pass[1], batch, values), of_pass
 
         gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
         (grads, adjoints), (metrics, trace) = gradients(params, perturbations)

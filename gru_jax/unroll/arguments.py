@@ -83,6 +83,23 @@ def check_perturbation(cell: Cell, perturbation: Any, shape: tuple[int, ...]) ->
         check_shape("perturbation", part, shape)
 
 
+def checked_recurrent_mask(cell: Cell, params: Params, mask: Any, xs: Array) -> Float[Array, "B T H"] | None:
+    """Check what recurrent products read is multiplied by, and return it for every step in the type of a carry.
+
+    Raises:
+        UsageError: it is of the wrong shape or type.
+    """
+    if mask is None:
+        return None
+    shape = (*xs.shape[:2], hidden_size(cell, params))
+    if np.shape(mask) != (shape[0], 1, shape[2]):
+        check_shape("recurrent_mask", mask, shape)
+    if not jnp.issubdtype(jnp.result_type(mask), jnp.floating):
+        raise UsageError(f"recurrent_mask has dtype {jnp.result_type(mask)}: allowed are floating types")
+    of_all_steps = jnp.broadcast_to(jax.lax.stop_gradient(jnp.asarray(mask).astype(carry_dtype(xs.dtype))), shape)
+    return split_like(of_all_steps, xs)
+
+
 def check_intervention(intervention: Intervention, xs: Array) -> None:
     """Raise `UsageError` where an intervention's settings are out of range or its mask does not fit."""
     clip, detach, truncate = intervention

@@ -17,6 +17,7 @@ from gru_jax.unroll.arguments import (
     check_intervention,
     check_perturbation,
     checked_mask,
+    checked_recurrent_mask,
     hidden_size,
     reset_state,
     start_carry,
@@ -95,6 +96,7 @@ def unroll(
     mask: Bool[Array, "B T"] | None = None,
     resets: Bool[Array, "B T"] | None = None,
     reset_carry: Carry | None = None,
+    recurrent_mask: Float[Array, "B T H"] | Float[Array, "B 1 H"] | None = None,
     reverse: bool = False,
     method: Method = "auto",
     chunk: int | None = None,
@@ -115,6 +117,7 @@ def unroll(
         resets: where True, the carry is set anew before that step, in the order of processing: with `reverse`, mark the
             last step of each packed sequence rather than the first. At a step that does not count nothing is reset.
         reset_carry: the carry that a reset sets, each part `[H]` or `[B, H]`, such as a learned one; zeros if None.
+        recurrent_mask: times what recurrent products read, as 0 or 1 / (1 - p); a constant in all derivatives.
         reverse: process from the last step to the first; outputs stay at their own time step.
         method, chunk, keep, layout, unroll: see `gru_jax.unroll.options`; chosen by measured rules where None or auto.
         perturbation: added to h (as a tuple, to every part of the carry) after every step: the gradient of a loss in
@@ -134,11 +137,9 @@ def unroll(
     check_inputs(cell, params, xs)
     chosen = choose_method(cell, method, time=xs.shape[1], intervenes=not intervention.idle)
     how = How(chosen, reverse, chunk, keep, layout, choose_unroll(unroll, chosen))
-    check_choice("keep", keep, KEEPS)
-    if chosen == "reference":
-        check_intervention(intervention, xs)
-        _refuse_blocks(cell, method, how)
+    _check_options(cell, method, how, intervention, xs)
     masks = _checked_masks(xs, lengths, mask, resets)
+    masks = masks._replace(recurrent_mask=checked_recurrent_mask(cell, params, recurrent_mask, xs))
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
@@ -213,6 +214,14 @@ def _step_by_step(cell: Cell, operands: Operands, masks: Masks, how: How, interv
         reset_carry=reset_carry, reverse=how.reverse, unroll=how.unroll, intervention=intervention,
     )  # fmt: skip
     return Unrolled(hs.swapaxes(0, 1), carry, finite.swapaxes(0, 1))
+
+
+def _check_options(cell: Cell, method: Method, how: How, intervention: Intervention, xs: Array) -> None:
+    """Raise `UsageError` where an option is out of range, or the method chosen does not know it."""
+    check_choice("keep", how.keep, KEEPS)
+    if how.method == "reference":
+        check_intervention(intervention, xs)
+        _refuse_blocks(cell, method, how)
 
 
 def _refuse_blocks(cell: Cell, method: Method, how: How) -> None:

@@ -23,12 +23,14 @@ class StepInputs(NamedTuple):
         xs: inputs, `[T, B, D]`, or None where their products are at hand.
         valid: False at steps that do not count: padding, and holes in a mask.
         resets: True where the carry is set anew before the step.
+        recurrent_mask: multiplied with what every recurrent product reads.
         perturbation: added to the hidden state or, as a tuple of `[T, B, H]`, to every part of the carry.
     """
 
     xs: Any
     valid: Bool[Array, "T B"] | None = None
     resets: Bool[Array, "T B"] | None = None
+    recurrent_mask: Float[Array, "T B H"] | None = None
     perturbation: Perturbation = None
 
 
@@ -36,11 +38,12 @@ def steps_of(
     xs: Float[Array, "B T D"],
     valid: Bool[Array, "B T"] | None,
     resets: Bool[Array, "B T"] | None,
+    recurrent_mask: Float[Array, "B T H"] | None = None,
     perturbation: Perturbation = None,
 ) -> StepInputs:
     """What a scan of the cell's own step reads, with zeros in place of the inputs of steps that do not count."""
     # Masked before anything else: with `jax_debug_nans` even a copy of NaN in the padding would be an error.
-    steps = StepInputs(masked(xs, valid), valid, resets, perturbation)
+    steps = StepInputs(masked(xs, valid), valid, resets, recurrent_mask, perturbation)
     return jax.tree.map(lambda a: a.swapaxes(0, 1), steps)
 
 

@@ -35,7 +35,8 @@ def scan_steps(
         step, stops = item
 
         def equations(carry: Carry) -> tuple[Carry, Gates]:
-            return cell.step_with_gates(params, intervene(cell, carry, stops, intervention.clip), step.xs)
+            entered = intervene(cell, carry, stops, intervention.clip)
+            return cell.step_with_gates(params, entered, step.xs, step.recurrent_mask)
 
         carry, gates = advance(cell, step, before, equations, reset_carry)
         return carry, observe(carry, gates, step.valid)

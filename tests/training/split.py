@@ -32,6 +32,18 @@ CASES = {
             "eval_streams": 3,
         },
         "model": {"hidden": (4, 3), "dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.2},
+        "regularization": {
+            "label_smoothing": 0.1,
+            "activation": 0.5,
+            "temporal_activation": 0.5,
+            "weight_noise": 0.1,
+            "dropconnect": 0.3,
+            "recurrent_dropout": 0.3,
+            "recurrent_dropout_per": "step",
+            "orthogonality": 0.01,
+            "max_norm": 1.0,
+            "ema": 0.9,
+        },
         "flow": {"live": 1},
     },
     "decoder": {

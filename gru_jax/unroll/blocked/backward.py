@@ -8,7 +8,8 @@ with them every a. Then a short scan runs against time, from dcarry' = dL/dcarry
     dcarry_j = sum_i a[i, j] dcarry'_i + sum_q a[q, j] dq,
 
 and dU = sum_t q_t^T dv_t and dW = sum_t x_t^T du_t are one product each over all rows of the block. The scan stores
-no more than the cotangents of F's results; dv and du are formed from them for the whole block.
+no more than the cotangents of F's results; dv and du are formed from them for the whole block. Where a mask m is
+multiplied with what products read, m q_t stands in place of q_t in dU, and dq = m sum_v dv U_v^T.
 """
 
 from __future__ import annotations
@@ -64,12 +65,14 @@ class BackwardStep(NamedTuple):
         earlier: the number of the step processed before this one.
         valid: False at steps that do not count.
         resets: True where the carry was set anew before the step.
+        recurrent_mask: what the recurrent products read was multiplied by it.
     """
 
     partials: Partials
     earlier: Int[Array, ""]
     valid: Bool[Array, " B"] | None
     resets: Bool[Array, " B"] | None
+    recurrent_mask: Float[Array, "B H"] | None
 
 
 @jax.named_scope("unroll_backward")
@@ -97,7 +100,7 @@ def backward_pass(
         arguments = cut(residuals.arguments, start, length)
         queries, partials = _linearise(settings, weights, steps, carries, arguments)
         earlier = start + jnp.arange(length) + (1 if settings.reverse else -1)
-        backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets)
+        backward_steps = BackwardStep(partials, earlier, steps.valid, steps.resets, steps.recurrent_mask)
         (ct, of_resets), results = _against_time(settings, recurrent_back, backward_steps, cts.hs, (ct, of_resets))
         per_step: dict[str, Any] = {}
         if "perturbation" in wanted:
@@ -186,14 +189,14 @@ def _linearise(
     carries: Carry,
     arguments: dict[ValueName, Array] | None,
 ) -> tuple[list[Array], Partials]:
-    """The q of every product, and the derivatives of F, for all steps of a block at once; zero in the padding.
+    """What every product reads, and the derivatives of F, for all steps of a block at once; zero in the padding.
 
     The arguments of F are those kept or, where none are, computed again.
     """
     cell, layout = settings.cell, settings.layout
     if arguments is None:
         u = add_input_biases(layout, weights, input_products(layout, weights, masked(steps.xs, steps.valid)))
-        multiply, v = recording(recurrent_multiplier(layout, weights, steps.xs.dtype))
+        multiply, v = recording(recurrent_multiplier(layout, weights, steps.xs.dtype, steps.recurrent_mask))
     else:
         u, kept = arguments_from_kept(cell, arguments)
         multiply, v = recording(lambda call, gate, q: kept[call])
@@ -201,7 +204,8 @@ def _linearise(
     partials = pointwise_partials(cell, carries, u, [v[call] for call in range(len(v))])
     if steps.valid is not None:
         partials = jax.tree.map(lambda a, valid=steps.valid: where(valid, a, jnp.zeros_like(a)), partials)
-    return queries, partials
+    mask = steps.recurrent_mask
+    return queries if mask is None else [q * mask for q in queries], partials
 
 
 @jax.named_scope("against_time")
@@ -229,7 +233,7 @@ def _against_time(
 
     def body(state: tuple[Carry, Carry | None], step: BackwardStep) -> tuple[Any, Any]:
         after, of_resets = state
-        before, results = _pull(settings, kernels, step.partials, after)
+        before, results = _pull(settings, kernels, step.partials, after, step.recurrent_mask)
         if step.resets is not None:
             if of_resets is not None:
                 acts = step.resets if step.valid is None else step.resets & step.valid
@@ -244,7 +248,7 @@ def _against_time(
 
 
 def _pull(
-    settings: BlockedSettings, kernels: list[Array], partials: Partials, after: Carry
+    settings: BlockedSettings, kernels: list[Array], partials: Partials, after: Carry, mask: Array | None
 ) -> tuple[Carry, dict[ValueName, Array]]:
     """One step: the cotangent of the carry before it, and of every result of F."""
     cell, structure = settings.cell, trace_structure(settings.cell)
@@ -257,7 +261,8 @@ def _pull(
             if structure.query[calls[0]] == query
         ]
         cts = [(_bundle_cotangent(calls, partials, results), kernel) for calls, kernel in bundles]
-        return _sum([product(ct, kernel, None, kernel.dtype) for ct, kernel in cts])
+        total = _sum([product(ct, kernel, None, kernel.dtype) for ct, kernel in cts])
+        return total if mask is None else total * mask
 
     for query in reversed(range(len(structure.source))):  # a q depends on products that were asked for before it alone
         if structure.source[query] is None:

@@ -78,6 +78,7 @@ class Masks(NamedTuple):
 
     valid: Bool[Array, "B T"] | None
     resets: Bool[Array, "B T"] | None
+    recurrent_mask: Float[Array, "B T H"] | None = None
 
 
 class BlockedResult(NamedTuple):
@@ -144,7 +145,7 @@ def block_states(
     def body(before: Carry, item: tuple[StepInputs, list[Array]]) -> tuple[Carry, Any]:
         step, products = item
         u = add_input_biases(layout, weights, products)
-        multiply, v = recording(recurrent_multiplier(layout, weights, compute_dtype))
+        multiply, v = recording(recurrent_multiplier(layout, weights, compute_dtype, step.recurrent_mask))
         after, _ = advance(cell, step, before, lambda carry: run_equations(cell, multiply, carry, u), reset_carry)
         return after, (after, kept_arguments(cell, u, v) if settings.keep == "gates" else None)
 

@@ -99,9 +99,12 @@ def add_input_biases(layout: ProductLayout, weights: Kernels, products: Sequence
 
 
 def recurrent_multiplier(
-    layout: ProductLayout, weights: Kernels, compute_dtype: DTypeLike
+    layout: ProductLayout, weights: Kernels, compute_dtype: DTypeLike, mask: Float[Array, "... H"] | None = None
 ) -> Callable[[int, str, Array], Array]:
-    """`multiply(call, gate, q)` for one run of a cell's equations, each bundle multiplied when first asked for."""
+    """`multiply(call, gate, q)` for one run of a cell's equations, each bundle multiplied when first asked for.
+
+    With a mask, it reads q times that.
+    """
     bundle_of = {call: number for number, bundle in enumerate(layout.recurrent) for call in bundle}
     products: dict[int, Array] = {}
 
@@ -110,7 +113,7 @@ def recurrent_multiplier(
         if call not in products:
             bundle = layout.recurrent[bundle_of[call]]
             kernel, bias = weights.recurrent[bundle_of[call]]
-            together = product(q, kernel, bias, compute_dtype)
+            together = product(q if mask is None else q * mask, kernel, bias, compute_dtype)
             products.update(zip(bundle, jnp.split(together, len(bundle), axis=-1), strict=True))
         return products[call]
 

@@ -1,0 +1,113 @@
+"""What a training step changes: the parameters, the optimiser's state, an average of the networks so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from gru_jax.config import RegularizationConfig
+from gru_jax.training.streams import Streams
+
+
+class Iterate(NamedTuple):
+    """Where the training of a network stands that is itself an average over steps.
+
+    Attributes:
+        params: what the next step starts from.
+        averaged: networks in the average.
+    """
+
+    params: dict[str, Any]
+    averaged: Int[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+        step: steps done.
+        params: of the network, which is evaluated and kept.
+        opt_state: optax's.
+        streams: where a task of one long sequence stands in it; else nothing.
+        iterate: where that network is an average over steps, what the next step starts from; else nothing.
+    """
+
+    step: Int[Array, ""]
+    params: dict[str, Any]
+    opt_state: Any
+    streams: Streams | tuple[()] = ()
+    iterate: Iterate | tuple[()] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its parts by name, those alone that hold anything, as checkpoints have them."""
+        optional = ("streams", "iterate")
+        return {name: part for name, part in self._asdict().items() if name not in optional or part}
+
+    @property
+    def training_params(self) -> dict[str, Any]:
+        """The parameters that the next step starts from."""
+        return self.iterate.params if isinstance(self.iterate, Iterate) else self.params
+
+
+def start_average(config: RegularizationConfig, params: Any) -> Iterate | tuple[()]:
+    """What an average over steps begins with: the initial network is not in it; nothing where there is no average."""
+    return Iterate(params, jnp.zeros((), jnp.int32)) if config.averages else ()
+
+
+def average_with(
+    config: RegularizationConfig, values: Mapping[str, Any], state: TrainState, params: Any
+) -> tuple[Any, Iterate | tuple[()]]:
+    """The network that is evaluated after a step, and what the next step starts from.
+
+    The n-th network of the average counts with
+
+        w_n = (1 - d) / (1 - d^n)  (ema),  1 / n  (swa_from),    mean_n = mean_{n-1} + w_n (params_n - mean_{n-1}),
+
+    so that the moving average is that of Adam, Kingma and Ba 2015, arXiv:1412.6980, section 3, without a share of the
+    initial network; and of the equal average each has the same share.
+
+    Args:
+        config: says which average, if any.
+        values: hyperparameters of the section `regularization`.
+        state: before the step.
+        params: after it.
+    """
+    if not isinstance(state.iterate, Iterate):
+        return params, ()
+    if config.ema is not None:
+        count, missing = state.iterate.averaged + 1, 1.0 - values["ema"]
+        weight = missing / -jnp.expm1(count.astype(missing.dtype) * jnp.log1p(-missing))
+    else:
+        begins = values["swa_from"].astype(jnp.int32)
+        count = jnp.where(state.step + 1 >= begins, state.iterate.averaged + 1, 0)
+        weight = 1.0 / jnp.maximum(count, 1).astype(values["swa_from"].dtype)
+
+    def mean(average: Array, new: Array) -> Array:
+        return jnp.where(count <= 1, new, average + weight.astype(new.dtype) * (new - average))
+
+    return jax.tree.map(mean, state.params, params), Iterate(params, count)
+
+
+def all_finite(tree: Any, before: Any = None) -> Bool[Array, ""]:
+    """Whether all floating numbers of a tree are finite, those apart that were not finite `before`.
+
+    Optimisers may begin with inf, as for the least loss so far. An average of squares that overflows makes all later
+    updates zero, which are finite.
+    """
+
+    def holds(leaf: Array, old: Array | None = None) -> Bool[Array, ""]:
+        finite = jnp.isfinite(leaf)
+        return (finite if old is None else finite | ~jnp.isfinite(old)).all()
+
+    trees = (tree,) if before is None else (tree, before)
+    pairs = [pair for pair in zip(*map(jax.tree.leaves, trees), strict=True) if is_inexact(pair[0])]
+    return jnp.stack([jnp.ones((), bool), *(holds(*pair) for pair in pairs)]).all()
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether an array is of floating numbers, rather than of counts or random bits."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
