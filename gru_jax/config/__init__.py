@@ -70,6 +70,9 @@ from gru_jax.config.schema import (
 from gru_jax.config.train import (
     TrainConfig,
 )
+from gru_jax.config.transfer import (
+    TransferConfig,
+)
 
 __all__ = [
     "AUTO",
@@ -96,6 +99,7 @@ __all__ = [
     "OptionExplanation",
     "Plan",
     "TrainConfig",
+    "TransferConfig",
     "changed_data",
     "changed_sources",
     "differences",

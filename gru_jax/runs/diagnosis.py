@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gru_jax.config import Hyperparameters, traced_hyperparameters
 from gru_jax.errors import UsageError
@@ -140,7 +139,7 @@ def explain_update(
     The first of: the gradient of a parameter, what the optimiser adds to it, the sum of both, the optimiser's state.
     """
     update = jax.jit(trainer.update)(state, seed, hyperparameters, batch)
-    params: Any = optax.apply_updates(state.params, update.updates)
+    params: Any = trainer.parts.updated(state.params, update.updates)
     largest = max((float(np.abs(leaf).max(initial=0.0)) for leaf in jax.tree.leaves(update.grads)), default=0.0)
     finite = "all states and their gradients are finite"
     for tree, what in ((update.grads, "the gradient of"), (update.updates, "the update of"), (params, "the new")):
