@@ -107,7 +107,7 @@ class TransferListing:
         """What is to be read of it."""
         taken = listing(part.describe(name) for name, part in self.taken.items())
         lines = [f"from {self.source}, step {self.step}: taken {taken}"]
-        return lines + [f"new: {listing(self.new) or 'none'}; left there: {listing(self.left) or 'none'}"]
+        return [*lines, f"new: {listing(self.new) or 'none'}; left there: {listing(self.left) or 'none'}"]
 
     def to_json(self) -> dict[str, Any]:
         """The content of `transfer.json`."""
@@ -117,15 +117,15 @@ class TransferListing:
 def write_listings(folder: FilePath, listings: Sequence[TransferListing | None], *, single: bool) -> None:
     """Keep what the members of a population started from, or a single run, if any started from another run."""
     if any(one is not None for one in listings):
-        plain = [None if one is None else one.to_json() for one in listings]
+        plain = [{} if one is None else one.to_json() for one in listings]
         write_json(folder / TRANSFER_FILE, plain[0] if single else {"members": plain})
 
 
 def write_listing_of_member(population: FilePath, member: int, folder: FilePath) -> None:
     """Keep what one member of a population started from, in the directory of its own."""
     path = population / TRANSFER_FILE
-    content = read_json(path)["members"][member] if path.exists() else None
-    if content is not None:
+    content = read_json(path)["members"][member] if path.exists() else {}
+    if content:
         write_json(folder / TRANSFER_FILE, content)
 
 
@@ -205,9 +205,9 @@ def _leaf(
     like = leaf_at(target.params, target.leaves(part)[within])
     axes = target.named_axis(part, within), source.named_axis(other, within)
     (axis, here), (_, there) = (found or (0, None) for found in axes)
-    by_name = here is not None and there is not None and here != there
+    names = None if here is None or there is None or here == there else (here, there)
     shapes = [list(array.shape), list(like.shape)]
-    if by_name and len(array.shape) == len(like.shape):
+    if names is not None and len(array.shape) == len(like.shape):
         for shape in shapes:
             shape[axis] = 0
     if shapes[0] != shapes[1]:
@@ -217,9 +217,9 @@ def _leaf(
         )
     if not np.can_cast(array.dtype, like.dtype, "safe"):
         raise UsageError(f"{part} is {array.dtype}, which {like.dtype} would round; dtype={array.dtype} is needed")
-    if not by_name:
+    if names is None:
         return np.asarray(array, like.dtype), None
-    return _leaf_by_name(array, like, axis, part, other, here, there)
+    return _leaf_by_name(array, like, axis, part, other, *names)
 
 
 def _leaf_by_name(

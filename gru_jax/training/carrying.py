@@ -162,7 +162,7 @@ class TrainedParts:
         def init(params: Any) -> Any:
             return tuple(rule.init(_subtree(params, paths)) for paths in self.levels)
 
-        def update(updates: Any, state: Sequence[Any], params: Any = None) -> tuple[Any, Any]:
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             after = []
             for level, paths, old in zip(self._thawed(step, values), self.levels, state, strict=True):
                 of_level = None if params is None else _subtree(params, paths)

@@ -142,7 +142,7 @@ def floss_before_training(
     values: Mapping[str, Any],
     whole: Callable[[Any], Any] = lambda params: params,
 ) -> Any:
-    """Parameters that learn after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
+    """What learns, after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
     gradient = config.gradient
     if not gradient.floss or not gradient.floss_before:
         return params

