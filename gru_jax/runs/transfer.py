@@ -204,7 +204,7 @@ def _leaf(
     array = np.asarray(leaf_at(source.params, source.leaves(other)[within]))
     like = leaf_at(target.params, target.leaves(part)[within])
     axes = target.named_axis(part, within), source.named_axis(other, within)
-    (axis, here), (_, there) = (found or (0, None) for found in axes)
+    (axis, here), (_, there) = (pair or (0, None) for pair in axes)
     names = None if here is None or there is None or here == there else (here, there)
     shapes = [list(array.shape), list(like.shape)]
     if names is not None and len(array.shape) == len(like.shape):
