@@ -137,11 +137,11 @@ def check_same_network(source: NetworkView, target: NetworkView) -> None:
     """
     _check_cells(source, target, "the layers")
     for read, side in ((names_of_inputs, "reads"), (names_of_outputs, "has outputs for")):
-        there, here = read(source.config.task), read(target.config.task)
-        if there is not None and here is not None and there != here:
-            known = len(here.places_in(there)) if there.what == here.what else 0
+        theirs, ours = read(source.config.task), read(target.config.task)
+        if theirs is not None and ours is not None and theirs != ours:
+            known = len(ours.places_in(theirs)) if theirs.what == ours.what else 0
             raise UsageError(
-                f"it {side} {len(there.names):,} {there.what}, and this network {len(here.names):,} {here.what}, of "
+                f"it {side} {len(theirs.names):,} {theirs.what}, and this network {len(ours.names):,} {ours.what}, of "
                 f"which it knows {known:,}; transfer.parts says which parts are taken, those of the same name by name"
             )
 
@@ -158,14 +158,14 @@ def carry_over(source: NetworkView, target: NetworkView) -> tuple[dict[str, Any]
     for part, other in _pairs(source, target):
         if part in target.parts.cells:
             _check_cells(source, target, part)
-        here, there = target.leaves(part), source.leaves(other)
-        if here.keys() != there.keys():
-            shown = [listing(".".join(within) for within in leaves) for leaves in (there, here)]
+        ours, theirs = target.leaves(part), source.leaves(other)
+        if ours.keys() != theirs.keys():
+            shown = [listing(".".join(within) for within in leaves) for leaves in (theirs, ours)]
             raise UsageError(f"{part}: it consists of {shown[0]} there and of {shown[1]} here; {_leave_out(part)}")
         taken[part] = TakenPart(other)
-        for within in here:
+        for within in ours:
             value, named = _leaf(source, target, part, other, within)
-            weights[here[within]] = value
+            weights[ours[within]] = value
             taken[part] = named or taken[part]
     return nested(weights), taken
 
@@ -188,9 +188,9 @@ def _pairs(source: NetworkView, target: NetworkView) -> Iterator[tuple[str, str]
 
 
 def _check_cells(source: NetworkView, target: NetworkView, what: str) -> None:
-    there, here = (to_dict(view.config.model.cell, REGISTRIES) for view in (source, target))
-    for key in {**there, **here}:
-        pair = [cell.get(key, "without it") for cell in (there, here)]
+    theirs, ours = (to_dict(view.config.model.cell, REGISTRIES) for view in (source, target))
+    for key in {**theirs, **ours}:
+        pair = [cell.get(key, "without it") for cell in (theirs, ours)]
         if pair[0] != pair[1]:
             raise UsageError(
                 f"{what}: model.cell.{key} is {pair[0]} there and {pair[1]} here; allowed is the same cell"
@@ -204,8 +204,8 @@ def _leaf(
     array = np.asarray(leaf_at(source.params, source.leaves(other)[within]))
     like = leaf_at(target.params, target.leaves(part)[within])
     axes = target.named_axis(part, within), source.named_axis(other, within)
-    (axis, here), (_, there) = (pair or (0, None) for pair in axes)
-    names = None if here is None or there is None or here == there else (here, there)
+    (axis, ours), (_, theirs) = (pair or (0, None) for pair in axes)
+    names = None if ours is None or theirs is None or ours == theirs else (ours, theirs)
     shapes = [list(array.shape), list(like.shape)]
     if names is not None and len(array.shape) == len(like.shape):
         for shape in shapes:
@@ -223,13 +223,13 @@ def _leaf(
 
 
 def _leaf_by_name(
-    array: np.ndarray, like: Any, axis: int, part: str, other: str, here: NumberNames, there: NumberNames
+    array: np.ndarray, like: Any, axis: int, part: str, other: str, ours: NumberNames, theirs: NumberNames
 ) -> tuple[PartlyTaken, TakenPart]:
     """A parameter whose numbers go by their names along an axis."""
-    places = here.places_in(there) if here.what == there.what else {}
+    places = ours.places_in(theirs) if ours.what == theirs.what else {}
     if not places:
         raise UsageError(
-            f"{part}: its {len(there.names):,} {there.what} there are none of the {len(here.names):,} {here.what} "
+            f"{part}: its {len(theirs.names):,} {theirs.what} there are none of the {len(ours.names):,} {ours.what} "
             f"here; {_leave_out(part)}"
         )
     values = np.zeros(like.shape, like.dtype)
@@ -237,16 +237,16 @@ def _leaf_by_name(
     rows, taken_rows = np.moveaxis(values, axis, 0), np.moveaxis(is_taken, axis, 0)
     rows[list(places)] = np.moveaxis(array, axis, 0)[list(places.values())]
     taken_rows[list(places)] = True
-    new, left = len(here.names) - len(places), len(there.names) - len(places)
-    return PartlyTaken(values, is_taken), TakenPart(other, here.what, len(places), new, left)
+    new, left = len(ours.names) - len(places), len(theirs.names) - len(places)
+    return PartlyTaken(values, is_taken), TakenPart(other, ours.what, len(places), new, left)
 
 
 def _remedy(part: str, source: NetworkView, target: NetworkView) -> str:
     """What to do where shapes disagree."""
-    there, here = source.config.model, target.config.model
-    keys = {"hidden": listing(there.hidden).replace(" ", "")} if there.hidden != here.hidden else {}
-    if there.embedding != here.embedding and there.embedding is not None:
-        keys["embedding"] = str(there.embedding)
+    theirs, ours = source.config.model, target.config.model
+    keys = {"hidden": listing(theirs.hidden).replace(" ", "")} if theirs.hidden != ours.hidden else {}
+    if theirs.embedding != ours.embedding and theirs.embedding is not None:
+        keys["embedding"] = str(theirs.embedding)
     if part == HEAD or not keys:
         return _leave_out(part)
     return f"set {' '.join(f'model.{key}={value}' for key, value in keys.items())}, or {_leave_out(part)}"
