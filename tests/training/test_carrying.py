@@ -67,7 +67,7 @@ def begun(config):
     """The parameters that a run begins with, those that would be drawn, and the listing."""
     start = starting_point(config, tells=False)
     _, drawn = params_of_run(RunDir("nowhere"), load({**config.to_dict(), "transfer": {}, "train": TRAIN}), "init")
-    return with_weights(drawn, start.weights), drawn, start.listing
+    return with_weights(drawn, start.weights or {}), drawn, start.listing
 
 
 def test_words_take_their_rows_and_new_ones_are_drawn(source, folder, tmp_path, capsys):
