@@ -3,7 +3,8 @@
     cut -f1 $GRU_JAX_DATA/sst2/train.tsv > texts/sst2.txt    # of words alone: the training texts without their labels
     python -m experiments.train --config configs/studies/pretrain.py:words --config.task.data_dir=texts --workdir RUN
 
-Measured: see docs/carrying_over.md.
+Measured (one of 2 CPU cores that many others used, seed 0): `words` has a perplexity of 568 in test, in 12 minutes; how
+often each word occurs gives 960. The others are not measured.
 """
 
 from typing import Any
