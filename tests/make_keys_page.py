@@ -10,8 +10,8 @@ from gru_jax.config import KeyExplanation, explain_keys, explain_options
 PAGE = Path(__file__).parent.parent / "docs" / "keys.md"
 TITLES = {
     "": "The run", "task": "Tasks", "model": "The network", "model.cell": "Cells", "model.init": "Initialisation",
-    "optimizer": "The optimiser", "train": "Training", "gradient": "Gradients through time",
-    "regularization": "Regularisation",
+    "optimizer": "The optimiser", "train": "Training", "transfer": "Carrying over",
+    "gradient": "Gradients through time", "regularization": "Regularisation",
     "flow": "What the instruments record",
 }  # fmt: skip
 HEAD = """# Every key of a config

@@ -73,6 +73,9 @@ from gru_jax.config.schema import (
 from gru_jax.config.train import (
     TrainConfig,
 )
+from gru_jax.config.transfer import (
+    TransferConfig,
+)
 
 __all__ = [
     "AUTO",
@@ -100,6 +103,7 @@ __all__ = [
     "Plan",
     "RegularizationConfig",
     "TrainConfig",
+    "TransferConfig",
     "changed_data",
     "changed_sources",
     "differences",

@@ -20,6 +20,7 @@ class Plan:
         steps, steps_per_epoch: of the training; no epochs where examples are generated without end.
         eval_every, log_every, flow_every: steps between validations, lines of metrics, recordings.
         warmup, drops: updates with a rising learning rate; numbers of updates after which it drops.
+        thaws: steps after which levels of the network learn too, from the top down; traced hyperparameters.
 
     Examples:
         >>> from gru_jax.config import load, plan
@@ -35,6 +36,7 @@ class Plan:
     flow_every: int
     warmup: int
     drops: tuple[int, ...] = ()
+    thaws: tuple[int, ...] = ()
 
     @property
     def peak(self) -> int:
@@ -88,6 +90,8 @@ def plan(config: Config) -> Plan:
         steps_of("optimizer.drop_", *pair, None)
         for pair in itertools.zip_longest(optimizer.drop_steps or (), optimizer.drop_epochs or ())
     ]
+    thawing = itertools.zip_longest(config.transfer.thaw_steps or (), config.transfer.thaw_epochs or ())
+    thaws = [steps_of("transfer.thaw_", *pair, None) for pair in thawing]
     if warmup > steps:
         raise UsageError(f"optimizer.warmup_steps={warmup}: allowed are up to {steps}, the length of the training")
     if steps * train.batch_size > MAX_EXAMPLES:
@@ -97,4 +101,4 @@ def plan(config: Config) -> Plan:
         )
     log_every = train.log_steps or -(-eval_every // 10)
     flow_every = max(1, -(-steps // 2)) if config.flow.every is None else config.flow.every
-    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup, tuple(drops))
+    return Plan(steps, per_epoch, eval_every, log_every, flow_every, warmup, tuple(drops), tuple(thaws))

@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from gru_jax.config.durations import plan
 from gru_jax.config.schema import PROCESS_KEYS, SOURCES, Config
+from gru_jax.config.transfer import RATES
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
@@ -23,7 +25,8 @@ from gru_jax.tasks import SPLITS, Task
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
 
-SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init")
+SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init", "transfer")
+THAWS = "thaw_"
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
 SWITCHES = (
     "l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout",
@@ -37,7 +40,7 @@ TRACED_ERRORS = (
 """What JAX raises where a traced number is needed as a number."""
 HOST_KEYS = (
     "train.monitor", "train.direction", "train.min_delta", "train.target", "train.patience",
-    "optimizer.plateau_patience", "model.weights", "train.init_from", "train.batch_by_length",
+    "optimizer.plateau_patience", "model.weights", "train.init_from", "train.batch_by_length", "transfer.parts",
 )  # fmt: skip
 """Keys that no program knows of."""
 
@@ -63,7 +66,11 @@ def traced_hyperparameters(config: Config) -> dict[str, dict[str, np.floating]]:
 def _traced_settings(config: Config, section: str) -> dict[str, float]:
     if section == "task" and not config.task.traces_numbers:
         return {}
-    return real_settings(_section(config, section))
+    values = real_settings(_section(config, section))
+    if section == "transfer":
+        values |= {f"{RATES}.{part}": factor for part, factor in config.transfer.rate_by_part.items()}
+        values |= {f"{THAWS}{i}": float(step) for i, step in enumerate(plan(config).thaws)}
+    return values
 
 
 def real_settings(section: Any) -> dict[str, float]:
@@ -159,6 +166,7 @@ def training_program(config: Config) -> str:
         plain.pop(key, None)
     del plain["model"]["init"]
     plain["task"].pop("fold", None)
+    plain["transfer"] |= {RATES: None, "thaw_steps": None, "thaw_epochs": None}  # in their place are traced values
     for name, values in traced_hyperparameters(config).items():
         if name != "model.init":
             plain[name] |= {key: bool(value) if key in SWITCHES else "number" for key, value in values.items()}

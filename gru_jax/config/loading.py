@@ -230,6 +230,9 @@ def _check_start(config: Config) -> None:
             raise UsageError(f"train.init_as={train.init_as!r}: without effect; train.init_from says of which run")
         if train.steps == 0:
             raise UsageError("train.steps=0: allowed are whole numbers from 1, or 0 with train.init_from")
+    if config.transfer.parts is not None and (train.init_from is None or train.init_as != "exact"):
+        needed = "train.init_from says of which run" if train.init_from is None else "allowed with train.init_as=exact"
+        raise UsageError(f"transfer.parts={listing(config.transfer.parts)}: without effect; {needed}")
     if train.init_as == "units" and config.task.reads_tokens:
         raise UsageError("train.init_as='units': this network reads tokens; allowed are those that read numbers")
     if train.init_as in SMALL_TYPES and train.steps != 0:

@@ -21,6 +21,7 @@ from gru_jax.config.model import ModelConfig
 from gru_jax.config.optimizers import OPTIMIZERS, OptimizerBase, OptimizerConfig
 from gru_jax.config.regularization import RegularizationConfig
 from gru_jax.config.train import TrainConfig
+from gru_jax.config.transfer import TransferConfig
 from gru_jax.data.fingerprint import fingerprint_of_file
 from gru_jax.errors import UsageError
 from gru_jax.runtime.devices import Platform, Precision
@@ -99,6 +100,7 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerBase = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     regularization: RegularizationConfig = dataclasses.field(default_factory=RegularizationConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)

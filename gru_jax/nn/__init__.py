@@ -3,6 +3,7 @@
 from gru_jax.nn.encoder_decoder import ATTENTIONS, EncoderDecoder
 from gru_jax.nn.layers import Bidirectional, BothCarries, CellPlace, Recurrent
 from gru_jax.nn.models import READOUTS, SequenceModel, Trace
+from gru_jax.nn.parts import NetworkParts
 from gru_jax.nn.pure import Functional, functional
 from gru_jax.nn.stack import LayerInputs, LayerTrace, Stack, StackTrace
 
@@ -16,6 +17,7 @@ __all__ = [
     "Functional",
     "LayerInputs",
     "LayerTrace",
+    "NetworkParts",
     "Recurrent",
     "SequenceModel",
     "Stack",

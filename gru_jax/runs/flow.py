@@ -23,7 +23,7 @@ from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.stored import open_run, restore_state
-from gru_jax.runs.weights import starting_weights
+from gru_jax.runs.weights import starting_point
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, build_instruments
@@ -37,7 +37,7 @@ Records = dict[str, np.ndarray]
 
 def initial_params(config: Config) -> Any:
     """The parameters that a run of this config starts from."""
-    return Trainer(config).init(config.seed, traced_hyperparameters(config), starting_weights(config)).params
+    return Trainer(config).init(config.seed, traced_hyperparameters(config), starting_point(config).weights).params
 
 
 def params_of_run(rundir: RunDir, config: Config, step: str = LATEST) -> tuple[int, Any]:

@@ -19,7 +19,8 @@ from gru_jax.runs.early_stopping import CheckpointMetadata, EarlyStopping, Metri
 from gru_jax.runs.pace import Pace
 from gru_jax.runs.profiling import Profile
 from gru_jax.runs.recorder import FlowRecorder
-from gru_jax.runs.weights import starting_weights_of_members
+from gru_jax.runs.transfer import write_listings
+from gru_jax.runs.weights import starting_points_of_members
 from gru_jax.runtime.preemption import PreemptedError, StopRequested
 from gru_jax.runtime.processes import log_once
 from gru_jax.tasks import SPLITS
@@ -286,7 +287,10 @@ class TrainingLoop(abc.ABC):
 
         content = self._on_main(find)
         if content is None:
-            self.state = self.population.initial(starting_weights_of_members(self.population.configs))
+            starts = starting_points_of_members(self.population.configs)
+            listings = [start.listing for start in starts]
+            self._on_main(lambda: write_listings(self.rundir.path, listings, single=self.is_single))
+            self.state = self.population.initial([start.weights for start in starts])
             self.feed.start(0, None)
             return
         metadata = CheckpointMetadata.from_json(content, len(self.members))

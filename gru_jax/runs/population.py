@@ -22,6 +22,7 @@ from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.environment import describe_environment
 from gru_jax.runs.loop import Evaluations, TrainingLoop
 from gru_jax.runs.summary import summarise
+from gru_jax.runs.transfer import write_listing_of_member
 from gru_jax.runtime.devices import peak_memory
 from gru_jax.runtime.files import refuse_links, write_json
 from gru_jax.runtime.preemption import StopRequested
@@ -111,6 +112,7 @@ class PopulationRun(TrainingLoop):
         env = {**describe_environment(self.config, self.device), "seed": config.seed}
         rundir.start(config.to_dict(), env)
         keep_facts(rundir, config)
+        write_listing_of_member(self.rundir.path, i, rundir.path)
         seconds = self.seconds * progress.steps / (sum(member.steps for member in self.members) or 1)
         rate = {"steps_per_second": round(progress.steps / max(seconds, 1e-9), 3)}
         finite = {s: {k: v for k, v in m.items() if np.isfinite(v)} for s, m in evaluations.tested(progress)}

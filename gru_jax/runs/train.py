@@ -16,14 +16,15 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.growth import grown_keys, prolong
 from gru_jax.runs.single import SingleRun
-from gru_jax.runs.weights import starting_weights
+from gru_jax.runs.weights import starting_point
 from gru_jax.runs.writers import check_writers
 from gru_jax.runtime.devices import choose_devices, devices_here, precision, use_all_cores, without_alarms
 from gru_jax.runtime.preemption import watch_for_sigterm
 from gru_jax.runtime.processes import log_once, on_main_process
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.answers import check_scores
-from gru_jax.training.network import check_monitor
+from gru_jax.training.carrying import TrainedParts
+from gru_jax.training.network import build_model, check_monitor
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ def train_run(
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
     if state == "new":
-        starting_weights(config, tells=False)  # what does not fit is said before anything is written
+        starting_point(config, tells=False)  # what does not fit is said before anything is written
+        TrainedParts(config, build_model(config))
     devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)
     device = devices_here(devices)[0]
     check_memory(config, device)

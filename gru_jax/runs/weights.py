@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from gru_jax.deploy.storage import rounded
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.stored import open_run
+from gru_jax.runs.transfer import NetworkView, TakenPart, TransferListing, carry_over, check_same_network
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.processes import log_once
 from gru_jax.training.step import Trainer
@@ -30,36 +32,78 @@ logger = logging.getLogger(__name__)
 SHOWN = 4  # problems that are listed
 
 
-def starting_weights(config: Config, *, tells: bool = True) -> dict[str, Any] | None:
-    """The parameters that take the place of those drawn: of the file `model.weights`, or of the run `train.init_from`.
+class StartingPoint(NamedTuple):
+    """What a run starts from.
 
-    None where neither is said.
+    Attributes:
+        weights: the parameters that take the place of those drawn; None where all are.
+        listing: what was taken of another run, if anything.
+    """
+
+    weights: dict[str, Any] | None = None
+    listing: TransferListing | None = None
+
+
+def starting_point(config: Config, *, tells: bool = True) -> StartingPoint:
+    """The parameters that take the place of those drawn: of the file `model.weights`, or of the run `train.init_from`.
 
     Raises:
         UsageError: there is no such file or run, or it does not hold this network; what fits nowhere is listed.
     """
-    if config.model.weights is not None:
-        source, params = f"model.weights={config.model.weights}", _params_of_file(config, config.model.weights, tells)
-    elif config.train.init_from is not None:
-        source = f"train.init_from={config.train.init_from}"
-        params = _params_of_run(config.train.init_from, config)
-    else:
-        return None
+    if config.model.weights is None and config.train.init_from is None:
+        return StartingPoint()
     with precision(config.dtype, config.matmul_precision):  # float64 parameters exist in it alone
-        drawn = jax.eval_shape(Trainer(config).init, config.seed, traced_hyperparameters(config)).params
-        # A file may leave out a head, and what a model of a user's own has besides; they are drawn.
-        may_miss = config.model.weights is not None
-        return _fitting(source, params, {k: leaf for k, leaf in drawn.items() if k in params or not may_miss})
+        trainer = Trainer(config)
+        drawn = jax.eval_shape(trainer.init, config.seed, traced_hyperparameters(config)).params
+        if config.model.weights is not None:
+            source, params = (
+                f"model.weights={config.model.weights}",
+                _params_of_file(config, config.model.weights, tells),
+            )
+            # A file may leave out a head, and what a model of a user's own has besides; they are drawn.
+            return StartingPoint(_fitting(source, params, {k: leaf for k, leaf in drawn.items() if k in params}))
+        start = _start_from_run(config, NetworkView.of(config, drawn, trainer.model.layers))
+    for line in start.listing.lines() if tells and start.listing is not None else ():
+        log_once(logger, line)
+    return start
 
 
-def starting_weights_of_members(configs: Sequence[Config]) -> list[dict[str, Any] | None]:
+def starting_points_of_members(configs: Sequence[Config]) -> list[StartingPoint]:
     """The same of each member of a population, which have one network: every source is read and checked once."""
-    by_source: dict[tuple[str | None, ...], dict[str, Any] | None] = {}
-    sources = [(config.model.weights, config.train.init_from, config.train.init_as) for config in configs]
-    for config, source in zip(configs, sources, strict=True):
+    by_source: dict[Any, StartingPoint] = {}
+    points = []
+    for config in configs:
+        task = json.dumps(config.to_dict()["task"]) if config.train.init_from is not None else ""  # has the names
+        train, model = config.train, config.model
+        source = (model.weights, train.init_from, train.init_as, config.transfer.parts, task)
         if source not in by_source:
-            by_source[source] = starting_weights(config)
-    return [by_source[source] for source in sources]
+            by_source[source] = starting_point(config)
+        points.append(by_source[source])
+    return points
+
+
+def _start_from_run(config: Config, target: NetworkView) -> StartingPoint:
+    """The parameters of another run that take the place of those drawn of a network."""
+    text = f"train.init_from={config.train.init_from}"
+    source, step, params = _network_of_run(str(config.train.init_from), config)
+    try:
+        if config.transfer.parts is None:
+            check_same_network(source, target)
+        else:
+            weights, taken = carry_over(source, target)
+            new, left = (
+                tuple(part for part in view.parts.paths if part not in used)
+                for view, used in ((target, set(taken)), (source, {part.other for part in taken.values()}))
+            )
+            return StartingPoint(weights, TransferListing(str(config.train.init_from), step, taken, new, left))
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from error
+    try:
+        weights = _fitting(text, params, dict(target.params))
+    except UsageError as error:
+        raise UsageError(f"{error}; transfer.parts names parts to be taken alone") from None
+    taken = {part: TakenPart(part) for part in target.parts.paths}
+    return StartingPoint(weights, TransferListing(str(config.train.init_from), step, taken))
 
 
 def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
@@ -74,8 +118,8 @@ def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
     return weights.with_update(getattr(cell, "update", "keep")).params
 
 
-def _params_of_run(text: str, config: Config) -> dict[str, Any]:
-    """The parameters of a checkpoint of another run, as NumPy arrays, as a config makes use of them."""
+def _network_of_run(text: str, config: Config) -> tuple[NetworkView, int | None, dict[str, Any]]:
+    """The network of a checkpoint of another run, its step, and its parameters as a config makes use of them."""
     name = CheckpointName.parse(text)
     try:
         rundir, source = open_run(name.run)
@@ -86,12 +130,14 @@ def _params_of_run(text: str, config: Config) -> dict[str, Any]:
         checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
         step = int(name.which) if name.which.isdecimal() else None
         kind = name.which if step is None else checkpoints.holding(step)
-        params = checkpoints.restore(kind, like, step)[0]["params"]
-        if config.train.init_as == "exact":
-            return params
+        state, metadata = checkpoints.restore(kind, like, step)
+        params = state["params"]
+        view = NetworkView.of(source, params, trainer.model.layers)
         if config.train.init_as == "units":
-            return prune_units(params, trainer.model.layers, config.model.hidden)
-        return rounded(params, config.train.init_as)
+            params = prune_units(params, trainer.model.layers, config.model.hidden)
+        elif config.train.init_as != "exact":
+            params = rounded(params, config.train.init_as)
+        return view, metadata.get("step", step), params
     except UsageError as error:
         raise UsageError(f"train.init_from={text}: {error}") from error
 

@@ -24,7 +24,8 @@ from gru_jax.studies.directory import StudyDir, read_wave
 from gru_jax.studies.study import Study, StudyMember
 from gru_jax.tasks.loading import Splits, load_splits
 from gru_jax.training.answers import check_scores
-from gru_jax.training.network import check_monitor
+from gru_jax.training.carrying import TrainedParts
+from gru_jax.training.network import build_model, check_monitor
 from gru_jax.training.population import CompiledPopulation, MemberMapping, Population
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class StudyRunner:
                 if (monitored := (training_program(member.config), member.config.goal)) not in checked:
                     check_monitor(member.config, splits["valid"])
                     check_scores(member.config, splits)
+                    TrainedParts(member.config, build_model(member.config))
                     checked.add(monitored)
         self._check_rungs(self._most_steps())
 

@@ -173,7 +173,7 @@ class Sequences(FromFiles):
         if not self._files.has("train", LENGTHS):
             return None
         lengths = self._files.rows("train", LENGTHS).all()
-        return lengths if self.folds is None else lengths[self.order("train")]
+        return lengths[self.order("train")] if self.is_chosen("train") else lengths
 
     def data_files(self) -> Mapping[str, Path]:
         return files_by_name(self.data_dir, lambda: self._files.data_files())
@@ -385,5 +385,5 @@ def _baselines(task: Sequences, stamps: tuple[FileStamp, ...]) -> Mapping[str, M
     del stamps
     if TEST not in task.scored_splits:
         return {}
-    order = None if task.folds is None else task.order("train")
+    order = task.order("train") if task.is_chosen("train") else None
     return baselines_of_arrays(task._files, order, task.class_weights)

@@ -354,18 +354,15 @@ class FromFiles(Task, Folded):
         """The examples with these indices into the arrays."""
 
     def size(self, split: str) -> int:
-        if self.folds is None or split == "test":
-            return self.count(split)
-        held_out = self.fold_sizes()[self.fold]
-        return held_out if split == "valid" else self.count("train") - held_out
+        return self.chosen_size(split) if self.is_chosen(split) else self.count(split)
 
     def load(self, split: str) -> dict[str, np.ndarray]:
-        if self.folds is None or split == "test":
+        if not self.is_chosen(split):
             return self.read(split)
         return {**self.read("train"), ORDER: self.order(split)}
 
     def rows(self, split: str) -> Mapping[str, Rows]:
-        if self.folds is None or split == "test":
+        if not self.is_chosen(split):
             return self.open(split)
         order = self.order(split)
         return {name: rows.ordered(order) for name, rows in self.open("train").items()}

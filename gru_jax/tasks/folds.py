@@ -22,6 +22,8 @@ class Folded(abc.ABC):
     examples.
 
     Attributes:
+        train_share: of the training examples, after folds, the share that is trained on, drawn once and for all, the
+            fewer among the more. What is known of the data, as a vocabulary or means, is of all of them.
         folds: folds for cross-validation; None for the training and validation sets as they are.
         fold: the one that is validated on, from 0.
         divide_by: how folds, and what is held out by a fraction, are chosen: at random; stratified, of each class the
@@ -33,6 +35,7 @@ class Folded(abc.ABC):
         11000
     """
 
+    train_share: float = setting(1.0, low=1e-6, high=1.0, kw_only=True)
     folds: int | None = setting(None, low=2, high=10**6, kw_only=True)
     fold: int = setting(0, low=0, kw_only=True)
     divide_by: DivideBy = setting("random", kw_only=True)
@@ -60,11 +63,27 @@ class Folded(abc.ABC):
                 "valid_fraction or a test_fraction"
             )
 
+    def is_chosen(self, split: str) -> bool:
+        """Whether a split is made of some of the training examples, those of `order`."""
+        if self.folds is None:
+            return split == "train" and self.train_share < 1
+        return split != "test"
+
+    def chosen_size(self, split: str) -> int:
+        """How many examples `order` has."""
+        size = self.count("train")
+        if self.folds is not None:
+            held_out = self.fold_sizes()[self.fold]
+            size = held_out if split == "valid" else size - held_out
+        return size if split == "valid" else max(1, round(self.train_share * size))
+
     def order(self, split: str) -> np.ndarray:
-        """Which examples of the training files make up the training or the validation set, under `folds`."""
+        """Which examples of the training files make up the training or the validation set; see `is_chosen`."""
         order = np.random.default_rng(HELD_OUT_SEED).permutation(self.count("train")).astype(np.int32)
-        is_held_out = self.fold_numbers()[order] == self.fold
-        return order[is_held_out if split == "valid" else ~is_held_out]
+        if self.folds is not None:
+            is_held_out = self.fold_numbers()[order] == self.fold
+            order = order[is_held_out if split == "valid" else ~is_held_out]
+        return order[: self.chosen_size(split)] if self.train_share < 1 else order
 
     def fold_numbers(self) -> np.ndarray:
         """The fold that each example of the training files is in, under `folds`; -1 of those in none."""

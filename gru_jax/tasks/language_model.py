@@ -66,6 +66,8 @@ class LanguageModel(FromFiles):
     def __post_init__(self) -> None:
         if self.folds is not None:
             raise UsageError(f"folds={self.folds}: a text is no set of examples to be divided; allowed is None")
+        if self.train_share < 1:
+            raise UsageError(f"train_share={self.train_share:g}: a text is read from end to end; allowed is 1")
         super().__post_init__()
 
     @abc.abstractmethod

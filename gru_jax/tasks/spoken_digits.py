@@ -56,6 +56,7 @@ class SpokenDigits(FromFiles):
         features: what is read of the sound: log_mel, 40 numbers every 10 ms, brought to mean 0 and deviation 1 of the
             training set; or waveform, its samples from -1 to 1, one at a step.
         speaker: whose voice is tested and never trained on; None for all six in training and test.
+        only: whose recordings are all that there are, split as those of all; None for those of all six.
         noise: greatest deviation of the white noise that training sounds get, as a share of the sound's own; how much,
             and which, is drawn anew each time that a sound is heard.
         shift_ms: milliseconds of silence, at most, that are drawn to stand before a training sound.
@@ -70,8 +71,14 @@ class SpokenDigits(FromFiles):
 
     features: SoundFeatures = "log_mel"
     speaker: Speaker | None = setting(None, kw_only=True)
+    only: Speaker | None = setting(None, kw_only=True)
     noise: float = setting(0.0, low=0.0, high=10.0, kw_only=True)
     shift_ms: int = setting(0, low=0, high=10_000, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.speaker is not None:
+            raise UsageError(f"only={self.only}: with speaker={self.speaker} nobody is left; allowed is one of them")
+        super().__post_init__()
 
     @property
     def _varies(self) -> bool:
@@ -86,7 +93,7 @@ class SpokenDigits(FromFiles):
     def facts(self) -> DataFacts:
         if isinstance(self.stored_facts, DataFacts):
             return self.stored_facts
-        return _facts(*self._file(), self.features, self.speaker, self._most_shifted)
+        return _facts(*self._file(), self.features, self.speaker, self._most_shifted, self.only)
 
     @property
     def input_size(self) -> int:
@@ -112,7 +119,7 @@ class SpokenDigits(FromFiles):
         return self.facts.sizes[split]
 
     def read(self, split: str) -> dict[str, np.ndarray]:
-        return _arrays(*self._file(), split, self.speaker, self._most_shifted)
+        return _arrays(*self._file(), split, self.speaker, self._most_shifted, self.only)
 
     def load(self, split: str) -> dict[str, np.ndarray]:
         arrays = super().load(split)  # with folds, those of training and of validation are the same
@@ -278,18 +285,27 @@ def _padded(sounds: Sequence[np.ndarray], longest: int = 0) -> tuple[np.ndarray,
     return waves, lengths
 
 
-def _arrays(path: Path, stamp: FileStamp, split: str, speaker: str | None, spare: int) -> dict[str, np.ndarray]:
+def _spoken(path: Path, stamp: FileStamp, only: str | None) -> list[Recording]:
+    """The recordings, of one speaker alone if there is one."""
+    return [recording for recording in _read(path, stamp) if only in (None, recording.speaker)]
+
+
+def _arrays(
+    path: Path, stamp: FileStamp, split: str, speaker: str | None, spare: int, only: str | None
+) -> dict[str, np.ndarray]:
     """The sounds of a split, with so many samples to spare after the longest of all."""
-    spoken = _read(path, stamp)
+    spoken = _spoken(path, stamp, only)
     chosen = [recording for recording in spoken if split_of(recording, speaker) == split]
     waves, lengths = _padded([r.samples for r in chosen], spare + max(len(r.samples) for r in spoken))
     return {"samples": waves, LENGTHS: lengths, "digits": np.array([r.digit for r in chosen], np.int32)}
 
 
 @functools.lru_cache(maxsize=16)
-def _facts(path: Path, stamp: FileStamp, features: SoundFeatures, speaker: str | None, spare: int) -> DataFacts:
-    train = _arrays(path, stamp, "train", speaker, spare)
-    chosen = [split_of(recording, speaker) for recording in _read(path, stamp)]
+def _facts(
+    path: Path, stamp: FileStamp, features: SoundFeatures, speaker: str | None, spare: int, only: str | None
+) -> DataFacts:
+    train = _arrays(path, stamp, "train", speaker, spare, only)
+    chosen = [split_of(recording, speaker) for recording in _spoken(path, stamp, only)]
     sizes = {split: chosen.count(split) for split in SPLITS}
     steps, scale = train["samples"].shape[1], None
     if features == "log_mel":

@@ -71,7 +71,8 @@ class TextClassification(FromFiles):
 
     @property
     def _encoded(self) -> tuple[TextFacts, Mapping[str, Mapping[str, np.ndarray]]]:
-        return _encode(self, tuple(stamp_of(path) for path in self.text_files()))
+        whatever_is_trained_on = self if self.train_share == 1 else dataclasses.replace(self, train_share=1.0)
+        return _encode(whatever_is_trained_on, tuple(stamp_of(path) for path in self.text_files()))
 
     @property
     def input_size(self) -> int:
@@ -107,7 +108,8 @@ class TextClassification(FromFiles):
         return dict(self._encoded[1][split])
 
     def train_lengths(self) -> Int[np.ndarray, " N"]:
-        return self._encoded[1]["train"][LENGTHS]
+        lengths = self._encoded[1]["train"][LENGTHS]
+        return lengths[self.order("train")] if self.is_chosen("train") else lengths
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         return Batch(data[XS][index].astype(jnp.int32), data[TARGETS][index], data[LENGTHS][index])

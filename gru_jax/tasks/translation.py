@@ -85,7 +85,7 @@ class Translation(SequenceToSequence, FromFiles):
 
     @property
     def _encoded(self) -> tuple[TranslationFacts, Mapping[str, Mapping[str, np.ndarray]]]:
-        whatever_the_loss = dataclasses.replace(self, label_smoothing=0.0)
+        whatever_the_loss = dataclasses.replace(self, label_smoothing=0.0, train_share=1.0)
         return _encode(whatever_the_loss, tuple(stamp_of(path) for path in self.text_files()))
 
     @property
@@ -123,7 +123,8 @@ class Translation(SequenceToSequence, FromFiles):
     def train_lengths(self) -> Int[np.ndarray, " N"]:
         """The longer of each pair's."""
         arrays = self._encoded[1]["train"]
-        return np.maximum(arrays[LENGTHS], arrays[TARGET_LENGTHS])
+        lengths = np.maximum(arrays[LENGTHS], arrays[TARGET_LENGTHS])
+        return lengths[self.order("train")] if self.is_chosen("train") else lengths
 
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         xs, lengths, targets, target_lengths = (data[k][index] for k in (XS, LENGTHS, TARGETS, TARGET_LENGTHS))

@@ -79,19 +79,21 @@ def penalty_gradient(
     step: Any,
     values: Mapping[str, Any],
     on_every_device: Callable[[Any], Any] = lambda arrays: arrays,
+    whole: Callable[[Any], Any] = lambda params: params,
 ) -> Any:
     """The gradient of all penalties, to be added to the loss's; None where there are none.
 
     Args:
         config: the config.
         model: its network.
-        params: of the network.
+        params: of the network, those that learn.
         inputs: of every layer, where a penalty needs them.
         adjoints: of the batch's loss, for every layer, where a penalty needs them.
         step: steps done.
         values: hyperparameters of the section `gradient`.
         on_every_device: puts arrays that are split over devices on each of them: flossing is of few sequences, and its
             loops are not to wait for one another.
+        whole: makes of those that learn all parameters.
     """
     gradient = config.gradient
     total = None
@@ -100,7 +102,7 @@ def penalty_gradient(
         def vanishing(params: Any) -> Array:
             terms = [
                 vanishing_penalty(place.cell, weights, trajectory, adjoint, slopes=gradient.omega_slopes)
-                for place, weights, trajectory, adjoint in cell_trajectories(model, params, inputs, adjoints)
+                for place, weights, trajectory, adjoint in cell_trajectories(model, whole(params), inputs, adjoints)
             ]
             return values["omega"] * sum(terms[1:], terms[0])
 
@@ -114,7 +116,7 @@ def penalty_gradient(
                 LayerInputs(xs[:, :time], carry0, None if lengths is None else jnp.minimum(lengths, time))
                 for xs, carry0, lengths in few
             )
-            return jax.grad(lambda p: values["floss_weight"] * floss(config, model, p, shortened))(params)
+            return jax.grad(lambda p: values["floss_weight"] * floss(config, model, whole(p), shortened))(params)
 
         due = step % gradient.floss_every == 0
         flossed = jax.lax.cond(due, flossing, lambda params: jax.tree.map(jnp.zeros_like, params), params)
@@ -133,15 +135,20 @@ def floss(config: Config, model: Functional, params: Any, inputs: tuple[LayerInp
 
 
 def floss_before_training(
-    config: Config, model: Functional, params: Any, key: PRNGKeyArray, values: Mapping[str, Any]
+    config: Config,
+    model: Functional,
+    params: Any,
+    key: PRNGKeyArray,
+    values: Mapping[str, Any],
+    whole: Callable[[Any], Any] = lambda params: params,
 ) -> Any:
-    """Parameters after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
+    """What learns, after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
     gradient = config.gradient
     if not gradient.floss or not gradient.floss_before:
         return params
     optimizer = optax.adam(values["floss_lr"])
     shape = (gradient.floss_sequences, min(gradient.floss_time, config.task.time))
-    kernels = [places[0].parameters(params)["W"] for places in model.layers]
+    kernels = [places[0].parameters(whole(params))["W"] for places in model.layers]
     sizes = [next(iter(of_gates.values())).shape[0] for of_gates in kernels]
     dtype = carry_dtype(config.dtype)
 
@@ -150,7 +157,7 @@ def floss_before_training(
         keys = jax.random.split(jax.random.fold_in(key, i), len(sizes))
         drawn = [jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, sizes, strict=True)]
         inputs = tuple(map(LayerInputs, drawn))
-        grads = jax.grad(lambda p: floss(config, model, p, inputs))(params)
+        grads = jax.grad(lambda p: floss(config, model, whole(p), inputs))(params)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state

@@ -29,7 +29,11 @@ RULES: dict[str, Callable[[Values, bool], optax.GradientTransformation]] = {
 
 
 def build_optimizer(
-    config: OptimizerBase, durations: Plan, values: Values, seed: Any = 0
+    config: OptimizerBase,
+    durations: Plan,
+    values: Values,
+    seed: Any = 0,
+    around_rule: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda rule: rule,
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
 
@@ -38,6 +42,7 @@ def build_optimizer(
         durations: of the training and of its schedule.
         values: hyperparameters of the section `optimizer`; they may be traced.
         seed: of the noise on gradients.
+        around_rule: makes of the optimiser itself what stands in its place.
     """
     fraction = schedule_fraction(config, durations, values)
     parts = []
@@ -52,9 +57,10 @@ def build_optimizer(
     if config.l2:
         parts.append(optax.add_decayed_weights(values["l2"], mask=is_kernel))
     if isinstance(config, OptimizerConfig):
-        parts.append(RULES[config.name](values, config.nesterov))
+        parts.append(around_rule(RULES[config.name](values, config.nesterov)))
     elif config.function is not None:
-        parts.append(_of_function(config.function, config, values, lambda count: values["lr"] * fraction(count)))
+        schedule = lambda count: values["lr"] * fraction(count)  # noqa: E731
+        parts.append(around_rule(_of_function(config.function, config, values, schedule)))
     if LEARNING_RATE not in config.own_arguments:
         if config.weight_decay and "weight_decay" not in config.own_arguments:
             parts.append(optax.add_decayed_weights(values["weight_decay"], mask=is_kernel))

@@ -18,6 +18,7 @@ from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_ta
 from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
+from gru_jax.training.carrying import TrainedParts, with_weights
 from gru_jax.training.gradient import (
     detach_masks,
     floss_before_training,
@@ -95,11 +96,11 @@ class Update(NamedTuple):
     Attributes:
         loss: of the batch.
         metrics: their means, by name.
-        grads: of the loss and the penalties, in the parameters.
+        grads: of the loss and the penalties, in the parameters that learn.
         lengths: of the sequences that each layer read.
         adjoints: of the loss, for every layer, where something needs them.
         carries: every layer's carry after the last step, where the next batch goes on from it.
-        updates: what is added to the parameters.
+        updates: what is added to these.
         opt_state: the optimiser's next state.
     """
 
@@ -144,31 +145,37 @@ class Trainer:
     Attributes:
         plan: the durations of the training.
         model: its network.
+        parts: which parts of it learn, when and how fast.
         init: `init(seed, hyperparameters, weights=None) -> TrainState`, compiled; weights replace those drawn.
         run: `steps`, compiled; it takes the state's memory.
     """
 
     def __init__(self, config: Config, mesh: Mesh | None = None) -> None:
         self.config, self.plan, self.model, self.mesh = config, plan(config), build_model(config), mesh
+        self.parts = TrainedParts(config, self.model)
         self.init = jax.jit(self._init)
         self.run = jax.jit(self.steps, donate_argnums=0)
 
-    def _optimizer(self, hyperparameters: Hyperparameters, seed: Any) -> optax.GradientTransformation:
-        return build_optimizer(self.config.optimizer, self.plan, hyperparameters["optimizer"], seed)
+    def _optimizer(self, hyperparameters: Hyperparameters, seed: Any, step: Any) -> optax.GradientTransformation:
+        values = hyperparameters["optimizer"]
+        build = functools.partial(build_optimizer, self.config.optimizer, self.plan, values, seed)
+        return self.parts.optimizer(build, step, hyperparameters["transfer"])
 
     def _init(
         self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
     ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
         initial = initial_values(self.config, hyperparameters["model"])
-        params = {**self.model.init(_stream(seed, INIT_STREAM), scheme=scheme, **initial), **(weights or {})}
-        key = _stream(seed, FLOSS_STREAM)
-        params = floss_before_training(self.config, self.model, params, key, hyperparameters["gradient"])
-        opt_state, streams = self._optimizer(hyperparameters, seed).init(params), ()
+        params = with_weights(self.model.init(_stream(seed, INIT_STREAM), scheme=scheme, **initial), weights or {})
+        key, whole = _stream(seed, FLOSS_STREAM), functools.partial(self.parts.whole, params)
+        values, trained = hyperparameters["gradient"], self.parts.trained(params)
+        trained = floss_before_training(self.config, self.model, trained, key, values, whole)
+        step, params, streams = jnp.zeros((), jnp.int32), whole(trained), ()
+        opt_state = self._optimizer(hyperparameters, seed, step).init(trained)
         if self.config.task.is_stream:
             streams = start_streams(self.model, self.config.train.batch_size, self.config.dtype)
         iterate = start_average(self.config.regularization, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, streams, iterate)
+        return TrainState(step, params, opt_state, streams, iterate)
 
     def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
@@ -226,30 +233,45 @@ class Trainer:
         """
         config, values = self.config, hyperparameters["regularization"]
         seen, pull = state.training_params, None
+        trained = self.parts.trained(seen)
         if config.regularization.perturbs_weights:  # the gradient in what the step sees goes back to these
-            key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
-            seen, pull = jax.vjp(lambda params: perturbed_weights(config, self.model, params, key, values), seen)
+            seen, pull = self._perturbed(state, seed, trained, values)
         metrics, grads, inputs, lengths, adjoints, carries = self._gradient(
             seen, state.step, seed, hyperparameters, batch, carry0
         )
         with jax.named_scope("penalty"):
             penalty = penalty_gradient(
-                config, self.model, seen, inputs, adjoints, state.step, hyperparameters["gradient"],
-                self._on_every_device,
+                config, self.model, self.parts.trained(seen), inputs, adjoints, state.step, hyperparameters["gradient"],
+                self._on_every_device, functools.partial(self.parts.whole, seen),
             )  # fmt: skip
             straight = orthogonality_gradient(config, self.model, state.training_params, values)
         grads = grads if penalty is None else jax.tree.map(jnp.add, grads, penalty)
         grads = grads if pull is None else pull(grads)[0]
-        grads = grads if straight is None else jax.tree.map(jnp.add, grads, straight)
+        grads = grads if straight is None else jax.tree.map(jnp.add, grads, self.parts.trained(straight))
         with jax.named_scope("update"):
-            optimizer = self._optimizer(hyperparameters, seed)
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.training_params)
+            grads = self.parts.held_back(grads, state.step, hyperparameters["transfer"])
+            optimizer = self._optimizer(hyperparameters, seed, state.step)
+            updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         return Update(metrics["loss"], metrics, grads, lengths, adjoints, carries, updates, opt_state)
 
     def apply_updates(self, state: TrainState, update: Update, hyperparameters: Hyperparameters) -> Any:
         """The parameters after an update, from which the next step starts."""
-        params: Any = optax.apply_updates(state.training_params, update.updates)
-        return with_bounded_columns(self.config.regularization, params, hyperparameters["regularization"])
+        start = state.training_params
+        trained: Any = optax.apply_updates(self.parts.trained(start), update.updates)
+        values = hyperparameters["regularization"]
+        return self.parts.whole(start, with_bounded_columns(self.config.regularization, trained, values))
+
+    def _perturbed(self, state: TrainState, seed: Any, trained: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The parameters that a step sees, and what takes a gradient in those that learn back to them."""
+        key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
+
+        def perturbed(trained: Any) -> tuple[Any, Any]:
+            params = self.parts.whole(state.training_params, trained)
+            params = perturbed_weights(self.config, self.model, params, key, values)
+            return self.parts.trained(params), params
+
+        _, pull, seen = jax.vjp(perturbed, trained, has_aux=True)
+        return seen, pull
 
     def _report(
         self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
@@ -274,7 +296,7 @@ class Trainer:
     def _gradient(
         self, params: Any, step: Any, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
     ) -> tuple[dict[str, Array], Any, Any, Any, Any, Any]:
-        """Means of the metrics, the loss's gradients in the parameters, and every layer's inputs, their lengths, its
+        """Means of the metrics, the loss's gradients in what learns, and every layer's inputs, their lengths, its
         adjoints and its carry after the last step.
         """
         size, time = batch.xs.shape[:2]
@@ -309,9 +331,9 @@ class Trainer:
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 
-        def share_of_loss(params: Any, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
+        def share_of_loss(trained: Any, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
             loss, of_pass = trainer.loss(
-                params,
+                self.parts.whole(params, trained),
                 perturbations,
                 batch,
                 dropout_key=rows.dropout_keys,
@@ -323,7 +345,7 @@ class Trainer:
             return share * regularised_loss(config, loss, of_pass[1], batch, values), of_pass
 
         gradients = jax.grad(share_of_loss, argnums=(0, 1), has_aux=True)
-        (grads, adjoints), (metrics, trace) = gradients(params, perturbations)
+        (grads, adjoints), (metrics, trace) = gradients(self.parts.trained(params), perturbations)
         metrics = {name: share * mean for name, mean in metrics.items()}
         is_read = config.train.accumulate == 1 or needs_inputs(config.gradient)  # else parts would keep all of them
         inputs = tuple(layer.read for layer in trace.layers) if is_read else None

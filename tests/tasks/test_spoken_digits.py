@@ -320,3 +320,16 @@ def test_samples_in_arrays(run):
         run.predict(xs)
     with pytest.raises(UsageError, match=r"needed is \[N, T, 1\]"):
         run.predict(np.zeros((2, 10, 40)))
+
+
+def test_one_speaker_alone(data_dir, monkeypatch):
+    if not (data_dir / "fsdd").is_dir():
+        pytest.skip("no fsdd/")
+    monkeypatch.setattr(module, "DIGEST", PUBLISHED_DIGEST)
+    task, everyone = (SpokenDigits("waveform", data_dir=str(data_dir), only=only) for only in ("theo", None))
+    assert {split: task.size(split) for split in ("train", "valid", "test")} == {"train": 400, "valid": 50, "test": 50}
+    of_all, of_theo = everyone.load("test"), task.load("test")
+    rows = [row for row, speaker in enumerate(sorted(SPEAKERS * 5) * 10) if speaker == "theo"]
+    np.testing.assert_array_equal(of_theo["lengths"], of_all["lengths"][rows])
+    with pytest.raises(UsageError, match="only=theo: with speaker=lucas nobody is left; allowed is one of them"):
+        SpokenDigits(only="theo", speaker="lucas")

@@ -54,6 +54,12 @@ CASES = {
     },
     "every step": {"model": {"cell": {"name": "lstm"}}, "task": {"name": "copy_memory", "length": 5}},
     "in parts": {"train": {"batch_size": 16, "accumulate": 2}, "model": {"hidden": (4, 3), "dropout": 0.5}},
+    "parts": {
+        "model": {"hidden": (4, 3)},
+        "flow": {"live": 1},
+        "gradient": {"omega": 0.5},
+        "transfer": {"frozen": ("layer_0",), "thaw_steps": (2,), "rates": {"head": 0.5}},
+    },
     "skipping": {"train": {"skip_nonfinite": 1}, "flow": {"live": 1}},
 }
 

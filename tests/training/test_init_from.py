@@ -102,7 +102,7 @@ def test_another_checkpoint_is_another_source(source, tmp_path):
     [
         ({"model": {"hidden": (5,)}}, r"does not fit this network: .* is \[.*\], needed is \["),
         ({"model": {"hidden": (4, 4)}}, r"does not fit this network: .* is missing"),
-        ({"model": {"cell": {"name": "lstm"}}}, "does not fit this network"),
+        ({"model": {"cell": {"name": "lstm"}}}, r"the layers: model\.cell\.name is gru there and lstm here"),
     ],
 )
 def test_another_network_is_refused_before_anything_is_written(changes, said, source, tmp_path):
