@@ -51,7 +51,8 @@ from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.studies.axes import GRAMMAR
 from gru_jax.studies.result import StudyResult
-from gru_jax.studies.runner import RunnerOptions, StudyRunner
+from gru_jax.studies.runner import RunnerOptions
+from gru_jax.studies.search import runner_of
 from gru_jax.studies.study import NoAxesError, Study, load_study
 from gru_jax.training.population import MEMBER_MAPPINGS
 
@@ -93,7 +94,7 @@ def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
     """Run a study in a directory, with its progress shown."""
     progress = StudyProgress()
     with cli.printed_messages(), contextlib.closing(progress), watch_for_sigterm() as stop_requested:
-        StudyRunner(study, path, options, progress, stop_requested).run()
+        runner_of(study, path, options, progress, stop_requested).run()
 
 
 @cli.names_flags
