@@ -16,8 +16,9 @@ from gru_jax.runtime.processes import on_main_process
 from gru_jax.settings import flatten
 from gru_jax.studies.axes import CMAES, RANDOM, TPE, Point, span_axes
 from gru_jax.studies.runner import RunnerOptions, StudyObserver, StudyRunner
+from gru_jax.studies.search_space import check_search
 from gru_jax.studies.study import Study
-from gru_jax.studies.trials import SearchTrials, TrialResult, check_search, import_for
+from gru_jax.studies.trials import SearchTrials, TrialResult, import_for
 
 MODULES = {TPE: ("optuna",), CMAES: ("optuna", "cmaes")}
 PROBES = 8  # samples that are looked at before anything is written

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-import math
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 
 from gru_jax.errors import UsageError, in_one_line
 from gru_jax.settings import flatten
-from gru_jax.studies.axes import CMAES, REPEATS, TPE, Axis, Point, Value, holds, points_of, with_axes
+from gru_jax.studies.axes import CMAES, REPEATS, TPE, Axis, Point, holds, points_of, with_axes
+from gru_jax.studies.search_space import check_search, distribution_of, param_at, suggest, unit_of, value_of
 from gru_jax.studies.study import Study
 
 JOURNAL = "optuna.journal"
@@ -26,8 +25,6 @@ BATCH = "batch"  # of a trial, the number of the first of its batch
 RETRIES = 100  # for a sample that fulfils the condition on members and was not asked for before
 STARTUP = 10  # trials that are random before densities are estimated; Optuna's own default
 SPREAD = 0.25  # of the first generation, as a share of each range; Hansen's recommendation, arXiv:1604.00772
-FEWEST = 4  # samples of a generation of CMA-ES
-_WHOLE = re.compile(r"0|-?[1-9]\d*")
 
 
 class TrialResult(NamedTuple):
@@ -96,7 +93,7 @@ class SearchTrials:
             ask = self._ask_tpe if sampling.method == TPE else self._ask_cmaes
             asked = ask(trials[:start], size, seed)
             for params in asked[len(trials) - start :]:
-                distributions = {axis.name: self._distribution(axis) for axis in self._searched if axis.name in params}
+                distributions = {axis.name: distribution_of(axis) for axis in self._searched if axis.name in params}
                 running = self._optuna.trial.create_trial(
                     state=self._optuna.trial.TrialState.RUNNING,
                     params=params,
@@ -163,7 +160,7 @@ class SearchTrials:
         """
         if self._storage.get_study_directions(self._id) != [self._direction]:
             raise UsageError(f"{path}: of a search for another score; allowed is its own directory")
-        now = {axis.name: self._distribution(axis) for axis in self._searched}
+        now = {axis.name: distribution_of(axis) for axis in self._searched}
         for trial in self.trials:
             if not isinstance(trial.user_attrs.get(BATCH), int):
                 raise UsageError(f"{path}: damaged, trial {trial.number} is of no batch")
@@ -174,15 +171,6 @@ class SearchTrials:
                         f"axes.{name}: {path} is of a search over {distribution}, and here is {have}; allowed are the "
                         "same axes, or a new directory"
                     )
-
-    def _distribution(self, axis: Axis) -> Any:
-        distributions = self._optuna.distributions
-        if axis.span is not None:
-            scale, low, high = axis.span
-            return distributions.FloatDistribution(low, high, log=scale == "log")
-        if (whole := even_numbers(axis)) is not None:
-            return distributions.IntDistribution(whole[0], whole[-1], step=whole.step)
-        return distributions.CategoricalDistribution([value.label for value in axis.values])
 
     def _ask_tpe(self, finished: Sequence[Any], size: int, seed: int) -> list[dict[str, Any]]:
         """A batch by a tree-structured Parzen estimator.
@@ -223,7 +211,7 @@ class SearchTrials:
             if axis.name in REPEATS:
                 value = axis.values[0]
             else:
-                params[axis.name] = _suggest_one(trial, axis)
+                params[axis.name] = suggest(trial, axis)
                 value = value_of(axis, params[axis.name])
             settings |= {axis.name: value.label, **value.settings}
         return params
@@ -265,85 +253,6 @@ class SearchTrials:
         return UsageError(f"where.*={condition}: none of {RETRIES} samples fulfils it; allowed is one that many do")
 
 
-def check_search(study: Study) -> None:
-    """Check that a search has what it needs.
-
-    Raises:
-        UsageError: it has not.
-    """
-    sampling, searched = study.sampling, [axis for axis in study.axes if axis.name not in REPEATS]
-    if sampling.count < 1:
-        raise UsageError(f"sampling.count={sampling.count}: allowed are whole numbers from 1, for {sampling.method}")
-    if not searched:
-        raise UsageError(f"sampling.method={sampling.method}: an axis other than {' and '.join(REPEATS)} is needed")
-    if sampling.method != CMAES:
-        return
-    for axis in searched:
-        if axis.span is None and even_numbers(axis) is None:
-            raise UsageError(
-                f"axes.{axis.name}: cmaes takes ranges, such as log(1e-4,1e-1), and whole numbers at even distances; "
-                "tpe takes names too"
-            )
-        if axis.name in study.where:
-            raise UsageError(f"where.{axis.name}: cmaes takes axes that every member has; tpe takes conditions too")
-    if len(searched) < 2:
-        raise UsageError("sampling.method=cmaes: two axes at least are needed; tpe takes one")
-    if sampling.batch < FEWEST:
-        raise UsageError(f"sampling.batch={sampling.batch}: a generation of cmaes has {FEWEST} samples at least")
-
-
-def even_numbers(axis: Axis) -> range | None:
-    """The values of an axis as a range, where they are whole numbers at even distances.
-
-    Examples:
-        >>> from gru_jax.studies.axes import parse_axis
-        >>> from gru_jax.studies.trials import even_numbers
-        >>> even_numbers(parse_axis("model.hidden", "16,32,48")), even_numbers(parse_axis("model.hidden", "16,32,64"))
-        (range(16, 64, 16), None)
-    """
-    labels = [value.label for value in axis.values]
-    if len(labels) < 2 or not all(_WHOLE.fullmatch(label) and len(label) < 16 for label in labels):
-        return None
-    numbers = [int(label) for label in labels]
-    step = numbers[1] - numbers[0]
-    whole = range(numbers[0], numbers[-1] + step, step) if step > 0 else range(0)
-    return whole if list(whole) == numbers else None
-
-
-def value_of(axis: Axis, param: Any) -> Value:
-    """The value that Optuna's parameter stands for."""
-    if axis.span is not None:
-        return axis.of_number(float(param))
-    return next(value for value in axis.values if value.label == str(param))
-
-
-def param_at(axis: Axis, unit: float) -> Any:
-    """Optuna's parameter at a fraction of the way, of an axis of numbers.
-
-    Examples:
-        >>> from gru_jax.studies.axes import parse_axis
-        >>> from gru_jax.studies.trials import param_at, unit_of
-        >>> rate = parse_axis("optimizer.lr", "log(1e-4,1e-2)")
-        >>> round(param_at(rate, 0.5), 9), round(unit_of(rate, 1e-3), 9)
-        (0.001, 0.5)
-        >>> param_at(parse_axis("model.hidden", "8,16,24,32"), 0.6)
-        24
-    """
-    if axis.span is None:
-        return int(axis.at(min(unit, math.nextafter(1.0, 0.0))).label)
-    scale, low, high = axis.span
-    number = low + unit * (high - low) if scale == "lin" else low * (high / low) ** unit
-    return min(max(number, low), high)
-
-
-def unit_of(axis: Axis, param: Any) -> float:
-    """The fraction of the way at which a parameter is; of a whole number, the middle of its share."""
-    if axis.span is None:
-        return ([value.label for value in axis.values].index(str(param)) + 0.5) / len(axis.values)
-    scale, low, high = axis.span
-    return (param - low) / (high - low) if scale == "lin" else math.log(param / low) / math.log(high / low)
-
-
 def import_for(method: str, module: str) -> Any:
     """A module that a method of search needs.
 
@@ -358,15 +267,6 @@ def import_for(method: str, module: str) -> Any:
         missing = f"{module} 4 or later is not installed" if module == "optuna" else f"{module} is not installed"
         raise UsageError(f"sampling.method={method}: {missing}; pip install 'gru_jax[search]' brings it") from error
     return found
-
-
-def _suggest_one(trial: Any, axis: Axis) -> Any:
-    if axis.span is not None:
-        scale, low, high = axis.span
-        return trial.suggest_float(axis.name, low, high, log=scale == "log")
-    if (whole := even_numbers(axis)) is not None:
-        return trial.suggest_int(axis.name, whole[0], whole[-1], step=whole.step)
-    return trial.suggest_categorical(axis.name, [value.label for value in axis.values])
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
