@@ -42,7 +42,7 @@ class SearchRunner(StudyRunner):
         observer: StudyObserver = StudyObserver(),  # noqa: B008
         stop_requested: StopRequested = lambda: False,
     ) -> None:
-        super().__init__(dataclasses.replace(study, asked=()), path, options, observer, stop_requested)
+        super().__init__(dataclasses.replace(study, points=()), path, options, observer, stop_requested)
         self._direction = "min"  # of the score, once it has been looked at
 
     def _check(self) -> None:
@@ -59,14 +59,14 @@ class SearchRunner(StudyRunner):
     def _run(self) -> None:
         is_whole = False
         while not is_whole:
-            asked = on_main_process(self._ask)
-            self._take([Point(labels, settings) for labels, settings in asked])
+            points = on_main_process(self._ask)
+            self._take([Point(labels, settings) for labels, settings in points])
             self._run_members()
             is_whole = on_main_process(self._tell)
 
     def _take(self, points: Sequence[Point]) -> None:
         """Go on with these points in place of those before."""
-        self.study = dataclasses.replace(self.study, asked=tuple(points))
+        self.study = dataclasses.replace(self.study, points=tuple(points))
         self.members = {member.id: member for member in self.study.members()}
         self._halved = {}
 
@@ -99,9 +99,9 @@ def result_of(members: Sequence[Path]) -> TrialResult:
         rundir = RunDir(path)
         summary = rundir.read_summary()
         (goal, direction), reason = summary["goal"], summary["end_reason"]
-        score = summary["best"]["valid"].get(goal)
+        score, worst = summary["best"]["valid"].get(goal), np.inf if direction == "min" else -np.inf
         is_lost = reason == EndReason.DIVERGED or score is None or np.isnan(score)
-        bests.append(np.inf * (1 if direction == "min" else -1) if is_lost else float(score))
+        bests.append(worst if is_lost else score)
         halved += reason == EndReason.HALVED
         for step, value in _validations(rundir, goal).items():
             by_step.setdefault(step, []).append(value)

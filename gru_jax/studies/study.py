@@ -76,7 +76,7 @@ class Study:
         axes: what varies.
         where, sampling, halving: see `gru_jax.studies.axes.span_axes`, `Sampling`, `Halving`.
         networks: whether the last and best networks of every member are kept.
-        asked: what a search has asked for so far, in place of what the axes span; None if it is no search.
+        points: what a search has asked for so far, in place of what the axes span; None if it is no search.
     """
 
     base: str | Mapping[str, Any]
@@ -86,7 +86,7 @@ class Study:
     sampling: Sampling
     halving: Halving
     networks: bool
-    asked: Sequence[axes.Point] | None = None
+    points: Sequence[axes.Point] | None = None
 
     def base_values(self) -> Mapping[str, Any]:
         """What the base says, without the study's changes."""
@@ -104,7 +104,7 @@ class Study:
         """
         base, sampling, values = self.base_config(), self.sampling, self.base_values()
         members: dict[str, StudyMember] = {}
-        points = self.asked
+        points = self.points
         if points is None:
             how = sampling.method, sampling.count, sampling.seed
             points = axes.span_axes(self.axes, flatten(base), self.where, *how)
@@ -114,7 +114,7 @@ class Study:
             idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != member.settings.get(key)]
             if idle:
                 raise UsageError(f"axes: {idle[0]} changes no result; allowed are keys that tell members apart")
-        if not members and self.asked is None:
+        if not members and self.points is None:
             raise UsageError(f"axes: no member is left; where={self.where}")
         for key in PROCESS_KEYS:
             if base[key] != Config().to_dict()[key]:

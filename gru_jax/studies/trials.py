@@ -23,7 +23,7 @@ NAME = "search"
 """The name of the study in its journal."""
 BATCH = "batch"  # of a trial, the number of the first of its batch
 RETRIES = 100  # for a sample that fulfils the condition on members and was not asked for before
-STARTUP = 10  # trials that are random before densities are estimated; Optuna's own default
+STARTUP = 8  # trials at least that are random before densities are estimated
 SPREAD = 0.25  # of the first generation, as a share of each range; Hansen's recommendation, arXiv:1604.00772
 
 
@@ -91,8 +91,8 @@ class SearchTrials:
         seed = int(np.random.SeedSequence([sampling.seed, start]).generate_state(1)[0])
         with self._quiet():
             ask = self._ask_tpe if sampling.method == TPE else self._ask_cmaes
-            asked = ask(trials[:start], size, seed)
-            for params in asked[len(trials) - start :]:
+            batch = ask(trials[:start], size, seed)
+            for params in batch[len(trials) - start :]:
                 distributions = {axis.name: distribution_of(axis) for axis in self._searched if axis.name in params}
                 running = self._optuna.trial.create_trial(
                     state=self._optuna.trial.TrialState.RUNNING,
@@ -113,8 +113,8 @@ class SearchTrials:
     def points_of(self, params: Mapping[str, Any]) -> list[Point]:
         """The points of a trial: one for each seed and fold."""
         chosen = {axis.name: value_of(axis, params[axis.name]) for axis in self._searched if axis.name in params}
-        there = [axis for axis in self.study.axes if axis.name in chosen or axis.name in REPEATS]
-        return points_of(there, chosen, self.base, self.study.where)
+        held = [axis for axis in self.study.axes if axis.name in chosen or axis.name in REPEATS]
+        return points_of(held, chosen, self.base, self.study.where)
 
     def tell(self, number: int, result: TrialResult) -> None:
         """Finish a trial."""
@@ -185,7 +185,7 @@ class SearchTrials:
         direction = "minimize" if self.direction == "min" else "maximize"
         search = self._optuna.create_study(direction=direction, sampler=sampler)
         search.add_trials(finished)
-        seen, asked = {_key(trial.params) for trial in finished}, []
+        seen, samples = {_key(trial.params) for trial in finished}, []
         for _ in range(size):
             for tried in range(RETRIES):
                 trial = search.ask()
@@ -197,8 +197,8 @@ class SearchTrials:
             else:
                 raise self._never_usable()
             seen.add(_key(params))
-            asked.append(params)
-        return asked
+            samples.append(params)
+        return samples
 
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """Have a trial take a value on every axis that it has."""
@@ -236,7 +236,7 @@ class SearchTrials:
             if len(trials) == batch:
                 units = [np.array([unit_of(axis, trial.params[axis.name]) for axis in axes]) for trial in trials]
                 strategy.tell([(unit, sign * trial.value) for unit, trial in zip(units, trials, strict=True)])
-        asked = []
+        samples = []
         for _ in range(size):
             for _ in range(RETRIES):
                 units = np.clip(strategy.ask(), 0.0, 1.0)
@@ -245,8 +245,8 @@ class SearchTrials:
                     break
             else:
                 raise self._never_usable()
-            asked.append(params)
-        return asked
+            samples.append(params)
+        return samples
 
     def _never_usable(self) -> UsageError:
         condition = self.study.where.get("*", "")
@@ -260,13 +260,13 @@ def import_for(method: str, module: str) -> Any:
         UsageError: it is not installed.
     """
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
         if module == "optuna":
             importlib.import_module("optuna.storages.journal")
     except ImportError as error:
         missing = f"{module} 4 or later is not installed" if module == "optuna" else f"{module} is not installed"
         raise UsageError(f"sampling.method={method}: {missing}; pip install 'gru_jax[search]' brings it") from error
-    return found
+    return imported
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

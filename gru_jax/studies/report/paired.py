@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, SEED, scores_of
+from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, SEED, member_scores
 from gru_jax.studies.report.table import value_of_label
 
 FEWEST_PAIRS = FEWEST_TO_RESAMPLE  # of fewer there is no interval: their spread is a guess
@@ -67,8 +67,8 @@ def pair_up(one: np.ndarray, two: np.ndarray) -> PairedDifference:
     Examples:
         >>> import numpy as np
         >>> from gru_jax.studies.report.paired import pair_up
-        >>> found = pair_up(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([1.5, 2.4, 3.6, 4.5, 5.5]))
-        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.p
+        >>> pairs = pair_up(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([1.5, 2.4, 3.6, 4.5, 5.5]))
+        >>> round(pairs.mean, 3), round(pairs.low, 3), round(pairs.high, 3), pairs.p
         (0.5, 0.412, 0.588, 0.0625)
     """
     with np.errstate(invalid="ignore"):
@@ -175,12 +175,14 @@ def compare_settings(
         UsageError: there is no such axis, value or score, or no seed in common.
     """
     axis, score = request.axis, request.score or f"best_valid_{goal[0]}"
-    check_choice("compare", axis, [name for name in axes if name not in REPEATS])
-    check_choice("score", score, [name for of in SCORES if (name := f"{of}_{goal[0]}") in frame.columns])
+    check_argument("compare", axis, [name for name in axes if name not in REPEATS])
+    check_argument("score", score, [name for which in SCORES if (name := f"{which}_{goal[0]}") in frame.columns])
     base, *others = _values(frame, axis, request.values)
     rows = [row for value in others for row in _rows(frame, axes, goal, axis, base, value, score)]
     if not rows:
-        raise UsageError(f"compare={axis}: {base} shares no seed with the others; allowed are members of equal seeds")
+        raise ArgumentError(
+            f"compare={axis}: {base} shares no seed with the others; allowed are members of equal seeds"
+        )
     for is_tuned in (False, True):
         of_kind = [row for row in rows if row["is_tuned"] == is_tuned]
         for row, p in zip(of_kind, holm([row["p"] for row in of_kind]), strict=True):
@@ -208,28 +210,30 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _values(frame: pl.DataFrame, axis: str, typed: Sequence[str]) -> list[Any]:
     """The values of an axis that are meant, the base first."""
-    there = frame[axis].unique(maintain_order=True).to_list()
+    present = frame[axis].unique(maintain_order=True).to_list()
     if not typed:
-        chosen = there
+        chosen = present
     else:
-        by_text = {str(value): value for value in there}
+        by_text = {str(value): value for value in present}
         chosen = []
         for text in typed:
-            same = [value for value in there if value == value_of_label(text) and value is not None]
+            same = [value for value in present if value == value_of_label(text) and value is not None]
             if not same:
-                check_choice(f"compare={axis}", text, by_text)
+                check_argument(f"compare={axis}", text, by_text)
             chosen.append(same[0] if same else by_text[text])
         if len(chosen) == 1:
-            chosen += [value for value in there if value != chosen[0]]
+            chosen += [value for value in present if value != chosen[0]]
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
-        raise UsageError(f"compare={axis}: two different values are needed; there are {', '.join(map(str, there))}")
+        raise ArgumentError(
+            f"compare={axis}: two different values are needed; there are {', '.join(map(str, present))}"
+        )
     return chosen
 
 
 def _rows(
     frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str], axis: str, base: Any, value: Any, score: str
 ) -> list[dict[str, Any]]:
-    sides = [frame.filter(pl.col(axis).eq_missing(pl.lit(of))) for of in (base, value)]
+    sides = [frame.filter(pl.col(axis).eq_missing(pl.lit(side))) for side in (base, value)]
     others = [name for name in axes if name != axis and name not in REPEATS]
     # A key that one side does not have at all, and the other at one value, tells no members of a side apart.
     shared = [name for name in others if not any(side[name].is_null().all() for side in sides)]
@@ -241,12 +245,12 @@ def _rows(
         seeds = [seed for seed in one if seed in two]
         if not seeds:
             return
-        found = pair_up(np.array([one[seed] for seed in seeds]), np.array([two[seed] for seed in seeds]))
+        pairs = pair_up(np.array([one[seed] for seed in seeds]), np.array([two[seed] for seed in seeds]))
         rows.append(
             {"axis": axis, "base": str(base), "value": str(value), "setting": setting, "is_tuned": is_tuned,
-             "score": score, "pairs": found.pairs, "unpaired": len({*one, *two}) - len(seeds), "lost": found.lost,
-             "difference": found.mean, "low": found.low, "high": found.high, "p": found.p, "least_p": found.least_p,
-             "better": _better(found.mean, goal[1], str(base), str(value)), "seeds_needed": found.needed}
+             "score": score, "pairs": pairs.pairs, "unpaired": len({*one, *two}) - len(seeds), "lost": pairs.lost,
+             "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
+             "better": _better(pairs.mean, goal[1], str(base), str(value)), "seeds_needed": pairs.needed}
         )  # fmt: skip
 
     if is_comparable:
@@ -267,9 +271,9 @@ def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction:
     keys = part.select(names).rows() if names else [()] * part.height
     seeds = part[SEED].to_list() if SEED in part.columns else [None] * part.height
     gathered: dict[Any, dict[Any, list[float]]] = {}
-    for key, seed, value in zip(keys, seeds, scores_of(part, score, direction), strict=True):
+    for key, seed, value in zip(keys, seeds, member_scores(part, score, direction), strict=True):
         gathered.setdefault(key, {}).setdefault(seed, []).append(float(value))
-    return {key: {seed: float(np.mean(v)) for seed, v in of.items()} for key, of in gathered.items()}
+    return {key: {seed: float(np.mean(v)) for seed, v in by_seed.items()} for key, by_seed in gathered.items()}
 
 
 def _best(settings: dict[Any, dict[Any, float]], direction: str) -> Any:

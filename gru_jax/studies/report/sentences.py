@@ -91,7 +91,7 @@ def _describe_lead(findings: Findings) -> list[str]:
     ]
 
 
-def describe_comparison(rows: pl.DataFrame) -> list[str]:
+def describe_compared(rows: pl.DataFrame) -> list[str]:
     """The rows of `gru_jax.studies.report.paired.compare_settings` in words: where each is at its best, or else all."""
     chosen = rows.filter(pl.col("is_tuned")) if rows["is_tuned"].any() else rows
     sentences = [_describe_pairs(row, len(chosen)) for row in chosen.head(MOST_COMPARED).iter_rows(named=True)]

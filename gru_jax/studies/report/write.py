@@ -23,7 +23,7 @@ from gru_jax.studies.report.findings import find_findings
 from gru_jax.studies.report.page import PageContent, render_page
 from gru_jax.studies.report.paired import ComparisonRequest, compare_settings
 from gru_jax.studies.report.pictures import draw_report_pictures
-from gru_jax.studies.report.sentences import describe_baselines, describe_comparison, describe_findings
+from gru_jax.studies.report.sentences import describe_baselines, describe_compared, describe_findings
 from gru_jax.studies.report.table import ID, read_table, write_table
 from gru_jax.studies.study import read_study_file
 from gru_jax.studies.unusable import find_unusable
@@ -113,7 +113,7 @@ def write_report(
         unusable = find_unusable(members)
         outcome = [unusable.sentence] if unusable else describe_findings(findings, frame, reached_target)
         sentences = [*describe_differences(paths), *outcome]
-        sentences += describe_comparison(compared) if compared is not None else []
+        sentences += describe_compared(compared) if compared is not None else []
         sentences += describe_baselines(of_best, findings.tested)
         content = PageContent(
             title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown, compared
