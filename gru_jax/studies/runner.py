@@ -111,10 +111,13 @@ class StudyRunner:
     def _described_members(self) -> dict[str, Any]:
         return {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
 
+    def _start(self) -> None:
+        members = {"config": self.study.base_config(), "members": self._described_members()}
+        self.directory.start({**self.study.to_dict(), **members})
+
     def _run_members(self) -> None:
         """Train the members that there are now."""
-        base, members = self.study.base_config(), self._described_members()
-        on_main_process(lambda: self.directory.start({**self.study.to_dict(), "config": base, "members": members}))
+        on_main_process(self._start)
         self._barrier("start")
         waves = self._unfinished()
         waiting = {member for _, ids in waves for member in ids}

@@ -15,6 +15,7 @@ from gru_jax.runtime.preemption import StopRequested
 from gru_jax.runtime.processes import on_main_process
 from gru_jax.settings import flatten
 from gru_jax.studies.axes import CMAES, RANDOM, TPE, Point, span_axes
+from gru_jax.studies.directory import STUDY_FILE
 from gru_jax.studies.runner import RunnerOptions, StudyObserver, StudyRunner
 from gru_jax.studies.search_space import check_search
 from gru_jax.studies.study import Study
@@ -57,12 +58,18 @@ class SearchRunner(StudyRunner):
         self._take([])
 
     def _run(self) -> None:
+        on_main_process(self._begin)
         is_whole = False
         while not is_whole:
             points = on_main_process(self._ask)
             self._take([Point(labels, settings) for labels, settings in points])
             self._run_members()
             is_whole = on_main_process(self._tell)
+
+    def _begin(self) -> None:
+        """Have the directory be a study's before anything else is in it."""
+        if not (self.directory.path / STUDY_FILE).exists():
+            self._start()
 
     def _take(self, points: Sequence[Point]) -> None:
         """Go on with these points in place of those before."""
