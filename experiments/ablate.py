@@ -12,8 +12,10 @@ usage: python -m experiments.ablate --config FILE.py[:ARG] [--axis.KEY=VALUES ..
   --workdir DIR            where the study goes; by default runs/<config>-<time>
   --code FILE.py           classes and functions of your own that keys may name, beside those of the config file
   --zip=KEY,KEY[;KEY,KEY]  axes that go through their values side by side
-  --sampling.method        grid, random or sobol; --sampling.count, --sampling.seed; seeds and folds stay a grid
-  --halving.first=STEPS    successive halving: from this step on, one of --halving.eta (3) members goes on at each rung
+  --sampling.method        grid, random or sobol; --sampling.count, --sampling.seed; seeds and folds stay a grid;
+                           tpe and cmaes search by Optuna: they ask for --sampling.batch (8) at a time, and learn
+  --halving.first=STEPS    from this step on one of --halving.eta (3) members goes on at each rung (successive halving);
+                           --halving.brackets=N: hyperband; --halving.rule=median: what is no worse than the median
   --networks=false         keep no networks, for large studies
   --mapping                how members share a device: one after the other (map, on a CPU) or as one batch (vmap)
   --devices=N              CPU devices that members are spread over; by default one for each core
@@ -23,13 +25,12 @@ usage: python -m experiments.ablate --config FILE.py[:ARG] [--axis.KEY=VALUES ..
 
 The same command goes on where it was stopped, to the same bits; members that are done are never run again, and values
 added to an axis run only what is new. A study leaves study.json, members/<id>/ (the files of a normal run each),
-table.csv and table.parquet, report.html and plots/.
+table.csv and table.parquet, report.html and plots/; a search its trials too, in optuna.journal.
 
 exit codes: 0 done (members that diverged are marked), 2 wrong use (one line says what), 3 all members diverged,
 75 SIGTERM came before the end (all is saved, the same command goes on), 130 Ctrl-C
 
 examples:
-  python -m experiments.ablate --config configs/ablations/init_lr.py
   python -m experiments.ablate --config configs/adding.py:100 --axis.optimizer.lr='log(1e-4,1e-1,7)' --axis.seed=0..4
 """
 
@@ -51,7 +52,8 @@ from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.studies.axes import GRAMMAR
 from gru_jax.studies.result import StudyResult
-from gru_jax.studies.runner import RunnerOptions, StudyRunner
+from gru_jax.studies.runner import RunnerOptions
+from gru_jax.studies.search import runner_of
 from gru_jax.studies.study import NoAxesError, Study, load_study
 from gru_jax.training.population import MEMBER_MAPPINGS
 
@@ -93,7 +95,7 @@ def run_members(study: Study, path: Path, options: RunnerOptions) -> None:
     """Run a study in a directory, with its progress shown."""
     progress = StudyProgress()
     with cli.printed_messages(), contextlib.closing(progress), watch_for_sigterm() as stop_requested:
-        StudyRunner(study, path, options, progress, stop_requested).run()
+        runner_of(study, path, options, progress, stop_requested).run()
 
 
 @cli.names_flags

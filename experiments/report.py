@@ -1,17 +1,22 @@
 """Report on studies and runs: what can be concluded, in one page that opens anywhere.
 
-usage: python -m experiments.report DIR [DIR ...] [--out DIR]
+usage: python -m experiments.report DIR [DIR ...] [--out DIR] [--compare=AXIS[=BASE,VALUE,...]] [--score=COLUMN]
 
   DIR ...      directories of studies (experiments.ablate) or of runs; several are compared
   --out DIR    where the report goes; by default the first DIR
+  --compare=AXIS[=BASE,VALUE,...]   compare values of an axis with the first over seeds: differences between members of
+               one seed and one setting of all else, intervals, how many seeds would settle it; values with commas as
+               BASE|VALUE. Of several studies the axis is `study`, which are compared without being asked
+  --score=COLUMN   what is compared, e.g. best_test_loss; by default the validation score that decides
   --code FILE.py   the file that defines classes or functions of your own, which they were made with
 
 Writes report.html (self-contained), table.csv and table.parquet (a row for each member), and, of studies,
-plots/overview and plots/effects as PNG and SVG.
+plots/overview and plots/effects as PNG and SVG; comparison.csv where something is compared.
 
 examples:
   python -m experiments.report runs/init_lr
   python -m experiments.report runs/zeros runs/chrono --out runs/compared
+  python -m experiments.report runs/init_lr --compare=initialisation --score=best_test_loss
 """
 
 from __future__ import annotations
@@ -27,24 +32,28 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runtime.files import read_json
+from gru_jax.studies.report.paired import ComparisonRequest
 from gru_jax.studies.report.write import BestMember, Report, write_report
 
 
 def run(
-    studies: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+    studies: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    request: ComparisonRequest | None = None,
 ) -> Report:
     """Write the report of a study or a run, or of several; for notebooks.
 
     Args:
         studies: directories, or what `ablate.run` and `train.run` gave.
         out: the directory it goes to; that of the first of them if None.
+        request: what is compared over seeds; None for the studies, if there are several.
 
     Raises:
         UsageError: a directory is neither a study's nor a run's, or they have different goals.
     """
     paths = [studies] if isinstance(studies, str | os.PathLike) else studies
     with cli.printed_messages():
-        return write_report([Path(path) for path in paths], None if out is None else Path(out), commands_for)
+        return write_report([Path(path) for path in paths], None if out is None else Path(out), commands_for, request)
 
 
 def commands_for(best: BestMember) -> dict[str, str]:
@@ -85,12 +94,27 @@ def train_alone(base: str, changes: Mapping[str, str]) -> str:
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    names, flags = cli.parse_directories(argv, ("out",))
+    names, flags = cli.parse_directories(argv, ("out", "compare", "score"))
     cli.load_code(flags)
     if not names:
         raise UsageError("a directory is missing; allowed are those of studies and runs, e.g. runs/init_lr")
-    print(f"report: {run(names, flags.get('out')).path}")
+    request = parse_comparison(flags)
+    report = run(names, flags.get("out"), request)
+    if request is not None:
+        print(*report.sentences, sep="\n")
+    print(f"report: {report.path}")
     return 0
+
+
+def parse_comparison(flags: Mapping[str, str]) -> ComparisonRequest | None:
+    """What the flags ask to compare; None where they do not."""
+    if "compare" not in flags:
+        if "score" in flags:
+            raise UsageError("--score: it is for a comparison; --compare=AXIS asks for one")
+        return None
+    axis, _, listed = flags["compare"].partition("=")
+    values = listed.split("|" if "|" in listed else ",") if listed else []
+    return ComparisonRequest(axis, values, flags.get("score"))
 
 
 def usage() -> str:

@@ -24,8 +24,9 @@ class StudyProgress(StudyObserver):
         self._total, self._done, self._diverged, self._best = 0, 0, 0, math.nan
 
     def planned(self, goal: tuple[str, str], done: Sequence[Path], mine: Sequence[StudyMember]) -> None:
-        """Count the members, and those that are done."""
-        self._goal = goal
+        """Count the members, and those that are done: anew for every batch of a search."""
+        self.close()
+        self._goal, self._members, self._diverged = goal, {}, 0
         for path in done:
             summary = RunDir(path).read_summary()
             self._diverged += summary["end_reason"] == EndReason.DIVERGED

@@ -11,6 +11,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
        python -m experiments.bench spectrum [--steps 10000,100000] [--repeats 3] [--out DIR]
        python -m experiments.bench population [--members 1,4,16,64] [--repeats 9] [--runs 16] [--out DIR]
        python -m experiments.bench start   [--repeats 3] [--out DIR]
+       python -m experiments.bench search  [--trials 32] [--repeats 8] [--out DIR]
 
   unroll   one training step, value and gradient of mean(hs^2) in all parameters (--loss=last: of the last state
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
@@ -29,6 +30,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
            as runs of experiments.train, scaled to all
   start    seconds to import gru_jax, and Flax NNX, beyond jax; and from the start of a process to the first training
            step of the quick start, without compiled programs and with those of the run before
+  search   what TPE and CMA-ES find against as many random samples, on three small tasks, over repeats in pairs
 
 Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
 Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
@@ -45,7 +47,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import cli
-from experiments.bench import flow, long, plots, population, start, stream, train, unroll
+from experiments.bench import flow, long, plots, population, search, start, stream, train, unroll
 from experiments.bench.flags import parse_flag
 from experiments.bench.measure import Row, surroundings
 from experiments.bench.peers import PEERS, installed_peers, peer_versions
@@ -104,6 +106,9 @@ KINDS = {
         population.measure_population, population.describe_population, plots.plot_population,
     ),
     "start": Kind({"repeats": "3"}, start.measure_start, start.describe_start, plots.plot_start),
+    "search": Kind(
+        {"trials": "32", "repeats": "8"}, search.compare_searches, search.describe_search, plots.plot_searches
+    ),
 }  # fmt: skip
 
 

@@ -99,6 +99,7 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "peers": parse_peers,
     "repeats": parse_count,
     "runs": parse_count,
+    "trials": parse_count,
     "steps": parse_counts,
     "members": parse_counts,
 }

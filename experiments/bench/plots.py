@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from experiments.bench.flow import TRAINING_STEP
 from experiments.bench.measure import Row, Shape
+from experiments.bench.search import best_by_method
 from experiments.bench.unroll import BOUNDARIES, OURS
 from gru_jax.plotting.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, STYLE, YELLOW, figure
 
@@ -170,3 +171,15 @@ def plot_start(rows: Sequence[Row], path: Path) -> None:
         ax.bar_label(bars, [f"{row['seconds']:.2f}" for row in rows], padding=3)
         ax.set_xlabel("seconds")
         ax.margins(x=0.1)
+
+
+def plot_searches(rows: Sequence[Row], path: Path) -> None:
+    """The best loss that each search found, by task and method."""
+    bests = best_by_method(rows)
+    with saved_panels(path, 9.0, 3.0, len(bests)) as axes:
+        for ax, (task, by_method) in zip(axes, bests.items(), strict=True):
+            for place, losses in enumerate(by_method.values()):
+                ax.plot([place] * len(losses), losses, "o", color=BLUE, ms=4, alpha=0.6)
+                ax.plot([place - 0.2, place + 0.2], [np.median(losses)] * 2, "-", color=ORANGE)
+            ax.set_xticks(range(len(by_method)), list(by_method))
+            ax.set(title=task, ylabel="best validation loss", yscale="log")

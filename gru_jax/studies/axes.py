@@ -18,9 +18,10 @@ from gru_jax.user_code import reference
 from gru_jax.values import literal
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
-SamplingMethod = Literal["grid", "random", "sobol"]
+SamplingMethod = Literal["grid", "random", "sobol", "tpe", "cmaes"]
 METHODS = get_args(SamplingMethod)
-GRID, RANDOM, SOBOL = METHODS
+GRID, RANDOM, SOBOL, TPE, CMAES = METHODS
+SEARCHES = (TPE, CMAES)  # which learn from scores, see `gru_jax.studies.search`
 REPEATS = ("seed", "task.fold")  # sampled members are repeated over all their values
 MOST = 100_000  # values of an axis, and members
 _SPAN = re.compile(r"(log|lin)\(([^,()]+),([^,()]+)(?:,([^,()]+))?\)")
@@ -52,7 +53,12 @@ class Axis(NamedTuple):
         if self.span is None:
             return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
         scale, low, high = self.span
-        number = low + u * (high - low) if scale == "lin" else math.exp(math.log(low) + u * math.log(high / low))
+        return self.of_number(
+            low + u * (high - low) if scale == "lin" else math.exp(math.log(low) + u * math.log(high / low))
+        )
+
+    def of_number(self, number: float) -> Value:
+        """The value of a number, of a continuous axis."""
         text = f"{number:.6g}"
         return Value(text, {self.name: text})
 
@@ -150,17 +156,14 @@ def span_axes(
         where: by axis, a condition on the settings of axes before it and of the base; under `"*"` one that members
             must fulfil.
         method: `"grid"`, or `"random"` or `"sobol"` samples, of which there are `count`, repeated over seeds and folds.
+            What a search asks for, it asks for by itself.
         count, seed: of the samples.
 
     Raises:
         UsageError: an axis or a condition is not usable.
     """
-    check_choice("sampling.method", method, METHODS)
-    names = [axis.name for axis in axes]
-    base = {**dict.fromkeys(names), **base}  # an axis that a member does not have is None
-    for name in where:
-        if name != "*":
-            check_choice("where", name, names)
+    check_choice("sampling.method", method, [name for name in METHODS if name not in SEARCHES])
+    base = with_axes(axes, base, where)
     sampled = [axis for axis in axes if method != GRID and axis.name not in REPEATS]
     for axis in axes:
         if axis.span is not None and axis not in sampled:
@@ -168,17 +171,47 @@ def span_axes(
     distinct: dict[tuple[tuple[str, str], ...], Point] = {}
     fractions = _fractions(method, len(sampled), count, seed) if sampled else np.zeros((1, 0))
     for sample in fractions:
-        chosen = dict(zip((axis.name for axis in sampled), sample, strict=True))
-        points = [Point({}, {})]
-        for axis in axes:
-            values = [axis.at(chosen[axis.name])] if axis.name in chosen else list(axis.values)
-            points = [new for point in points for new in _extended(point, axis.name, values, base, where)]
-            if len(points) > MOST:
-                raise UsageError(f"axes: they span more than {MOST} members")
-        for point in points:
-            if "*" not in where or holds(where["*"], {**base, **point.labels, **point.settings}):
-                distinct.setdefault(tuple(sorted(point.settings.items())), point)
+        chosen = {axis.name: axis.at(u) for axis, u in zip(sampled, sample, strict=True)}
+        for point in points_of(axes, chosen, base, where):
+            distinct.setdefault(tuple(sorted(point.settings.items())), point)
     return list(distinct.values())
+
+
+def with_axes(axes: Sequence[Axis], base: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that conditions may refer to: those of the base, and None for axes that a member does not have.
+
+    Raises:
+        UsageError: a condition is of an axis that there is not.
+    """
+    names = [axis.name for axis in axes]
+    for name in where:
+        if name != "*":
+            check_choice("where", name, names)
+    return {**dict.fromkeys(names), **base}
+
+
+def points_of(
+    axes: Sequence[Axis], chosen: Mapping[str, Value], base: Mapping[str, Any], where: Mapping[str, str]
+) -> list[Point]:
+    """The points of one sample: the chosen value of some axes, and all values of the others.
+
+    Args:
+        axes, where: as of `span_axes`.
+        chosen: by axis.
+        base: as `with_axes` gives it.
+
+    Raises:
+        UsageError: they are too many, or a condition is not usable.
+    """
+    points = [Point({}, {})]
+    for axis in axes:
+        values = [chosen[axis.name]] if axis.name in chosen else list(axis.values)
+        points = [new for point in points for new in _extended(point, axis.name, values, base, where)]
+        if len(points) > MOST:
+            raise UsageError(f"axes: they span more than {MOST} members")
+    if "*" not in where:
+        return points
+    return [point for point in points if holds(where["*"], {**base, **point.labels, **point.settings})]
 
 
 def holds(condition: str, settings: Mapping[str, Any]) -> bool:

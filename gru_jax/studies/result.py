@@ -17,8 +17,10 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import Findings, find_findings
+from gru_jax.studies.report.paired import ComparisonRequest, compare_settings
 from gru_jax.studies.report.pictures import logarithmic
 from gru_jax.studies.report.table import ID, read_table
+from gru_jax.studies.report.write import SOURCE, gather
 from gru_jax.studies.unusable import find_unusable
 
 
@@ -80,7 +82,7 @@ class StudyResult:
     def findings(self) -> Findings:
         """What can be concluded: chosen on validation data, tested once."""
         table, axes = read_table(self.path)
-        return find_findings(table, axes, RunDir(self._member(table[ID][0])).read_summary()["goal"])
+        return find_findings(table, axes, self._goal(table))
 
     @property
     def best(self) -> Run:
@@ -130,6 +132,41 @@ class StudyResult:
             if by:
                 ax.legend(title=by, **OUTSIDE)
         return picture
+
+    def compare(self, axis: str, values: Sequence[Any] = (), score: str | None = None) -> pl.DataFrame:
+        """Values of an axis compared over seeds with the first of them: paired differences, their intervals, and how
+        many seeds would settle it.
+
+        Args:
+            axis: name of a column that varies by design.
+            values: of the axis, the one first that others are compared with; all if empty, and all others if it is one.
+            score: a column of the table; None for the validation score that decides.
+
+        Returns:
+            see `gru_jax.studies.report.paired.compare_settings`.
+
+        Raises:
+            UsageError: there is no such axis, value or score, or no seed in common.
+        """
+        table, axes = read_table(self.path)
+        request = ComparisonRequest(axis, [str(value) for value in values], score)
+        return compare_settings(table, axes, self._goal(table), request)
+
+    def compare_with(self, other: str | os.PathLike[str], score: str | None = None) -> pl.DataFrame:
+        """Another study compared with this one over seeds: same seed, same values on all axes; see `compare`.
+
+        Args:
+            other: its directory, or its `StudyResult`.
+            score: a column of both tables; None for the validation score that decides.
+
+        Raises:
+            UsageError: it is no study, or there is no seed in common.
+        """
+        table, axes, _ = gather([self.path, Path(other).absolute()])
+        return compare_settings(table, axes, self._goal(read_table(self.path)[0]), ComparisonRequest(SOURCE, (), score))
+
+    def _goal(self, table: pl.DataFrame) -> Sequence[str]:
+        return RunDir(self._member(table[ID][0])).read_summary()["goal"]
 
     def _member(self, name: str) -> Path:
         return self.path / MEMBERS / name

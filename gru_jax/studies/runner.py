@@ -86,6 +86,7 @@ class StudyRunner:
         self._splits: dict[str, Splits] = {}
         self._open: PopulationRun | None = None
         self._halved: dict[str, str] = {}  # members that did not get beyond a rung, and why
+        self._times_run = 0  # barriers have names of their own each time
 
     def run(self) -> None:
         """Train every member that has no directory yet.
@@ -95,33 +96,47 @@ class StudyRunner:
             PreemptedError: it was asked to end, and has saved where it is.
         """
         self._check()
-        members = {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
-        base = self.study.base_config()
         with contextlib.ExitStack() as stack:
 
-            def start() -> None:
-                self.directory.inspect(base, members)
+            def enter() -> None:
+                self.directory.inspect(self.study.base_config(), self._described_members())
                 stack.enter_context(lock_directory(self.directory.path))
-                self.directory.start({**self.study.to_dict(), "config": base, "members": members})
 
-            on_main_process(start)
+            on_main_process(enter)
             self._run()
 
     def _run(self) -> None:
-        barrier("start")
+        """Do all there is to do, in a directory that is held."""
+        self._run_members()
+
+    def _described_members(self) -> dict[str, Any]:
+        return {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
+
+    def _start(self) -> None:
+        members = {"config": self.study.base_config(), "members": self._described_members()}
+        self.directory.start({**self.study.to_dict(), **members})
+
+    def _run_members(self) -> None:
+        """Train the members that there are now."""
+        on_main_process(self._start)
+        self._barrier("start")
         waves = self._unfinished()
         waiting = {member for _, ids in waves for member in ids}
         settled = [name for name in self.members if name not in waiting]
         done = [self.directory.member(name) for name in settled if self.directory.is_done(name)]
         new = [self.members[name] for name in settled if not self.directory.is_done(name)]
-        barrier("planned")
+        self._barrier("planned")
         mine, share = waves[self.process :: self.processes], new[self.process :: self.processes]
         begun = [self.members[name] for _, ids in mine for name in ids]
         self._tell_changed_sources(done, mine)
         self.observer.planned(next(iter(self.members.values())).config.goal, done, begun + share)
         mine += self._cut(share)
         self._train(mine)
-        barrier("done")
+        self._barrier("done")
+        self._times_run += 1
+
+    def _barrier(self, name: str) -> None:
+        barrier(f"{name} {self._times_run}")
 
     def _tell_changed_sources(self, done: Sequence[Path], begun: Sequence[tuple[Path, Sequence[str]]]) -> None:
         """Say that members were made, or begun, with other code of a user's own than there is now."""
@@ -242,11 +257,12 @@ class StudyRunner:
                         paths = [self.directory.member(member) for member in ids]
                         wave.finish(paths, keep_networks=self.study.networks)
                 if rung is None:
+                    self._close_wave()  # a later one may have its path
                     self.directory.remove(path)
             if rung is not None:
-                barrier(f"rung {rung}")
+                self._barrier(f"rung {rung}")
                 self._halve(rung)
-                barrier(f"decided {rung}")
+                self._barrier(f"decided {rung}")
 
     @contextlib.contextmanager
     def _open_wave(self, path: Path, ids: list[str]) -> Iterator[PopulationRun]:
@@ -287,22 +303,19 @@ class StudyRunner:
 
     def _halve(self, rung: int) -> None:
         """End the training of all members but the best at a rung. What is decided follows from the scores on disk."""
-        scores = self._scores(rung)
-        ranked = sorted(scores, key=lambda member: (scores[member], member))
-        rank = {member: i + 1 for i, member in enumerate(ranked)}
-        going_on = -(-len(ranked) // self.study.halving.eta)
-        for member in ranked[going_on:]:
-            self._halved[member] = f"halved at step {rung}: {rank[member]} of {len(ranked)}"
+        ended = self.study.halving.decide(rung, self._curves(rung))
+        self._halved |= {member: why for member, why in ended.items() if member not in self._halved}
         self._close_wave()  # opened again, a wave knows of it
 
-    def _scores(self, rung: int) -> dict[str, float]:
-        """By member the validation score at a rung, lower being better, of those that came so far."""
-        scores: dict[str, float] = {}
+    def _curves(self, rung: int) -> dict[str, dict[int, float]]:
+        """By member its validation scores up to a rung, lower being better."""
+        curves: dict[str, dict[int, float]] = {}
 
         def note(member: str, line: Mapping[str, Any]) -> None:
-            if member in self.members and line["split"] == "valid" and line["step"] == rung:
+            if member in self.members and line["split"] == "valid" and line["step"] <= rung:
                 name, direction = self.members[member].config.goal
-                scores[member] = line[name] if direction == "min" else -line[name]
+                score = line[name] if direction == "min" else -line[name]
+                curves.setdefault(member, {})[line["step"]] = score
 
         for path in self.directory.waves():
             ids = list(read_wave(path))
@@ -312,7 +325,7 @@ class StudyRunner:
             if self.directory.is_done(member):
                 for line in RunDir(self.directory.member(member)).read_metrics():
                     note(member, line)
-        return scores
+        return curves
 
 
 @contextlib.contextmanager

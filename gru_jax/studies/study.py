@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choi
 from gru_jax.runtime.files import read_json
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
+from gru_jax.studies.halving import Halving
 from gru_jax.values import Text, referenced_value
 
 SECTIONS = ("config", "axes", "where", "sampling", "halving")
@@ -32,34 +33,21 @@ class Sampling:
     """How members are chosen among those that the axes span.
 
     Attributes:
-        method: grid, or random or sobol samples.
+        method: grid, or random or sobol samples; or a search that learns from scores, tpe or cmaes, see
+            `gru_jax.studies.search`.
         count, seed: of the samples.
+        batch: samples that a search asks for at a time, before it knows their scores.
     """
 
     method: axes.SamplingMethod = "grid"
     count: int = setting(0, low=0, high=axes.MOST)
     seed: int = setting(0, low=0, high=2**31 - 1)
+    batch: int = setting(8, low=1, high=axes.MOST)
 
-
-@dataclasses.dataclass(frozen=True)
-class Halving:
-    """Successive halving, Jamieson and Talwalkar 2016, arXiv:1502.07943: at rungs, only the best members go on.
-
-    Attributes:
-        first: steps of the first rung, at which there is a validation; 0 for no halving.
-        eta: of so many members one goes on, and the next rung is so many times as far.
-    """
-
-    first: int = setting(0, low=0, high=10**9)
-    eta: int = setting(3, low=2, high=10**6)
-
-    def rungs(self, steps: int) -> list[int]:
-        """The steps of all rungs before the end."""
-        rungs, rung = [], self.first
-        while self.first and rung < steps:
-            rungs.append(rung)
-            rung *= self.eta
-        return rungs
+    @property
+    def is_search(self) -> bool:
+        """Whether samples follow from the scores of those before them."""
+        return self.method in axes.SEARCHES
 
 
 class StudyMember(NamedTuple):
@@ -88,6 +76,7 @@ class Study:
         axes: what varies.
         where, sampling, halving: see `gru_jax.studies.axes.span_axes`, `Sampling`, `Halving`.
         networks: whether the last and best networks of every member are kept.
+        points: what a search has asked for so far, in place of what the axes span; None if it is no search.
     """
 
     base: str | Mapping[str, Any]
@@ -97,6 +86,7 @@ class Study:
     sampling: Sampling
     halving: Halving
     networks: bool
+    points: Sequence[axes.Point] | None = None
 
     def base_values(self) -> Mapping[str, Any]:
         """What the base says, without the study's changes."""
@@ -114,15 +104,17 @@ class Study:
         """
         base, sampling, values = self.base_config(), self.sampling, self.base_values()
         members: dict[str, StudyMember] = {}
-        points = axes.span_axes(self.axes, flatten(base), self.where, sampling.method, sampling.count, sampling.seed)
-        for labels, settings in points:
-            config = override(values, {**self.changes, **settings})
-            member = StudyMember(fingerprint(config), labels, settings, config)
+        points = self.points
+        if points is None:
+            how = sampling.method, sampling.count, sampling.seed
+            points = axes.span_axes(self.axes, flatten(base), self.where, *how)
+        for point in points:
+            member = self.member_of(point, values)
             twin = members.setdefault(member.id, member)
-            idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != settings.get(key)]
+            idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != member.settings.get(key)]
             if idle:
                 raise UsageError(f"axes: {idle[0]} changes no result; allowed are keys that tell members apart")
-        if not members:
+        if not members and self.points is None:
             raise UsageError(f"axes: no member is left; where={self.where}")
         for key in PROCESS_KEYS:
             if base[key] != Config().to_dict()[key]:
@@ -131,6 +123,16 @@ class Study:
         if len(goals) > 1:
             raise UsageError(f"axes: members have different goals, {', '.join(goals)}; allowed is one in a study")
         return list(members.values())
+
+    def member_of(self, point: axes.Point, values: Mapping[str, Any]) -> StudyMember:
+        """The member at a point.
+
+        Args:
+            point: a point that axes span.
+            values: what the base says, as `base_values` gives it.
+        """
+        config = override(values, {**self.changes, **point.settings})
+        return StudyMember(fingerprint(config), point.labels, point.settings, config)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `study.json`, without its members."""

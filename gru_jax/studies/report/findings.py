@@ -121,17 +121,17 @@ def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str])
         (_effect(key, part, score, direction) for key, part in parts.items()),
         key=lambda effect: (
             _worse(effect.median, direction),
-            float(np.median(_scores(parts[effect.value], loss, "min"))) if tells_apart else 0.0,
+            float(np.median(member_scores(parts[effect.value], loss, "min"))) if tells_apart else 0.0,
         ),
     )
     chosen = parts[ranked[0].value]
-    scores = np.array([_worse(value, direction) for value in _scores(chosen, score, direction)])
-    order = np.lexsort([_scores(chosen, loss, "min"), scores] if tells_apart else [scores])
+    scores = np.array([_worse(value, direction) for value in member_scores(chosen, score, direction)])
+    order = np.lexsort([member_scores(chosen, loss, "min"), scores] if tells_apart else [scores])
     alive = chosen.filter(pl.col(STATUS) != DIVERGED)
     column = f"best_test_{name}"  # which there is none of where the test has no targets
     tested = [math.nan if v is None else v for v in (alive[column].to_list() if column in alive.columns else ())]
     effects = {axis: [_effect(key, part, score, direction) for key, part in _groups(frame, [axis])] for axis in axes}
-    rivals = [_scores(parts[effect.value], score, direction) for effect in ranked[:2]]
+    rivals = [member_scores(parts[effect.value], score, direction) for effect in ranked[:2]]
     return Findings(
         score=score,
         direction=direction,
@@ -237,7 +237,8 @@ def _groups(frame: pl.DataFrame, names: Sequence[str]) -> list[tuple[tuple[Any, 
     return list(frame.group_by(names, maintain_order=True))  # type: ignore[arg-type]
 
 
-def _scores(part: pl.DataFrame, score: str, direction: str) -> np.ndarray:
+def member_scores(part: pl.DataFrame, score: str, direction: str) -> np.ndarray:
+    """The scores of members, infinitely bad of those that diverged or have none."""
     worst = math.inf if direction == "min" else -math.inf
     diverged = (part[STATUS] == DIVERGED).to_numpy()
     values = np.array([math.nan if value is None else value for value in part[score].to_list()], float)
@@ -249,10 +250,10 @@ def _worse(value: float, direction: str) -> float:
 
 
 def _effect(key: tuple[Any, ...], part: pl.DataFrame, score: str, direction: str) -> Effect:
-    values = _scores(part, score, direction)
+    values = member_scores(part, score, direction)
     # What varies by design is no luck: of each repeat, the median over whatever else its members differ in.
     repeats = [axis for axis in REPEATS if axis in part.columns]
-    medians = [np.median(_scores(repeat, score, direction)) for _, repeat in _groups(part, repeats)]
+    medians = [np.median(member_scores(repeat, score, direction)) for _, repeat in _groups(part, repeats)]
     low, high, coverage = median_interval(np.array(medians if repeats else values))
     seeds = part[SEED].n_unique() if SEED in part.columns else 1
     diverged = int((part[STATUS] == DIVERGED).sum())

@@ -33,6 +33,7 @@ class PageContent(NamedTuple):
         findings: what was found, for studies.
         curves: by member, the steps and scores of its validations.
         pictures: by caption, PNG files to be shown.
+        compared: settings compared over seeds, see `gru_jax.studies.report.paired.compare_settings`; None where none.
     """
 
     title: str
@@ -43,6 +44,7 @@ class PageContent(NamedTuple):
     findings: Findings
     curves: dict[str, dict[str, list[Any]]]
     pictures: dict[str, Path]
+    compared: pl.DataFrame | None = None
 
 
 def render_page(content: PageContent) -> str:
@@ -51,6 +53,8 @@ def render_page(content: PageContent) -> str:
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in content.sentences]
     for what, text in content.commands.items():
         parts.append(f"<p>{html.escape(what)}:</p><pre>{html.escape(text)}</pre>")
+    if content.compared is not None:
+        parts.append(_comparison_table(content.compared))
     varied = [axis for axis in content.axes if content.frame[axis].n_unique() > 1]
     if varied:
         parts += _interactive(len(varied) > 1)
@@ -87,6 +91,31 @@ def _interactive(several: bool) -> list[str]:
         _section("Instruments and scores", "scatter", "A mark for each member, a cross if it diverged.", choices)
     )
     return parts
+
+
+def _comparison_table(compared: pl.DataFrame) -> str:
+    """The table of settings compared over seeds."""
+    shown = [name for name in compared.columns if name not in ("is_tuned", "least_p")]
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in shown)
+    rows = [
+        "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) for row in compared.select(shown).iter_rows()
+    ]
+    note = (
+        "Differences are value minus base, of members of one seed; folds of a seed are averaged. The interval, low to "
+        "high, is a paired t of 95 %; p is of exchanging the two of each seed, corrected by Holm for the rows. How "
+        "many seeds are needed is an estimate."
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<section><h2>Compared over seeds</h2><p class="note">{note}</p><div class="scroll"><table id="compared">'
+        f"<tr>{head}</tr>{body}</table></div></section>"
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _section(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import polars as pl
 
 from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.studies.report.findings import CONFIDENCE, DIVERGED, FEWEST, HALVED, LOSS, Effect, Findings
+from gru_jax.studies.report.paired import FEWEST_PAIRS, MOST_SEEDS, POWER
 from gru_jax.studies.report.table import STATUS
 
 MOST_NAMED = 3  # combinations in a sentence
+MOST_COMPARED = 8  # comparisons that have a sentence
 
 
 def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: int) -> list[str]:
@@ -86,6 +89,46 @@ def _describe_lead(findings: Findings) -> list[str]:
         f"The second is {_named(findings.axes, second.value)}, {second.median:.4g}: {ahead}exchanging members between "
         f"the two gives p = {lead.p:.2g}, {luck}."
     ]
+
+
+def describe_compared(rows: pl.DataFrame) -> list[str]:
+    """The rows of `gru_jax.studies.report.paired.compare_settings` in words: where each is at its best, or else all."""
+    chosen = rows.filter(pl.col("is_tuned")) if rows["is_tuned"].any() else rows
+    sentences = [_describe_pairs(row, len(chosen)) for row in chosen.head(MOST_COMPARED).iter_rows(named=True)]
+    if chosen.height > MOST_COMPARED:
+        sentences.append(f"Of {chosen.height} comparisons these are the first {MOST_COMPARED}; the table has all.")
+    return sentences
+
+
+def _describe_pairs(row: Mapping[str, Any], comparisons: int) -> str:
+    setting = f" ({row['setting']})" * bool(row["setting"])
+    lost = f", of which {row['lost']} diverged with either" * bool(row["lost"])
+    said = f"{row['axis']}, {row['value']} against {row['base']}{setting}, by {row['score']}, paired over "
+    said += f"{counted(row['pairs'], 'seed')}{lost}: "
+    if math.isnan(row["difference"]):
+        return f"{said}there is no difference to measure."
+    favour = f" in favour of {row['better']}" * bool(row["better"])
+    said += f"mean difference {row['difference']:+.3g}{favour}; "
+    if math.isnan(row["low"]):
+        said += f"fewer than {FEWEST_PAIRS} give no interval; "
+    else:
+        said += f"{row['low']:+.3g} to {row['high']:+.3g} covers the true one with {CONFIDENCE:.0%} (paired t); "
+    said += f"exchanging the two of each seed gives p = {row['p']:.2g}"
+    said += f", {row['p_corrected']:.2g} corrected for {comparisons} comparisons" * (comparisons > 1)
+    if row["p"] == row["least_p"] >= 1 - CONFIDENCE:
+        said += ", and so many seeds cannot give less"
+    return f"{said}. {_describe_need(row)}"
+
+
+def _describe_need(row: Mapping[str, Any]) -> str:
+    if row["low"] > 0 or row["high"] < 0:
+        return "The interval excludes zero."
+    known = row["pairs"] - row["lost"]
+    if known < 2:
+        return "How many seeds would settle it, one pair cannot tell."
+    needed = f"about {row['seeds_needed']} seeds" if row["seeds_needed"] else f"more than {MOST_SEEDS} seeds, or none,"
+    power = f"an interval that excludes zero with {POWER:.0%} power"
+    return f"An estimate from {known} seeds: {needed} would settle a difference of this size ({power})."
 
 
 def counted(count: int, what: str) -> str:

@@ -53,7 +53,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, list[str]]:
         rows = [
             {
                 ID: name,
-                **{axis: _value_of(member["labels"].get(axis)) for axis in axes},
+                **{axis: value_of_label(member["labels"].get(axis)) for axis in axes},
                 **run_row(path / MEMBERS / name),
             }
             for name, member in done.items()
@@ -146,7 +146,7 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _value_of(label: str | None) -> Any:
+def value_of_label(label: str | None) -> Any:
     """A label as the number or truth value that it is, or as text."""
     if label is None:
         return None

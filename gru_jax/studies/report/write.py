@@ -21,13 +21,15 @@ from gru_jax.runtime.files import read_json, refuse_links, replace_file
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import find_findings
 from gru_jax.studies.report.page import PageContent, render_page
+from gru_jax.studies.report.paired import ComparisonRequest, compare_settings
 from gru_jax.studies.report.pictures import draw_report_pictures
-from gru_jax.studies.report.sentences import describe_baselines, describe_findings
+from gru_jax.studies.report.sentences import describe_baselines, describe_compared, describe_findings
 from gru_jax.studies.report.table import ID, read_table, write_table
 from gru_jax.studies.study import read_study_file
 from gru_jax.studies.unusable import find_unusable
 
 SOURCE = "study"  # the axis of several directories
+COMPARISON = "comparison.csv"
 
 
 class BestMember(NamedTuple):
@@ -66,6 +68,7 @@ def write_report(
     paths: Sequence[Path],
     out: Path | None = None,
     commands_for: Callable[[BestMember], Mapping[str, str]] = lambda best: {},
+    request: ComparisonRequest | None = None,
 ) -> Report:
     """Write the report of directories of studies or runs.
 
@@ -73,9 +76,12 @@ def write_report(
         paths: directories of studies or runs.
         out: where it goes; the first of them if None.
         commands_for: commands to copy, by what they do, for the best member.
+        request: settings that are compared over seeds; None for the studies, if there are several, where they share
+            seeds.
 
     Raises:
-        UsageError: a directory is neither a study's nor a run's, or they have different goals.
+        UsageError: a directory is neither a study's nor a run's, or they have different goals; or what is to be
+            compared cannot be.
     """
     paths = [Path(path).absolute() for path in paths]
     out = paths[0] if out is None else Path(out).absolute()
@@ -86,11 +92,14 @@ def write_report(
         raise UsageError(f"{', '.join(map(str, paths))}: different goals, {', '.join(goals)}; allowed are runs of one")
     goal, summary = next(iter(goals.items()))
     findings = find_findings(frame, axes, summary["goal"])
+    compared = _compare(paths, frame, axes, summary["goal"], request)
     curves = {name: validation_curve(path, goal) for name, path in members.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
         refuse_links(out)
         write_table(frame, out)
+        if compared is not None:
+            replace_file(out / COMPARISON, compared.write_csv().encode())
         best = _best_member(paths, findings.best, members[findings.best])
         _, config = open_run(best.path)
         of_best = RunDir(best.path).read_summary()
@@ -104,8 +113,11 @@ def write_report(
         unusable = find_unusable(members)
         outcome = [unusable.sentence] if unusable else describe_findings(findings, frame, reached_target)
         sentences = [*describe_differences(paths), *outcome]
+        sentences += describe_compared(compared) if compared is not None else []
         sentences += describe_baselines(of_best, findings.tested)
-        content = PageContent(title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown)
+        content = PageContent(
+            title, sentences, dict(commands_for(best)), frame, axes, findings, curves, shown, compared
+        )
         report = out / "report.html"
         replace_file(report, render_page(content).encode())
     except OSError as error:
@@ -134,6 +146,24 @@ def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Pa
         axes += [axis for axis in axes_here if axis not in axes]
     frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
     return frame, axes, members
+
+
+def _compare(
+    paths: Sequence[Path],
+    frame: pl.DataFrame,
+    axes: Sequence[str],
+    goal: Sequence[str],
+    request: ComparisonRequest | None,
+) -> pl.DataFrame | None:
+    """What is asked for, compared; of several studies these, where nothing is asked for and they share seeds."""
+    if request is not None:
+        return compare_settings(frame, axes, goal, request)
+    if len(paths) < 2 or not all((path / STUDY_FILE).is_file() for path in paths):
+        return None
+    try:
+        return compare_settings(frame, axes, goal, ComparisonRequest(SOURCE))
+    except UsageError:
+        return None
 
 
 def describe_differences(paths: Sequence[Path]) -> list[str]:
