@@ -54,14 +54,14 @@ COMMON = ("workdir", "temperature", "seed", "checkpoint")
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, _ = cli.parse(argv, list(dict.fromkeys(flag for kind in KINDS for flag in (*COMMON, *kind.flags))))
+    flags, _ = cli.parse(argv, list(dict.fromkeys(flag for kind in SAMPLE_KINDS for flag in (*COMMON, *kind.flags))))
     cli.load_code(flags)
     if "workdir" not in flags:
         raise UsageError("--workdir: missing; allowed is the directory of a run")
     task = open_run(flags["workdir"], compares_source=False)[1].task
-    kind = next((kind for kind in KINDS if isinstance(task, kind.task)), None)
+    kind = next((kind for kind in SAMPLE_KINDS if isinstance(task, kind.task)), None)
     if kind is None:
-        allowed = listing(kind.what for kind in KINDS)
+        allowed = listing(kind.what for kind in SAMPLE_KINDS)
         raise ArgumentError(f"workdir={flags['workdir']}: its task is {type(task).__name__}; allowed are {allowed}")
     for name, value in flags.items():
         if name not in (*COMMON, *kind.flags, cli.CODE):
@@ -113,7 +113,7 @@ def _sample_music(flags: Mapping[str, str]) -> int:
     return 0
 
 
-class Kind(NamedTuple):
+class SampleKind(NamedTuple):
     """A kind of runs whose networks make something up.
 
     Attributes:
@@ -129,9 +129,9 @@ class Kind(NamedTuple):
     sample: Callable[[Mapping[str, str]], int]
 
 
-KINDS = (
-    Kind("language models", LanguageModel, ("prompt", "length", "count", "top_k", "top_p"), _sample_text),
-    Kind("networks of music", Music, ("frames", "prime", "piece", "frame_seconds", "output"), _sample_music),
+SAMPLE_KINDS = (
+    SampleKind("language models", LanguageModel, ("prompt", "length", "count", "top_k", "top_p"), _sample_text),
+    SampleKind("networks of music", Music, ("frames", "prime", "piece", "frame_seconds", "output"), _sample_music),
 )
 
 

@@ -1,4 +1,8 @@
-"""Four kinds of rock by their spectra: a UCR file of 20 sequences of 2,844 steps, 128 of which are read as one."""
+"""Four kinds of rock by their spectra: a UCR file of 20 sequences of 2,844 steps, 128 of which are read as one.
+
+Readout, dropout and stack were chosen by five folds of the 20 (`task.folds=5 task.divide_by=stratified`, without
+`task.valid`). The network is then trained on all of them, which are validated on too: there are too few to hold some out.
+"""
 
 from ml_collections import ConfigDict
 
@@ -10,14 +14,13 @@ def get_config() -> ConfigDict:
             "task": {
                 "name": "files",
                 "train": "ucr/Rock/Rock_TRAIN.tsv",
+                "valid": "ucr/Rock/Rock_TRAIN.tsv",
                 "test": "ucr/Rock/Rock_TEST.tsv",
-                "valid_fraction": 0.2,
-                "divide_by": "stratified",
                 "scale_each": True,
                 "stack": 128,
             },
             "model": {"hidden": (32,), "bidirectional": True},
             "optimizer": {"lr": 2e-3, "schedule": "cosine"},
-            "train": {"batch_size": 16, "steps": 300, "eval_steps": 50},
+            "train": {"batch_size": 20, "steps": 300, "eval_steps": 50},
         }
     )
