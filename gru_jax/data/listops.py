@@ -163,7 +163,7 @@ def draw_expression(draw: Callable[[], float], longest: int) -> Expression | Non
         >>> from gru_jax.data.listops import TOKENS, draw_expression
         >>> drawn = draw_expression(random.Random(3).random, 50)
         >>> " ".join(TOKENS[number] for number in drawn.tokens), drawn.value
-        ('[MED 6 0 8 ]', 6)
+        ('[MED 6 [MAX 2 4 4 1 8 ] 7 ]', 7)
     """
     tokens, operators = bytearray(), list[int]()
     arguments, wanted = list[list[int]](), list[int]()  # of the operations that are begun: those so far, and how many
