@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gru_jax.data.piano_rolls import LOWEST
-from gru_jax.errors import UsageError
+from gru_jax.errors import ArgumentError, UsageError
 
 BEAT_SECONDS = 0.5  # at MIDI's default tempo, which files without another one have
 TICKS_OF_BEAT = 480
 VELOCITY = 80
+LONGEST_FRAME = 10.0  # seconds
 
 
 def midi_of_roll(roll: Shaped[np.ndarray, "T 88"], frame_seconds: float = 0.25) -> bytes:
@@ -26,7 +27,7 @@ def midi_of_roll(roll: Shaped[np.ndarray, "T 88"], frame_seconds: float = 0.25) 
         frame_seconds: how long a frame lasts, to about a thousandth.
 
     Raises:
-        UsageError: mido is not installed, or a frame lasts less than a tick.
+        UsageError: mido is not installed, or a frame lasts less than a tick, or more than 10 seconds.
 
     Examples:
         >>> import numpy as np
@@ -35,9 +36,12 @@ def midi_of_roll(roll: Shaped[np.ndarray, "T 88"], frame_seconds: float = 0.25) 
         b'MThd'
     """
     mido = import_mido()
-    ticks = round(frame_seconds / BEAT_SECONDS * TICKS_OF_BEAT)
-    if ticks < 1:
-        raise UsageError(f"frame_seconds={frame_seconds}: allowed are numbers from {BEAT_SECONDS / TICKS_OF_BEAT:.2g}")
+    shortest = BEAT_SECONDS / TICKS_OF_BEAT
+    if not shortest / 2 < frame_seconds <= LONGEST_FRAME:
+        raise ArgumentError(
+            f"frame_seconds={frame_seconds}: allowed are numbers from {shortest:.2g} to {LONGEST_FRAME:g}"
+        )
+    ticks = round(frame_seconds / shortest)
     down = np.pad(np.asarray(roll) > 0, [(1, 1), (0, 0)])  # all keys are up before and after
     changes = down[1:].astype(int) - down[:-1]
     track, last = mido.MidiTrack(), 0

@@ -11,6 +11,7 @@ from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
 from gru_jax.tasks.flip_flop import FlipFlop
 from gru_jax.tasks.integrator import Integrator
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
+from gru_jax.tasks.listops import ListOps
 from gru_jax.tasks.mnist import MNIST
 from gru_jax.tasks.music import Music
 from gru_jax.tasks.penn_treebank import PennTreebank
@@ -36,6 +37,7 @@ TASKS: dict[str, type[Task]] = {
     "integrator": Integrator,
     "mnist": MNIST,
     "music": Music,
+    "listops": ListOps,
     "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
@@ -69,6 +71,7 @@ __all__ = [
     "Generated",
     "Integrator",
     "LanguageModel",
+    "ListOps",
     "Multi30k",
     "Music",
     "Parity",

@@ -18,6 +18,7 @@ from gru_jax.tasks.naive import (
     few_rows,
     forecasts,
 )
+from gru_jax.tasks.nearest_neighbour import MOST_PRODUCTS, nearest_classes, standardised_each
 
 
 class _Targets(NamedTuple):
@@ -43,7 +44,8 @@ def baselines_of_arrays(
     train, test = _targets(files, "train", order), _targets(files, "test", every_test)
     if files.classes:
         weights = np.ones(files.classes) if class_weights is None else np.array(class_weights)
-        return {"training shares": constant_classes(train.weighted, test.weighted, files.classes, weights)}
+        shares = {"training shares": constant_classes(train.weighted, test.weighted, files.classes, weights)}
+        return shares | _nearest(files, train, test, order)
     if files.facts().are_labels:
         values, weights = train.weighted.values, train.weighted.weights
         shares = (values * weights[:, None]).sum(axis=0)
@@ -52,6 +54,26 @@ def baselines_of_arrays(
     _, time, features = files.rows("train", XS).shape
     few = order[few_rows(len(order), time, features * train.weighted.values.shape[1])]
     return scores | forecasts(_points(files, "train", few), _points(files, "test", every_test))
+
+
+def _nearest(files: ArrayFiles, train: _Targets, test: _Targets, order: np.ndarray) -> dict[str, dict[str, float]]:
+    """What the nearest training sequence says; nothing where there are many, or sequences of unequal lengths."""
+    counts = files.rows("train", XS).shape, files.rows("test", XS).shape
+    if (
+        files.per_step
+        or files.has("train", LENGTHS)
+        or len(order) * counts[1][0] * np.prod(counts[0][1:]) > MOST_PRODUCTS
+    ):
+        return {}
+    xs = files.rows("train", XS).all()[order], files.rows("test", XS).all()
+    if files.missing != "error":
+        xs = tuple(np.where(np.isnan(part), np.array(files.input_scale().mean), part) for part in xs)
+    scores = {}
+    for name, change in {"": np.float64, ", each sequence standardised": standardised_each}.items():
+        classes = nearest_classes(change(xs[0]), train.weighted.values, change(xs[1]))
+        right = classes == test.weighted.values
+        scores[f"1-NN, Euclidean{name}"] = {"accuracy": float((right * test.weighted.weights).sum())}
+    return scores
 
 
 def _points(files: ArrayFiles, split: str, rows: np.ndarray) -> Points:

@@ -17,6 +17,7 @@ from gru_jax.data.files import data_root
 from gru_jax.data.formats import READERS, Format, format_of, matching_files
 from gru_jax.data.loaded import LoadedSequences, TargetKind, join_sequences
 from gru_jax.data.npy import MemoryRows, Rows
+from gru_jax.data.preparing import names_in_files, prepare_sequences
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.runtime.files import FileStamp
 from gru_jax.settings import setting
@@ -37,11 +38,15 @@ class ReadFiles(ArrayFiles):
         sources: by split, its files and the fractions of their rows between which it stands.
         format: of the files.
         options: what their columns are.
+        scale_each: whether each sequence is standardised by itself.
+        stack: how many steps are read as one.
     """
 
     sources: tuple[tuple[str, tuple[Path, ...], tuple[float, float]], ...] = ()
     format: Format = "auto"
     options: TableOptions = dataclasses.field(default_factory=TableOptions)
+    scale_each: bool = False
+    stack: int = 1
 
     def path(self, split: str, name: str) -> Path:
         return next((paths[0] for source, paths, _ in self.sources if source == split), self.folder / split)
@@ -56,23 +61,20 @@ class ReadFiles(ArrayFiles):
         return list(dict.fromkeys(path for _, paths, _ in self.sources for path in paths))
 
     def _arrays(self) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
-        return _read_sources(self.sources, self.format, self.options, self.classes_wanted, self.stamps())
+        names = ("classes_wanted", "sources", "format", "options", "scale_each", "stack")  # all that reading depends on
+        return _read_sources(ReadFiles(Path(), **{name: getattr(self, name) for name in names}), self.stamps())
 
 
 @functools.lru_cache(maxsize=4)
 def _read_sources(
-    sources: tuple[tuple[str, tuple[Path, ...], tuple[float, float]], ...],
-    wanted: Format,
-    options: TableOptions,
-    classes_wanted: int | None,
-    stamps: tuple[FileStamp, ...],
+    files: ReadFiles, stamps: tuple[FileStamp, ...]
 ) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
     """All arrays by split and name, and the names of features, targets and classes."""
     del stamps
-    loaded = {
-        split: _load(paths, wanted, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
-        for split, paths, part in sources
-    }
+    options, classes_wanted, loaded = files.options, files.classes_wanted, dict[str, LoadedSequences]()
+    for split, paths, part in files.sources:
+        read = _load(paths, files.format, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
+        loaded[split] = prepare_sequences(read, scale_each=files.scale_each, stack=files.stack)
     first = loaded[TRAIN]
     if options.weights is not None and first.weights is None:
         raise UsageError(f"{first.place(0)}: weights {options.weights!r} is no column of the training's files")
@@ -89,7 +91,7 @@ def _read_sources(
     longest = max(len(xs) for sequences in loaded.values() for xs in sequences.xs)
     differ = any(len(xs) != longest for sequences in loaded.values() for xs in sequences.xs)
     arrays: dict[tuple[str, str], Rows] = {}
-    for (split, paths, _), sequences in zip(sources, loaded.values(), strict=True):
+    for (split, paths, _), sequences in zip(files.sources, loaded.values(), strict=True):
         for name, array in stack(
             sequences, names.get("classes"), longest, differ=differ, skips=options.missing_targets == "skip"
         ).items():
@@ -207,6 +209,10 @@ class Files(Sequences):
         stride: steps from one window to the next.
         horizon: rows from a window's last step, or from each step, to that of its target: a forecast.
         header: whether the first line of a table has the names of its columns; without they are column1, column2, ….
+        scale_each: whether every feature of each sequence is brought to mean 0 and standard deviation 1 over its own
+            steps, as archives have it; what is then the same in all of them is no news to a network.
+        stack: how many steps are read as one, side by side, so that a sequence is so many times shorter; the last is
+            filled up with the values of the last step.
         missing_targets: whether numbers to predict that are missing are refused (error), or their windows, sequences or
             steps left out (skip).
 
@@ -239,12 +245,16 @@ class Files(Sequences):
     stride: int = setting(1, low=1, high=10**7, kw_only=True)
     horizon: int = setting(0, low=0, high=10**7, kw_only=True)
     header: bool = setting(True, kw_only=True)
+    scale_each: bool = setting(False, kw_only=True)
+    stack: int = setting(1, low=1, high=10**6, kw_only=True)
     missing_targets: MissingTargets = setting("error", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.window is None and self.stride != 1:
             raise UsageError(f"stride={self.stride}: without effect; task.window says how long windows are")
+        if self.per_step and self.stack != 1:
+            raise UsageError(f"stack={self.stack}: a target for each step needs these; allowed with per_step is 1")
 
     @property
     def _table_options(self) -> TableOptions:
@@ -270,7 +280,10 @@ class Files(Sequences):
             (split, tuple(matching_files(root, files[split] or self.train)), part)
             for split, part in sorted(parts.items())
         )
-        return ReadFiles(root, **options, sources=sources, format=self.format, options=self._table_options)
+        return ReadFiles(
+            root, **options, sources=sources, format=self.format, options=self._table_options,
+            scale_each=self.scale_each, stack=self.stack,
+        )  # fmt: skip
 
     def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
         if path.suffix == ".npy":
@@ -278,8 +291,9 @@ class Files(Sequences):
         facts = self.facts
         options = dataclasses.replace(self._table_options, is_new=True)
         if format_of(path, self.format) == "table" and self.layout == "long":
-            options = dataclasses.replace(options, inputs=facts.features)
-        sequences = READERS[format_of(path, self.format)](path, options)
+            options = dataclasses.replace(options, inputs=names_in_files(facts.features, self.stack))
+        read = READERS[format_of(path, self.format)](path, options)
+        sequences = prepare_sequences(read, scale_each=self.scale_each, stack=self.stack)
         if sequences.features != facts.features:
             trained = listing(facts.features)
             raise UsageError(f"{path}: its features are {listing(sequences.features)}; in training they were {trained}")

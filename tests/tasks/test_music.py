@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from experiments import evaluate, train
+from experiments import evaluate, sample, train
 from gru_jax import open as open_run
 from gru_jax.config import load
 from gru_jax.data.files import DataFile
@@ -288,9 +288,41 @@ def test_made_up_music_is_written(run, tmp_path):
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"prime": 5, "piece": 3}, "piece=3: allowed are 0 to 2"),
         ({"prime": 5, "piece": 2}, "prime=5: allowed are up to 4"),
-        ({"frame_seconds": 1e-6}, "frame_seconds=1e-06: allowed are numbers from 0.001"),
+        ({"frame_seconds": 1e-6}, "frame_seconds=1e-06: allowed are numbers from 0.001 to 10"),
+        ({"frame_seconds": float("nan")}, "frame_seconds=nan: allowed"),
+        ({"checkpoint": "first"}, "checkpoint='first': allowed are best, latest"),
     ],
 )
 def test_what_cannot_be_made_up(changes, message, run, tmp_path):
     with pytest.raises(UsageError, match=message):
         sample_music(run, tmp_path, **{"frames": 2, **changes})
+
+
+def test_the_command_writes_music(run, tmp_path, capsys):
+    assert sample.command([f"--workdir={run.path}", f"--output={tmp_path}", "--frames=7", "--prime=3", "--seed=2"]) == 0
+    made = sample_music(run, tmp_path / "again", frames=7, prime=3, seed=2)
+    assert (tmp_path / "sample.mid").read_bytes() == made.midi.read_bytes()
+    notes = int(made.roll[3:].sum())
+    assert capsys.readouterr().out.splitlines() == [
+        f"3 frames of a test piece, then 7 frames with {notes} notes",
+        f"to listen to: {tmp_path / 'sample.mid'}",
+        f"picture: {tmp_path / 'sample.png'}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--prompt=Bach", "--prompt=Bach: without effect on networks of music; allowed are --workdir, .*--frames"),
+        ("--top_k=3", "--top_k=3: without effect on networks of music"),
+        ("--frames=0", "--frames=0: allowed are whole numbers from 1"),
+        ("--frame_seconds=0", r"--frame_seconds=0\.0: allowed are numbers from 0\.001"),
+        ("--temperature=hot", "--temperature=hot: allowed are numbers"),
+        ("--checkpoint=first", "--checkpoint='first': allowed are best, latest"),
+        ("--frame=3", "--frame: no such flag; .*did you mean 'frames'"),
+    ],
+)
+def test_the_command_says_what_music_does_not_take(flag, message, run, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        sample.command([f"--workdir={run.path}", f"--output={tmp_path}", flag])
+    assert not list(tmp_path.iterdir())

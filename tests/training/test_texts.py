@@ -335,3 +335,10 @@ def test_a_text_is_followed_by_the_instruments(text, tmp_path):
     run = train.run(config, tmp_path / "run")
     assert np.isfinite(run.records["live/adjoint/layer_0"]).all()
     assert {path.name for path in (run.path / "plots").iterdir()} >= {"gradient_flow.png", "learning_curve.png"}
+
+
+def test_the_command_says_what_texts_do_not_take(trained, uninterrupted):
+    with pytest.raises(UsageError, match=r"--frames=5: without effect on language models; allowed are .*--prompt"):
+        sample.command([f"--workdir={trained.path}", "--frames=5"])
+    with pytest.raises(UsageError, match="its task is Adding; allowed are language models, networks of music"):
+        sample.command([f"--workdir={uninterrupted.path}"])

@@ -1,0 +1,22 @@
+"""What nested operations on lists of digits come to (ListOps), to 500 tokens or as many as the argument says.
+
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/listops.py
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/listops.py:2000 --config.task.min_length=500
+
+Measured (one of 2 CPU cores that many others used, seed 0), to 500 tokens: 46.1 % in test after 0.3 passes
+(`--config.train.epochs=0.3`), in 1.4 minutes; the most frequent digit gives 11.3 %, the first operator alone 23.9 %.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(max_length: str = "500") -> ConfigDict:
+    """What differs from the defaults; beyond 500 tokens the round brackets are read too."""
+    return ConfigDict(
+        {
+            "task": {"name": "listops", "max_length": int(max_length), "brackets": int(max_length) > 500},
+            "model": {"hidden": (128,), "embedding": 32},
+            "optimizer": {"lr": 3e-3, "schedule": "cosine"},
+            "train": {"batch_size": 64, "epochs": 10, "eval_epochs": 0.5, "batch_by_length": True},
+        }
+    )
