@@ -20,7 +20,8 @@ from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
-from gru_jax.nn.encoder_decoder import Attention, EncoderDecoder
+from gru_jax.nn.attention import Attention
+from gru_jax.nn.encoder_decoder import EncoderDecoder
 from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
 from gru_jax.settings import resolve, to_dict
 from gru_jax.tasks.base import FromFiles

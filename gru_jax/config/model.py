@@ -7,7 +7,7 @@ from typing import Literal
 
 from gru_jax.cells import GRU, Cell
 from gru_jax.initializers import Scheme
-from gru_jax.nn.encoder_decoder import Attention
+from gru_jax.nn.attention import Attention
 from gru_jax.nn.families import FAMILIES
 from gru_jax.settings import setting
 from gru_jax.unroll.options import Keep, Method
@@ -26,8 +26,8 @@ class ModelConfig:
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions, of an encoder and a decoder the encoder's.
-        attention: what a decoder looks at its source through: none, or luong (see `gru_jax.nn.EncoderDecoder`); auto is
-            luong where there is a decoder.
+        attention: what a decoder looks at its source through: none, luong or bahdanau, the general and the additive
+            score (see `gru_jax.nn.attention`); auto is luong where there is a decoder.
         dropout: probability of dropping a unit between layers.
         input_dropout: probability of dropping a number that the first layer reads, of the embedding where there is one.
         output_dropout: probability of dropping a unit of the last layer that the head reads.

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from gru_jax.config import Config
 from gru_jax.errors import ArgumentError
 from gru_jax.nn import EncoderDecoder, Functional
-from gru_jax.nn.encoder_decoder import SourceMemory
+from gru_jax.nn.attention import SourceMemory
 from gru_jax.tasks import SequenceToSequence
 from gru_jax.training.prediction import index_batches
 from gru_jax.training.splitting import on_mesh, over_rows

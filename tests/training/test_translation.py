@@ -209,7 +209,7 @@ def test_members_of_a_population_are_the_runs_alone():
          "model.family=encoder_decoder: this task needs another kind of network; allowed are auto, sequence"),
         ({"task": {"name": "adding", "length": 5}, "model": {"attention": "luong", "embedding": None}},
          "model.attention='luong': without effect, this network has no decoder"),
-        ({"model": {"attention": "loung"}}, "model.attention='loung': allowed are auto, none, luong"),
+        ({"model": {"attention": "loung"}}, "model.attention='loung': allowed are auto, none, luong, bahdanau"),
         ({"model": {"readout": "mean"}}, "model.readout='mean': this task needs one of: every"),
         ({"model": {"tied": True}}, "model.embedding=4: allowed with model.tied is 5, what the head reads"),
         ({"task": {"shortest": 5}}, "shortest=5: allowed are 1 to 4, the longest"),
