@@ -25,7 +25,10 @@ Hyperparameters = Mapping[str, Mapping[str, Any]]
 
 SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
-SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout")
+SWITCHES = (
+    "l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout",
+    "scheduled_sampling",
+)  # fmt: skip
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gru_jax.data.texts import load_text
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
-from gru_jax.tasks.base import Batch, Generated, Task, is_likeliest
+from gru_jax.tasks.base import Batch, Generated, Task
+from gru_jax.tasks.likeliest import is_likeliest
 from gru_jax.tasks.text_scores import share_of_equal
 from gru_jax.tasks.tokens import stacked_tokens
 
@@ -58,6 +59,14 @@ class SequenceToSequence(Task):
         Raises:
             UsageError: it is none.
         """
+
+    def source_labels(self, tokens: Sequence[int]) -> list[str]:
+        """Tokens of a source, each by itself, as a picture has them."""
+        return [*map(str, tokens)]
+
+    def target_labels(self, tokens: Sequence[int]) -> list[str]:
+        """The same of a target."""
+        return [*map(str, tokens)]
 
     def text_scores(self, written: Sequence[str], wanted: Sequence[str]) -> Mapping[str, float]:
         """Scores of texts that were written against targets as people write them."""
@@ -205,6 +214,12 @@ class Symbols(SequenceToSequence, Generated):
 
     def text_of(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))
+
+    def source_labels(self, tokens: Sequence[int]) -> list[str]:
+        return ["end" if token == END_SYMBOL else str(token) for token in tokens]
+
+    def target_labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.source_labels(tokens)
 
     def source_tokens(self, text: str) -> Int[np.ndarray, " N"]:
         words = text.split()

@@ -184,6 +184,37 @@ def write_targets(
     return beam_search(step_with(repeated), repeated.carries, batch, end_token, most, width, search.length_penalty)
 
 
+def attention_of(
+    model: Functional,
+    params: Any,
+    xs: Int[np.ndarray, "B T"],
+    lengths: Int[np.ndarray, " B"],
+    tokens: Int[np.ndarray, "B N"],
+    end_token: int,
+) -> Float[np.ndarray, "B N T"]:
+    """How much a decoder looks at each step of its source for each token of a target.
+
+    Args:
+        model: the network, which has attention.
+        params: its parameters.
+        xs: the sources.
+        lengths: theirs.
+        tokens: the targets.
+        end_token: ends them, and is read before the first token.
+    """
+
+    @jax.jit
+    def weights(params: Any, xs: Array, lengths: Array, tokens: Array) -> Array:
+        decoder = model.module(params)
+        assert isinstance(decoder, EncoderDecoder)
+        memory, _ = decoder.encode(xs, lengths)
+        read = jnp.concatenate([jnp.full_like(tokens[:, :1], end_token), tokens[:, :-1]], axis=1)
+        states = decoder.decode(read, memory, memory.carries).layers[-1].unrolled.hs
+        return decoder.source_attention.weights(states.astype(decoder.param_dtype), memory)
+
+    return np.asarray(weights(params, xs, lengths, tokens))
+
+
 def write_all(
     config: Config,
     model: Functional,

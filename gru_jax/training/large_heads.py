@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gru_jax.nn import Functional, Trace
 from gru_jax.nn.families import FAMILIES
-from gru_jax.tasks import Batch, Task
 
 MOST_AT_ONCE = 2**22
 """Outputs of a batch up to which a head's are computed at once."""
@@ -32,32 +32,31 @@ def blocks_of(sequences: int, of_each: int) -> int:
     return next((n for n in divisors if sequences // n * of_each <= MOST_IN_BLOCK), sequences)
 
 
-def metrics_of(task: Task, model: Functional, params: Any, trace: Trace, batch: Batch) -> dict[str, Float[Array, " B"]]:
-    """Each example's metrics. Where outputs are many, those of a block of sequences at a time.
+def over_outputs(
+    function: Callable[[Array, Any], Any], model: Functional, params: Any, trace: Trace, rows: Any = ()
+) -> Any:
+    """What a function of outputs and rows gives for each sequence. Where outputs are many, of a block at a time.
 
     They are then computed of what the head reads, again in the backward pass, so that no more than one block's are ever
     there; in the trace they stand nevertheless, and what no one reads of it is not computed. Outputs of a family of a
     user's own are taken as they are.
 
     Args:
-        task: whose metrics.
+        function: gives batch-major arrays, each sequence's of itself alone.
         model: the network.
         params: its parameters.
         trace: of the batch.
-        batch: the examples.
+        rows: a pytree of batch-major arrays.
     """
     features, outputs = trace.features, trace.outputs
     count = blocks_of(len(outputs), math.prod(outputs.shape[1:]))
-    if count == 1 or features is None:
-        return task.metrics(outputs, batch)
-    network = model.module(params)
-    if type(network) not in FAMILIES.values():
-        return task.metrics(outputs, batch)
+    network = model.module(params) if count > 1 and features is not None else None
+    if network is None or type(network) not in FAMILIES.values():
+        return function(outputs, rows)
 
     @jax.checkpoint
-    def of_block(features: Array, batch: Batch) -> dict[str, Float[Array, " N"]]:
-        return task.metrics(network.read_out(features), batch)
+    def of_block(features: Array, rows: Any) -> Any:
+        return function(network.read_out(features), rows)
 
-    blocks = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), (features, batch))
-    values = jax.lax.map(lambda block: of_block(*block), blocks)
-    return {name: value.reshape(-1) for name, value in values.items()}
+    blocks = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), (features, rows))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.lax.map(lambda block: of_block(*block), blocks))
