@@ -15,7 +15,7 @@ from gru_jax.plotting.style import figure, house_style
 
 HIDDEN = "\N{WHITE SQUARE}"
 """For signs that the font does not have."""
-MOST_UPRIGHT = 2
+MOST_UPRIGHT = 3
 """Signs of the longest label up to which those along an axis stand upright."""
 
 
@@ -59,6 +59,6 @@ def plot_attention(alignments: Sequence[Alignment]) -> Figure:
 
 def _drawable(label: str) -> str:
     """A label of signs that the font has."""
-    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties(mpl.rcParams["font.family"])))
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=mpl.rcParams["font.family"])))
     known = font.get_charmap()
     return "".join(sign if ord(sign) in known else HIDDEN for sign in label)

@@ -41,6 +41,6 @@ def alignments_of_run(rundir: RunDir, config: Config, split: str = "test") -> li
         written = write_all(config, model, params, xs, lengths, Search())
         weights = attention_of(model, params, xs, lengths, written.tokens, task.end_token)
     return [
-        Alignment(of_one[:m, :n], task.source_labels(source[:n]), task.target_labels(target[:m]))
+        Alignment(of_one[:m, :n], task.source_labels(source[:n].tolist()), task.target_labels(target[:m].tolist()))
         for of_one, source, target, n, m in zip(weights, xs, written.tokens, lengths, written.lengths, strict=True)
     ]
