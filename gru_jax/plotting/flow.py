@@ -60,8 +60,11 @@ def profile_text(layer: str, source: str) -> ProfileText:
     text = PROFILE_TEXTS[source]
     if source == TOTAL or not is_encoder(layer):
         return text
-    norm, lag = r"mean $\|\partial L_t/\partial s_{S-k}\|$", "lag $k$ from the end of the source, of $S$ tokens (steps)"
-    return text._replace(norm=norm, lag=lag, short=f"{text.short}, from the end of the source")
+    norm, lag = (
+        r"mean $\|\partial L_t/\partial s_{S-k}\|$",
+        "lag $k$ from the end $S$ of the pass over the source (steps)",
+    )
+    return text._replace(norm=norm, lag=lag, short=f"{text.short}, from the end of the pass over the source")
 
 
 def is_encoder(layer: str) -> bool:

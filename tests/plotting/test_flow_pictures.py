@@ -103,11 +103,11 @@ def test_where_the_gradient_comes_into_an_encoder_is_said(count, attention, of_s
     assert picture.get_supxlabel() == f"{PROFILE_TEXTS['sampled'].note}\n{OF_SOURCES[of_source]}"
     assert [ax.get_xlabel() for ax in picture.axes[:2]] == [
         "lag $k$ from the step whose loss it is (steps)",
-        "lag $k$ from the end of the source, of $S$ tokens (steps)",
+        "lag $k$ from the end $S$ of the pass over the source (steps)",
     ]
     lines = describe_records(records)
     assert lines[1].startswith("  adjoint (losses of sampled steps): falls")
-    assert lines[3].startswith("  adjoint (losses of sampled steps, from the end of the source): falls")
+    assert lines[3].startswith("  adjoint (losses of sampled steps, from the end of the pass over the source): falls")
 
 
 def test_a_spectrum_of_one_recording_is_over_its_index():
