@@ -30,6 +30,6 @@ def is_likeliest(logits: Float[Array, "*batch O"], labels: Int[Array, " *batch"]
         [False, True, False]
     """
     label = labels[..., None]
-    own, greatest = jnp.take_along_axis(logits, label, axis=-1), logits.max(axis=-1, keepdims=True)
+    label_logit, greatest = jnp.take_along_axis(logits, label, axis=-1), logits.max(axis=-1, keepdims=True)
     comes_first = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) < label
-    return (own == greatest)[..., 0] & ~(comes_first & (logits == greatest)).any(axis=-1)
+    return (label_logit == greatest)[..., 0] & ~(comes_first & (logits == greatest)).any(axis=-1)

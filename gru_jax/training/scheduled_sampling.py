@@ -68,19 +68,19 @@ def draw_own_tokens(
     return OwnTokens(keys, jnp.broadcast_to(probability * share, (batch_size,)))
 
 
-def with_own_tokens(model: Functional, params: Any, batch: Batch, own: OwnTokens | None) -> Batch:
+def with_own_tokens(model: Functional, params: Any, batch: Batch, sampled: OwnTokens | None) -> Batch:
     """A batch whose decoder inputs are here and there what the decoder finds likeliest after those before.
 
     What that is follows from a pass over the target as it is, without dropout. The loss is then of a second pass, so
     that both are plain unrolls; its gradient does not go through the choice.
     """
     targets = batch.decoder_inputs
-    if own is None or targets is None:
+    if sampled is None or targets is None:
         return batch
     trace = model.apply(
         params, batch.xs, lengths=batch.lengths, decoder_inputs=targets, decoder_lengths=batch.decoder_lengths
     )
     written = over_outputs(lambda outputs, _: likeliest(outputs), model, params, trace)
     written = jnp.concatenate([targets[:, :1], written[:, :-1].astype(targets.dtype)], axis=1)
-    is_own = jax.vmap(lambda key, p: jax.random.bernoulli(key, p, targets.shape[1:]))(own.keys, own.probability)
+    is_own = jax.vmap(lambda key, p: jax.random.bernoulli(key, p, targets.shape[1:]))(sampled.keys, sampled.probability)
     return batch._replace(decoder_inputs=jnp.where(is_own, written, targets))

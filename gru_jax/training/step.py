@@ -91,14 +91,14 @@ class BatchRows(NamedTuple):
         dropout_keys: a key for each, `[B]`; None where nothing is random.
         detached: for each layer, where its gradient does not pass, `[B, T]`; None without.
         carry0: each layer's carry before the first step; None for that of a new sequence.
-        own: where a decoder reads its own tokens; None where it reads the targets alone.
+        sampled: where a decoder reads its own tokens; None where it reads the targets alone.
     """
 
     batch: Batch
     dropout_keys: Any
     detached: Any
     carry0: Any
-    own: OwnTokens | None
+    sampled: OwnTokens | None
 
 
 class Update(NamedTuple):
@@ -301,10 +301,10 @@ class Trainer:
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(size)) if self.model.is_random else None
         detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
-        own = draw_own_tokens(self.config, seed, state.step, self.plan.steps, size, hyperparameters["model"])
+        sampled = draw_own_tokens(self.config, seed, state.step, self.plan.steps, size, hyperparameters["model"])
         work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
         shared = (state.params, hyperparameters, total_weight(batch))
-        sums, of_rows = over_rows(work, self.mesh, shared, BatchRows(batch, keys, detached, carry0, own))
+        sums, of_rows = over_rows(work, self.mesh, shared, BatchRows(batch, keys, detached, carry0, sampled))
         return *sums, *of_rows
 
     def _gradient_of_rows(
@@ -318,7 +318,7 @@ class Trainer:
         trainer, of_each = self._with_task(hyperparameters), shares(batch, size, total)
         share = batch.xs.shape[0] * of_each if total is None else of_each.sum()
         config, perturbations = trainer.config, None
-        batch = with_own_tokens(self.model, params, batch, rows.own)
+        batch = with_own_tokens(self.model, params, batch, rows.sampled)
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 

@@ -96,7 +96,7 @@ def test_off_is_the_program_without_it(monkeypatch):
     state = jax.eval_shape(trainer.init, 0, values)
     text = jax.jit(trainer.step).lower(state, 0, values, {}, index).as_text()
     monkeypatch.setattr("gru_jax.training.step.draw_own_tokens", lambda *args: None)
-    monkeypatch.setattr("gru_jax.training.step.with_own_tokens", lambda model, params, batch, own: batch)
+    monkeypatch.setattr("gru_jax.training.step.with_own_tokens", lambda model, params, batch, sampled: batch)
     assert (
         jax.jit(lambda *args: trainer.step(*args))
         .lower(state, 0, values, {}, index)
