@@ -18,6 +18,9 @@ HIDDEN = "\N{WHITE SQUARE}"
 MOST_UPRIGHT = 3
 """Signs of the longest label up to which those along an axis stand upright."""
 
+MOST_NAMED = 40
+"""Tokens along an axis up to which each is named; of more of them every second, third, … one."""
+
 
 class Alignment(NamedTuple):
     """Where a decoder looked for each token that it wrote.
@@ -42,14 +45,16 @@ def plot_attention(alignments: Sequence[Alignment]) -> Figure:
     with house_style():
         picture, axes = figure(len(alignments), columns=2)
         picture.set_figheight(5.2 * -(-len(alignments) // 2))
-        image = None
+        image, greatest = None, max((float(weights.max()) for weights, _, _ in alignments), default=1.0)
         for ax, (weights, source, target) in zip(axes, alignments, strict=True):
-            image = ax.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+            image = ax.imshow(weights, cmap="Blues", vmin=0.0, vmax=greatest, aspect="auto", interpolation="nearest")
             shown = [_drawable(label) for label in source]
             rotation = 0 if max(map(len, shown)) <= MOST_UPRIGHT else 90
             size = 8 if max(len(source), len(target)) <= 25 else 6
-            ax.set_xticks(range(len(source)), shown, rotation=rotation, fontsize=size, parse_math=False)
-            ax.set_yticks(range(len(target)), [*map(_drawable, target)], fontsize=size, parse_math=False)
+            of_source, of_target = (range(0, len(tokens), -(-len(tokens) // MOST_NAMED)) for tokens in (source, target))
+            labels = [_drawable(target[i]) for i in of_target]
+            ax.set_xticks(of_source, [shown[i] for i in of_source], rotation=rotation, fontsize=size, parse_math=False)
+            ax.set_yticks(of_target, labels, fontsize=size, parse_math=False)
             ax.set(xlabel="source", ylabel="written")
         if image is not None:
             picture.colorbar(image, ax=axes, label="attention, each row adds up to 1", shrink=0.6)

@@ -22,3 +22,11 @@ def test_tokens_stand_beside_their_weights(count, tmp_path):
         assert [label.get_text() for label in ax.get_yticklabels()] == ["ein", "⏎"]
     (path,) = save_figures({"attention": picture}, tmp_path)  # which a sign that the font lacks would warn of
     assert path.stat().st_size > 1000
+
+
+def test_of_many_tokens_some_are_named():
+    picture = plot_attention([Alignment(np.full((2, 100), 0.01), [*map(str, range(100))], ["a", "b"])])
+    ax = picture.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == [*map(str, range(0, 100, 3))]
+    assert ax.get_xticks().tolist() == [*range(0, 100, 3)]
+    assert ax.images[0].get_clim() == (0, 0.01)
