@@ -20,7 +20,8 @@ from gru_jax.errors import UsageError, listing
 from gru_jax.flow.regularizers import check_constant_slopes
 from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
-from gru_jax.nn.encoder_decoder import Attention, EncoderDecoder
+from gru_jax.nn.attention import Attention
+from gru_jax.nn.encoder_decoder import EncoderDecoder
 from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
 from gru_jax.settings import resolve, to_dict
 from gru_jax.tasks.base import FromFiles
@@ -114,6 +115,21 @@ def _check_family(config: Config) -> None:
         )
 
 
+def _check_sampling(config: Config) -> None:
+    """Refuse scheduled sampling where nothing is sampled."""
+    model = config.model
+    if model.scheduled_sampling and config.task.family != ENCODER_DECODER:
+        raise UsageError(
+            f"model.scheduled_sampling={model.scheduled_sampling:g}: without effect, this network has no decoder; "
+            "allowed is 0"
+        )
+    if model.sampling_schedule != "constant" and not model.scheduled_sampling:
+        raise UsageError(
+            f"model.sampling_schedule={model.sampling_schedule!r}: without effect; model.scheduled_sampling says to "
+            "which probability"
+        )
+
+
 def _with_source(flow: FlowConfig, readout: str) -> FlowConfig:
     """What the instruments record, with the source of the adjoint profile that fits the readout."""
     if readout != "last":
@@ -158,6 +174,7 @@ def _check(config: Config) -> None:
         allowed = "every" if task.readout == "every" else "last, mean, max, attention"
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_family(config)
+    _check_sampling(config)
     _check_gradient(config)
     _check_regularization(config)
     _ = config.profile_steps

@@ -7,13 +7,14 @@ from typing import Literal
 
 from gru_jax.cells import GRU, Cell
 from gru_jax.initializers import Scheme
-from gru_jax.nn.encoder_decoder import Attention
+from gru_jax.nn.attention import Attention
 from gru_jax.nn.families import FAMILIES
 from gru_jax.settings import setting
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name
 
 AUTO = "auto"
+SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,15 @@ class ModelConfig:
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions, of an encoder and a decoder the encoder's.
-        attention: what a decoder looks at its source through: none, or luong (see `gru_jax.nn.EncoderDecoder`); auto is
-            luong where there is a decoder.
+        attention: what a decoder looks at its source through: none, luong or bahdanau, the general and the additive
+            score (see `gru_jax.nn.attention`); auto is luong where there is a decoder.
         dropout: probability of dropping a unit between layers.
         input_dropout: probability of dropping a number that the first layer reads, of the embedding where there is one.
         output_dropout: probability of dropping a unit of the last layer that the head reads.
+        scheduled_sampling: probability that a decoder reads in training, in place of the target's token before, the one
+            that it finds likeliest itself; see `gru_jax.training.scheduled_sampling`.
+        sampling_schedule: how that grows over the training: constant, it does not; linear, exponential and
+            inverse_sigmoid as of Bengio et al. 2015.
         embedding: numbers for each token, where inputs are tokens; None for as many as the first layer has units, or
             with `tied` the last.
         embedding_scale: standard deviation of the embedding at first.
@@ -59,6 +64,8 @@ class ModelConfig:
     dropout: float = setting(0.0, low=0.0, high=0.99)
     input_dropout: float = setting(0.0, low=0.0, high=0.99)
     output_dropout: float = setting(0.0, low=0.0, high=0.99)
+    scheduled_sampling: float = setting(0.0, low=0.0, high=1.0)
+    sampling_schedule: SamplingSchedule = "constant"
     embedding: int | None = setting(None, low=1, high=32768)
     embedding_scale: float = setting(0.1, low=0.0)
     tied: bool = False

@@ -21,6 +21,8 @@ TOKEN_KINDS = get_args(TokenKind)
 UNKNOWN, END_OF_LINE = "<unk>", "<eos>"
 """Tokens for what is not in the vocabulary, and for the end of a line where tokens are words."""
 BYTES = 256
+SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+"""How blanks, ends of lines and tabulators are shown where each token stands by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,10 @@ class Vocabulary:
             return "".join(texts)
         lines = " ".join("\n" if text == END_OF_LINE else text for text in texts)
         return lines.replace(" \n", "\n").replace("\n ", "\n")
+
+    def labels(self, numbers: Sequence[int] | Int[np.ndarray, " N"]) -> list[str]:
+        """Each token by itself, as it is written beside others: blanks and ends of lines are signs."""
+        return ["".join(SIGNS.get(sign, sign) for sign in self.decode([number])) for number in numbers]
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Flax NNX modules around the pure cells."""
 
-from gru_jax.nn.encoder_decoder import ATTENTIONS, EncoderDecoder
+from gru_jax.nn.attention import ATTENTIONS
+from gru_jax.nn.encoder_decoder import EncoderDecoder
 from gru_jax.nn.layers import Bidirectional, BothCarries, CellPlace, Recurrent
 from gru_jax.nn.models import READOUTS, SequenceModel, Trace
 from gru_jax.nn.parts import NetworkParts

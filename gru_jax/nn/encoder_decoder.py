@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,72 +13,14 @@ from jaxtyping import Array, Bool, Float, Int
 from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
 from gru_jax.errors import UsageError, at_least_one, check_choice
+from gru_jax.nn.attention import ATTENTIONS, KINDS, Attention, SourceAttention, SourceMemory
 from gru_jax.nn.layers import CellPlace
 from gru_jax.nn.models import Readout, SequenceModel, TiedHead, Trace, embedding_of
 from gru_jax.nn.stack import DropoutKey, Stack, StackTrace, drawn_dropout, drop_output, is_key_of_each
 from gru_jax.unroll import valid_steps
 
-Attention = Literal["none", "luong"]
-"""What a decoder looks at its source through, beside the carry that it starts from."""
-ATTENTIONS = get_args(Attention)
 DECODER_STREAM = 2**20 + 2
 """Number by which the decoder's dropout is drawn, beside those of the layers."""
-
-
-class SourceMemory(NamedTuple):
-    """What a decoder knows of the sources.
-
-    Attributes:
-        carries: of every layer of the decoder before its first step.
-        states: of the encoder's top layer, `[B, T, W]`; None without attention.
-        keys: what states are compared by, `[B, T, H]`; None without attention.
-        valid: False in the padding, `[B, T]`; None where there is none.
-    """
-
-    carries: tuple[Carry, ...]
-    states: Float[Array, "B T W"] | None = None
-    keys: Float[Array, "B T H"] | None = None
-    valid: Bool[Array, "B T"] | None = None
-
-
-class LuongAttention(nnx.Module):
-    """Attention after the decoder's states, with the general score: Luong et al. 2015, arXiv:1508.04025.
-
-    Of a state h and the states s of a source, `tanh(W [c; h])` with `c = sum_s a_s s` and `a = softmax(h^T V s)`.
-    It is not fed back into the decoder, whose pass over a known target is therefore a plain unroll.
-
-    Args:
-        query_size: H, of a state of the decoder.
-        memory_size: W, of a state of the source.
-        param_dtype: type of the parameters.
-        rngs: stream `params`.
-
-    Examples:
-        >>> import jax, jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from gru_jax.nn.encoder_decoder import LuongAttention, SourceMemory
-        >>> attention, states = LuongAttention(3, 4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
-        >>> memory = SourceMemory((), states, attention.score(states))
-        >>> attention(jnp.ones((2, 6, 3)), memory).shape, attention.weights(jnp.ones((2, 6, 3)), memory).shape
-        ((2, 6, 3), (2, 6, 5))
-    """
-
-    def __init__(self, query_size: int, memory_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.score: nnx.Linear = nnx.Linear(memory_size, query_size, use_bias=False, param_dtype=param_dtype, rngs=rngs)
-        both = memory_size + query_size
-        self.combine: nnx.Linear = nnx.Linear(both, query_size, use_bias=False, param_dtype=param_dtype, rngs=rngs)
-
-    def weights(self, states: Float[Array, "B N H"], memory: SourceMemory) -> Float[Array, "B N T"]:
-        """How much each state of a decoder looks at each step of its source; they add up to 1."""
-        assert memory.keys is not None
-        scores = jnp.einsum("bnh,bth->bnt", states, memory.keys)
-        return nnx.softmax(scores if memory.valid is None else jnp.where(memory.valid[:, None], scores, -1e30), axis=-1)
-
-    def __call__(self, states: Float[Array, "B N H"], memory: SourceMemory) -> Float[Array, "B N H"]:
-        """What is read of states, with what they looked at."""
-        assert memory.states is not None
-        context = jnp.einsum("bnt,btw->bnw", self.weights(states, memory), memory.states)
-        return jnp.tanh(self.combine(jnp.concatenate([context, states], axis=-1)))
 
 
 class Bridge(nnx.Module):
@@ -129,7 +71,7 @@ class EncoderDecoder(SequenceModel):
         embedding_scale: standard deviation of the normal distribution that both embeddings are drawn from.
         readout: `"every"`.
         bidirectional: whether each layer of the encoder runs in both directions.
-        attention: none or luong.
+        attention: none, luong or bahdanau.
         tied: whether the head's weights are those of the target's embedding.
         compute_dtype: type in which embedded tokens enter the stacks; None for that of the parameters.
         rngs: streams `params` and, for dropout, `dropout`.
@@ -185,7 +127,7 @@ class EncoderDecoder(SequenceModel):
             setattr(self, f"bridge_{i}", Bridge(cell, units, **typed))
         self.has_attention = attention != "none"
         if self.has_attention:
-            self.source_attention: LuongAttention = LuongAttention(width, self.encoder.output_size, **typed)
+            self.source_attention: SourceAttention = KINDS[attention](width, self.encoder.output_size, **typed)
         head: Any = TiedHead if tied else nnx.Linear
         self.head: Any = head(width, outputs, **typed)
 
@@ -240,7 +182,7 @@ class EncoderDecoder(SequenceModel):
             perturbations=write_shifts, interventions=write_acts, recurrent_masks=write_masks,
             dropout_key=_of_decoder(key), dropout=rates,
         )  # fmt: skip
-        return Trace(written.outputs, StackTrace((*layers, *written.layers)))
+        return Trace(written.outputs, StackTrace((*layers, *written.layers)), written.features)
 
     def encode(
         self, xs: Int[Array, "B T"], lengths: Int[Array, " B"] | None = None, **kwargs: Any
@@ -255,7 +197,7 @@ class EncoderDecoder(SequenceModel):
             return SourceMemory(carries), layers
         states = layers[-1].unrolled.hs.astype(self.param_dtype)
         return SourceMemory(
-            carries, states, self.source_attention.score(states), valid_steps(lengths, xs.shape[0], xs.shape[1])
+            carries, states, self.source_attention.keys(states), valid_steps(lengths, xs.shape[0], xs.shape[1])
         ), layers
 
     def decode(
@@ -277,8 +219,11 @@ class EncoderDecoder(SequenceModel):
         if self.has_attention:
             features = self.source_attention(features, memory)
         features = drop_output((on_read or (lambda hs: hs))(features), rates, key)
+        return Trace(self.read_out(features), layers, features)
+
+    def read_out(self, features: Float[Array, "B *T H"]) -> Float[Array, "B *T O"]:
         shared: Any = (self.target_embed,) if isinstance(self.head, TiedHead) else ()
-        return Trace(self.head(features, *shared), layers)
+        return self.head(features, *shared)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
         """Where every cell stands: the layers of the encoder from bottom to top, then those of the decoder."""

@@ -22,7 +22,7 @@ READOUTS = get_args(Readout)
 
 
 class Trace(NamedTuple):
-    """A forward pass: the outputs, and what every layer read and gave.
+    """A forward pass: the outputs, what every layer read and gave, and what the head made the outputs of.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -36,6 +36,7 @@ class Trace(NamedTuple):
 
     outputs: Array
     layers: StackTrace
+    features: Array | None = None
 
     @property
     def carry(self) -> tuple[Any, ...]:
@@ -181,8 +182,12 @@ class SequenceModel(nnx.Module):
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, dropout_key=key, dropout=rates, **kwargs)
         features = self._read(layers[-1], lengths, mask, on_read or (lambda hs: hs))
         features = drop_output(features, rates, key).astype(self.param_dtype)
+        return Trace(self.read_out(features), layers, features)
+
+    def read_out(self, features: Float[Array, "B *T H"]) -> Float[Array, "B *T O"]:
+        """What the head makes of features, as a `Trace` has them."""
         shared: Any = (self.embed,) if isinstance(self.head, TiedHead) else ()
-        return Trace(self.head(features, *shared), layers)
+        return self.head(features, *shared)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:
         """Where every cell stands, for each layer from bottom to top one or, with both directions, two."""

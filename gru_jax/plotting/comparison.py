@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
-from gru_jax.plotting.flow import HORIZON, PROFILE_TEXTS, draw_profiles, horizons, source_of
+from gru_jax.plotting.flow import HORIZON, PROFILE_TEXTS, draw_profiles, horizons, profile_text, source_of
 from gru_jax.plotting.style import GREY, OUTSIDE, cycle, figure, house_style
 
 ADJOINT = "adjoint/"
@@ -72,13 +72,13 @@ def group_by_seed(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
 def plot_profiles(runs: Sequence[ComparedRun]) -> Figure | None:
     """The adjoint profiles, one panel a layer."""
     source = source_of(runs[0].records)
-    return _by_layer(runs, ADJOINT, lambda ax, series: draw_profiles(ax, series, source))
+    return _by_layer(runs, ADJOINT, lambda ax, series, layer: draw_profiles(ax, series, profile_text(layer, source)))
 
 
 def plot_spectra(runs: Sequence[ComparedRun]) -> Figure | None:
     """The largest Lyapunov exponents by rank, one panel a layer."""
 
-    def draw(ax: Axes, series: Mapping[str, Sequence[np.ndarray]]) -> None:
+    def draw(ax: Axes, series: Mapping[str, Sequence[np.ndarray]], _: str) -> None:
         for (label, rows), colour in zip(series.items(), cycle(len(series)), strict=True):
             for i, row in enumerate(rows):
                 ax.plot(np.arange(1, len(row) + 1), row, color=colour, lw=1.2, label=None if i else label)
@@ -102,7 +102,7 @@ def _by_layer(runs: Sequence[ComparedRun], prefix: str, draw: Callable[..., None
             label: [run.records[layer][-1] for run in group if layer in run.records]
             for label, group in group_by_seed(runs).items()
         }
-        draw(ax, {label: values for label, values in rows.items() if values})
+        draw(ax, {label: values for label, values in rows.items() if values}, layer)
         steps = ", ".join(map(str, sorted({run.step for run in runs})))
         ax.set_title(f"{layer.split('/', 1)[1]} · step {steps}{of_what}")
     return picture

@@ -47,6 +47,29 @@ PROFILE_TEXTS = {
     LAST: ProfileText(*_SINGLE, "loss of the last step", "Each gradient is of the last step's loss alone."),
 }
 """By source, see `gru_jax.flow.sources`."""
+OF_SOURCES = {
+    "none": "In the encoder it is looked at from the end of the pass over the source, where alone it comes in.",
+    "attention": "In the encoder it is looked at from the end of the pass over the source, at each of whose steps "
+    "attention lets it in.",
+}
+"""What is said of an encoder's cells, without attention and with it."""
+
+
+def profile_text(layer: str, source: str) -> ProfileText:
+    """How the adjoint profile of a layer of this name is labelled, or of a reading `adjoint/<layer>`."""
+    text = PROFILE_TEXTS[source]
+    if source == TOTAL or not is_encoder(layer):
+        return text
+    norm, lag = (
+        r"mean $\|\partial L_t/\partial s_{S-k}\|$",
+        "lag $k$ from the end $S$ of the pass over the source (steps)",
+    )
+    return text._replace(norm=norm, lag=lag, short=f"{text.short}, from the end of the pass over the source")
+
+
+def is_encoder(layer: str) -> bool:
+    """Whether a layer, or a reading of it, is of an encoder, whose steps no loss reads."""
+    return layer.rpartition("/")[2].startswith("encoder.")
 
 
 def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
@@ -60,6 +83,9 @@ def plot_records(records: Records, model: ModelConfig) -> dict[str, Figure]:
                     _predict_time_scales(drawn[name], records, model)
                 if plot in (plot_gradient_flow, plot_live_gradient_flow):
                     note = PROFILE_TEXTS[source_of(records)].note or EVERY_STEP * (model.readout != "last")
+                    of_source = OF_SOURCES["none" if model.attention == "none" else "attention"]
+                    if source_of(records) != TOTAL and any(map(is_encoder, records)):
+                        note += f"\n{of_source}"
                     drawn[name].supxlabel(note, fontsize=8)
     return drawn
 
@@ -79,7 +105,9 @@ def source_of(records: Records) -> str:
     return str(records[SOURCE]) if SOURCE in records else TOTAL
 
 
-def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]], source: str = TOTAL) -> None:
+def draw_profiles(
+    ax: Axes, series: Mapping[str, Sequence[np.ndarray]], text: ProfileText = PROFILE_TEXTS[TOTAL]
+) -> None:
     """Overlay adjoint profiles `[T]`, those of one label in one colour, each with a mark at its horizon, or at its end
     where that lies beyond.
     """
@@ -96,7 +124,7 @@ def draw_profiles(ax: Axes, series: Mapping[str, Sequence[np.ndarray]], source: 
                 ax.plot(at, shown[at], ">" if is_censored else "o", color=colour, ms=6, mec="white", clip_on=False)
                 marked |= not is_censored
                 limits |= {int(lag)} if is_censored else set()
-    ax.set(xlabel=PROFILE_TEXTS[source].lag, ylabel=PROFILE_TEXTS[source].norm)
+    ax.set(xlabel=text.lag, ylabel=text.norm)
     logarithmic_y(ax)
     said = f"● horizon ({HORIZON:.0%} of the peak)\n" if marked else ""
     said += f"▶ horizon {at_least(limits)}" if limits else ""
@@ -250,12 +278,13 @@ def _adjoints(records: Records, prefix: str, steps: np.ndarray) -> Figure:
     names = _names(records, prefix)
     picture, axes = figure(len(names), width=5.2)
     for ax, name in zip(axes, names, strict=True):
+        text = profile_text(name, source_of(records))
         if len(steps) <= FEW:
             rows = {f"step {step}": [row] for step, row in zip(steps, records[name], strict=True)}
-            draw_profiles(ax, rows, source_of(records))
+            draw_profiles(ax, rows, text)
             ax.set_title(_title(name))
         else:
-            draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name), source_of(records))
+            draw_heat_map(picture, ax, records["lag"], steps, records[name], _title(name), text)
     if len(steps) > FEW:
         picture.suptitle(HOW_TO_READ, fontsize=8)
     return picture
@@ -268,7 +297,7 @@ def draw_heat_map(
     steps: np.ndarray,
     norms: np.ndarray,
     title: str,
-    source: str = TOTAL,
+    text: ProfileText,
 ) -> None:
     """Adjoint norms `[N, T]` over lag and training step, each row relative to its peak, with the horizon drawn in."""
     peak = np.nanmax(norms, axis=1, keepdims=True, initial=0.0, where=np.isfinite(norms))
@@ -291,8 +320,8 @@ def draw_heat_map(
         title += f"; ▶ {limits}" if not is_censored.all() else f"\n▶ horizon {limits}"
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
     ax.set_yticks(shown, [str(s) for s in steps[shown]])
-    ax.set(xlabel=PROFILE_TEXTS[source].lag, ylabel="training step", title=title)
-    picture.colorbar(mesh, ax=ax, label=f"{PROFILE_TEXTS[source].norm}, of the row's peak", extend="min")
+    ax.set(xlabel=text.lag, ylabel="training step", title=title)
+    picture.colorbar(mesh, ax=ax, label=f"{text.norm}, of the row's peak", extend="min")
 
 
 def _lines(ax: Axes, x: np.ndarray, rows: np.ndarray, numbers: np.ndarray, what: str = "step") -> None:

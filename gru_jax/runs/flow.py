@@ -18,7 +18,7 @@ from gru_jax import flow
 from gru_jax.config import FLOW_INSTRUMENTS, Config, load, traced_hyperparameters
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import ArgumentError, check_choice
-from gru_jax.plotting.flow import PROFILE_TEXTS, plot_records, source_of
+from gru_jax.plotting.flow import plot_records, profile_text, source_of
 from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.recorder import FlowRecorder
@@ -181,7 +181,7 @@ def describe_records(records: Mapping[str, np.ndarray], *, reads_many: bool = Fa
     lines = []
     for name in (key for key in records if key.startswith("adjoint/")):
         layer, profile = name.split("/", 1)[1], jnp.asarray(records[name][-1])
-        short = PROFILE_TEXTS[source_of(records)].short or "whole loss" * reads_many
+        short = profile_text(layer, source_of(records)).short or "whole loss" * reads_many
         lines += [f"{layer}:", f"  adjoint{f' ({short})' * bool(short)}: {_describe_profile(profile)}"]
     for name in (key for key in records if key.startswith("lyapunov/")):
         values, time = records[name][-1], len(records["lag"])

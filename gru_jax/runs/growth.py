@@ -99,6 +99,8 @@ def _outlook(before: Config, config: Config, keys: Collection[str]) -> str:
     reasons = []
     if (learning_rates(before, counts) != learning_rates(config, counts)).any():
         reasons.append("the learning rates of its schedule follow train.steps")
+    if config.model.sampling_schedule != "constant" and old.steps != new.steps:
+        reasons.append("model.sampling_schedule follows train.steps")
     if old.eval_every != new.eval_every:
         reasons.append(
             f"validations were {old.eval_every} steps apart and are {new.eval_every} now, which train.eval_steps sets"

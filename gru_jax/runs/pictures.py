@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
+from gru_jax.errors import UsageError
+from gru_jax.plotting.attention import plot_attention
 from gru_jax.plotting.flow import plot_records
 from gru_jax.plotting.runs import plot_confusion, plot_learning_curve
 from gru_jax.plotting.style import save_figures
+from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import answers_of_run
 from gru_jax.tasks.scores import CLASS_SCORES, confusion_matrix
 
+logger = logging.getLogger("gru_jax")
+ATTENTION = "attention"
 
-def figures_of_run(rundir: RunDir, config: Config) -> dict[str, Figure]:
-    """All pictures of a run, by name."""
+
+def figures_of_run(rundir: RunDir, config: Config, only: str | None = None) -> dict[str, Figure]:
+    """All pictures of a run, by name; those that need its data or network, where one alone is wanted, if it is that."""
     learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], config.task.baselines)
     drawn = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
-    if set(CLASS_SCORES) & set(config.train.metrics or ()) and rundir.checkpoints.is_dir():
+    if not rundir.checkpoints.is_dir():
+        return drawn
+    if set(CLASS_SCORES) & set(config.train.metrics or ()):
         answers = answers_of_run(rundir, config, config.task.scored_splits[-1])
         drawn["confusion"] = plot_confusion(confusion_matrix(answers))
+    if config.model.attention != "none" and only in (None, ATTENTION):
+        try:
+            drawn[ATTENTION] = plot_attention(alignments_of_run(rundir, config))
+        except UsageError as error:  # its data are elsewhere
+            if only == ATTENTION:
+                raise
+            logger.warning("%s: no picture of attention (%s)", rundir.path, error)
     return drawn
 
 

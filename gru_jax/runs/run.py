@@ -155,6 +155,6 @@ class Run:
         Raises:
             UsageError: nothing was recorded for a picture of that name.
         """
-        drawn = figures_of_run(self._rundir, self.config)
+        drawn = figures_of_run(self._rundir, self.config, name)
         check_choice("name", name, drawn)
         return drawn[name]

@@ -19,7 +19,7 @@ from gru_jax.config import Config, override
 from gru_jax.errors import ArgumentError, check_argument, listing
 from gru_jax.flow import theory
 from gru_jax.flow.sources import TOTAL
-from gru_jax.plotting.flow import PROFILE_TEXTS, at_least, draw_profiles, draw_ranks, horizons
+from gru_jax.plotting.flow import at_least, draw_profiles, draw_ranks, horizons, profile_text
 from gru_jax.plotting.style import BLUE, GREY, ORANGE, OUTSIDE, figure, house_style, save_figures
 from gru_jax.runs.flow import compiled_instruments, initial_params
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
@@ -185,7 +185,7 @@ def plot_sweep(key: str, values: list[str], records: Readings, edge: float | Non
             kind, layer = name.split("/", 1)
             if kind == "adjoint":
                 shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), PROFILES)).astype(int))
-                draw_profiles(ax, {values[i]: [records[name][i]] for i in shown}, source)
+                draw_profiles(ax, {values[i]: [records[name][i]] for i in shown}, profile_text(name, source))
                 ax.set_title(f"{layer} · {key.split('.')[-1]}")
                 continue
             if kind == "lyapunov":
@@ -199,7 +199,7 @@ def plot_sweep(key: str, values: list[str], records: Readings, edge: float | Non
                 ax.set(ylabel=r"$\lambda_i$ (nats per step)", title=title)
             else:
                 _draw_horizons(ax, x, records[name], records[f"{CENSORED}/{layer}"], line)
-                short = PROFILE_TEXTS[source].short
+                short = profile_text(layer, source).short
                 ax.set(title=f"{layer} · {short}" if short else layer, ylim=(0, None))
             ax.set_xlabel(key)
             if numbers is None:

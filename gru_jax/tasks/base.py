@@ -22,6 +22,7 @@ from gru_jax.errors import UsageError, check_choice
 from gru_jax.settings import check_values, setting
 from gru_jax.tasks.facts import Facts, facts_in_use
 from gru_jax.tasks.folds import Folded
+from gru_jax.tasks.likeliest import is_likeliest
 from gru_jax.tasks.reading import read_classes, read_numbers, read_target_classes
 from gru_jax.tasks.variables import target_variables
 
@@ -392,5 +393,5 @@ def classification(
     """Cross-entropy in nats, and accuracy, of each example or step."""
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-        "accuracy": (logits.argmax(axis=-1).astype(labels.dtype) == labels).astype(jnp.float32),
+        "accuracy": is_likeliest(logits, labels).astype(jnp.float32),
     }

@@ -19,6 +19,7 @@ from gru_jax.data.texts import load_text
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 from gru_jax.tasks.base import Batch, Generated, Task
+from gru_jax.tasks.likeliest import is_likeliest
 from gru_jax.tasks.text_scores import share_of_equal
 from gru_jax.tasks.tokens import stacked_tokens
 
@@ -58,6 +59,14 @@ class SequenceToSequence(Task):
         Raises:
             UsageError: it is none.
         """
+
+    def source_labels(self, tokens: Sequence[int]) -> list[str]:
+        """Tokens of a source, each by itself, as a picture has them."""
+        return [*map(str, tokens)]
+
+    def target_labels(self, tokens: Sequence[int]) -> list[str]:
+        """The same of a target."""
+        return [*map(str, tokens)]
 
     def text_scores(self, written: Sequence[str], wanted: Sequence[str]) -> Mapping[str, float]:
         """Scores of texts that were written against targets as people write them."""
@@ -116,7 +125,7 @@ def token_metrics(
         return jnp.where(mask > 0, values * share.astype(values.dtype), 0).sum(axis=1)
 
     loss = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
-    right = (outputs.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets).astype(jnp.float32)
+    right = is_likeliest(outputs, batch.targets).astype(jnp.float32)
     metrics = {"loss": mean(loss), "accuracy": mean(right)}
     if smoothing:
         of_all = -jax.nn.log_softmax(outputs).mean(axis=-1)
@@ -188,8 +197,8 @@ class Symbols(SequenceToSequence, Generated):
 
     def example(self, key: PRNGKeyArray) -> Batch:
         length_key, symbols_key = jax.random.split(key)
-        count = jax.random.randint(length_key, (), self.shortest, self.length + 1)
-        symbols = jax.random.randint(symbols_key, (self.time,), 1, self.symbols + 1)
+        count = jax.random.randint(length_key, (), self.shortest, self.length + 1, jnp.int32)
+        symbols = jax.random.randint(symbols_key, (self.time,), 1, self.symbols + 1, jnp.int32)
         source, target = (
             jnp.where(jnp.arange(self.time, dtype=jnp.int32) < count, tokens, END_SYMBOL)
             for tokens in (symbols, self.written(symbols, count))
@@ -200,11 +209,17 @@ class Symbols(SequenceToSequence, Generated):
     def metrics(self, outputs: Array, batch: Batch) -> dict[str, Float[Array, " B"]]:
         metrics = token_metrics(outputs, batch)
         assert batch.mask is not None
-        right = (outputs.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets) | (batch.mask == 0)
+        right = is_likeliest(outputs, batch.targets) | (batch.mask == 0)
         return {**metrics, "exact": right.all(axis=1).astype(jnp.float32)}
 
     def text_of(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))
+
+    def source_labels(self, tokens: Sequence[int]) -> list[str]:
+        return ["end" if token == END_SYMBOL else str(token) for token in tokens]
+
+    def target_labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.source_labels(tokens)
 
     def source_tokens(self, text: str) -> Int[np.ndarray, " N"]:
         words = text.split()

@@ -29,6 +29,30 @@ def translation_scores(written: Sequence[str], wanted: Sequence[str]) -> Mapping
     return {"bleu": bleu.score, "chrf": chrf.score}
 
 
+def summary_scores(written: Sequence[str], wanted: Sequence[str]) -> Mapping[str, float]:
+    """ROUGE-1, ROUGE-2 and ROUGE-L, 0 to 100: means over all texts of the F-measures of Lin 2004, by rouge-score.
+
+    Of words and pairs of words that both texts have, and of their longest common subsequence; without stemming.
+
+    Raises:
+        UsageError: rouge-score is not installed.
+
+    Examples:
+        >>> import importlib.util
+        >>> from gru_jax.tasks.text_scores import summary_scores
+        >>> if importlib.util.find_spec("rouge_score") is not None:  # where it is installed
+        ...     assert round(summary_scores(["a dog runs"], ["a dog sleeps"])["rouge_1"]) == 67
+    """
+    kinds = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+    scorer = import_rouge().RougeScorer(list(kinds.values()))
+    each = [scorer.score(other, text) for text, other in zip(written, wanted, strict=True)]
+    return {name: 100 * sum(one[kind].fmeasure for one in each) / max(1, len(each)) for name, kind in kinds.items()}
+
+
+SCORES = {"translation": translation_scores, "summary": summary_scores}
+"""Of texts that are written, by what they are."""
+
+
 def share_of_equal(written: Sequence[str], wanted: Sequence[str]) -> float:
     """The share of texts that are the wanted ones.
 
@@ -51,4 +75,17 @@ def import_sacrebleu() -> ModuleType:
         return importlib.import_module("sacrebleu")
     except ImportError as error:
         missing = "sacrebleu, which scores translations, is not installed; pip install 'gru_jax[text]' brings it"
+        raise UsageError(missing) from error
+
+
+def import_rouge() -> ModuleType:
+    """The library that scores summaries.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("rouge_score.rouge_scorer")
+    except ImportError as error:
+        missing = "rouge-score, which scores summaries, is not installed; pip install 'gru_jax[text]' brings it"
         raise UsageError(missing) from error

@@ -22,7 +22,7 @@ from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.sequence_to_sequence import SequenceToSequence, token_metrics, written_batch
 from gru_jax.tasks.text_facts import TranslationFacts
-from gru_jax.tasks.text_scores import translation_scores
+from gru_jax.tasks.text_scores import SCORES, translation_scores
 from gru_jax.tasks.tokens import TextTables, perplexity, shares_in_training, stacked_tokens
 
 TARGET_LENGTHS = "target_lengths"
@@ -140,6 +140,12 @@ class Translation(SequenceToSequence, FromFiles):
     def text_of(self, tokens: Sequence[int]) -> str:
         return self.facts.target_vocabulary.decode(tokens).strip()
 
+    def source_labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.facts.source_vocabulary.labels(tokens)
+
+    def target_labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.facts.target_vocabulary.labels(tokens)
+
     def source_tokens(self, text: str) -> Int[np.ndarray, " N"]:
         return _tokens_of(text, self.facts.source_vocabulary, self)
 
@@ -212,6 +218,7 @@ class TranslationTable(TextTables, Translation):
     Attributes:
         source: name of the column of texts that are read.
         target: name of the column of texts that are written.
+        scores: of what is written: those of a translation, BLEU and chrF, or of a summary, ROUGE.
 
     Examples:
         >>> import pathlib, tempfile
@@ -227,6 +234,10 @@ class TranslationTable(TextTables, Translation):
 
     source: str = setting("source", kw_only=True)
     target: str = setting("target", kw_only=True)
+    scores: Literal["translation", "summary"] = setting("translation", kw_only=True)
+
+    def text_scores(self, written: Sequence[str], wanted: Sequence[str]) -> Mapping[str, float]:
+        return SCORES[self.scores](written, wanted)
 
     def text_pairs(self, split: str) -> TextPairs:
         pairs = TextPairs([], [])

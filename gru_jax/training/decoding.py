@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from gru_jax.config import Config
 from gru_jax.errors import ArgumentError
 from gru_jax.nn import EncoderDecoder, Functional
-from gru_jax.nn.encoder_decoder import SourceMemory
+from gru_jax.nn.attention import SourceMemory
 from gru_jax.tasks import SequenceToSequence
 from gru_jax.training.prediction import index_batches
 from gru_jax.training.splitting import on_mesh, over_rows
@@ -182,6 +182,37 @@ def write_targets(
         return greedy(step_with(memory), memory.carries, batch, end_token, most)
     repeated = jax.tree.map(lambda a: jnp.repeat(a, width, axis=0), memory)
     return beam_search(step_with(repeated), repeated.carries, batch, end_token, most, width, search.length_penalty)
+
+
+def attention_of(
+    model: Functional,
+    params: Any,
+    xs: Int[np.ndarray, "B T"],
+    lengths: Int[np.ndarray, " B"],
+    tokens: Int[np.ndarray, "B N"],
+    end_token: int,
+) -> Float[np.ndarray, "B N T"]:
+    """How much a decoder looks at each step of its source for each token of a target.
+
+    Args:
+        model: the network, which has attention.
+        params: its parameters.
+        xs: the sources.
+        lengths: theirs.
+        tokens: the targets.
+        end_token: ends them, and is read before the first token.
+    """
+
+    @jax.jit
+    def weights(params: Any, xs: Array, lengths: Array, tokens: Array) -> Array:
+        decoder = model.module(params)
+        assert isinstance(decoder, EncoderDecoder)
+        memory, _ = decoder.encode(xs, lengths)
+        read = jnp.concatenate([jnp.full_like(tokens[:, :1], end_token), tokens[:, :-1]], axis=1)
+        states = decoder.decode(read, memory, memory.carries).layers[-1].unrolled.hs
+        return decoder.source_attention.weights(states.astype(decoder.param_dtype), memory)
+
+    return np.asarray(weights(params, xs, lengths, tokens))
 
 
 def write_all(

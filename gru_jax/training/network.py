@@ -23,6 +23,7 @@ from gru_jax.nn.families import FAMILIES
 from gru_jax.nn.models import Readout
 from gru_jax.nn.stack import DropoutRates
 from gru_jax.tasks import Batch, split_key
+from gru_jax.training.large_heads import over_outputs
 from gru_jax.user_code import look_up
 
 
@@ -112,7 +113,7 @@ def run_network(
         kwargs |= {"decoder_inputs": batch.decoder_inputs, "decoder_lengths": batch.decoder_lengths}
     trace = model.apply(params, xs, lengths=batch.lengths, **kwargs)
     with naming_traced_numbers(config.task):
-        metrics = config.task.metrics(trace.outputs, batch)
+        metrics = over_outputs(config.task.metrics, model, params, trace, batch)
     for name in ("loss", config.task.goal[0]):
         check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
     check_choice("train.monitor", config.goal[0], [*metrics, *(config.train.metrics or ())])

@@ -48,6 +48,7 @@ from gru_jax.training.regularization import (
     with_bounded_columns,
     with_input_noise,
 )
+from gru_jax.training.scheduled_sampling import OwnTokens, draw_own_tokens, with_own_tokens
 from gru_jax.training.schedules import learning_rate
 from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
@@ -81,6 +82,7 @@ class BatchRows(NamedTuple):
         noise_keys: a key for each, by which regularisation draws, `[B]`; None where it draws nothing of a sequence.
         detached: for each layer, where its gradient does not pass, `[B, T]`; None without.
         carry0: each layer's carry before the first step; None for that of a new sequence.
+        sampled: where a decoder reads its own tokens; None where it reads the targets alone.
     """
 
     batch: Batch
@@ -88,6 +90,7 @@ class BatchRows(NamedTuple):
     noise_keys: Any
     detached: Any
     carry0: Any
+    sampled: OwnTokens | None
 
 
 class Update(NamedTuple):
@@ -310,9 +313,10 @@ class Trainer:
             noise_key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), step)
             noise_keys = of_each(noise_key, jnp.arange(size))
         detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
+        sampled = draw_own_tokens(self.config, seed, step, self.plan.steps, size, hyperparameters["model"])
         work = in_parts(functools.partial(self._gradient_of_rows, size), self.config.train.accumulate)
         shared = (params, hyperparameters, total_weight(batch))
-        rows = BatchRows(batch, keys, noise_keys, detached, carry0)
+        rows = BatchRows(batch, keys, noise_keys, detached, carry0, sampled)
         sums, of_rows = over_rows(work, self.mesh, shared, rows)
         return *sums, *of_rows
 
@@ -327,7 +331,7 @@ class Trainer:
         trainer, of_each = self._with_task(hyperparameters), shares(batch, size, total)
         share = batch.xs.shape[0] * of_each if total is None else of_each.sum()
         config, perturbations, values = trainer.config, None, hyperparameters["regularization"]
-        batch = with_input_noise(config, batch, rows.noise_keys, values)
+        batch = with_input_noise(config, with_own_tokens(self.model, params, batch, rows.sampled), rows.noise_keys, values)
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 

@@ -12,12 +12,14 @@ from gru_jax.plotting.flow import (
     EVERY_STEP,
     FAINTEST,
     HOW_TO_READ,
+    OF_SOURCES,
     PROFILE_TEXTS,
     draw_profiles,
     horizons,
     plot_records,
 )
 from gru_jax.plotting.style import figure, logarithmic_y
+from gru_jax.runs.flow import describe_records
 
 TIME = 20
 DYING = 0.5 ** np.arange(TIME)
@@ -89,6 +91,23 @@ def test_whose_gradient_it_is_is_said(source, count):
     picture = plot_records(records, ModelConfig(readout="every"))["gradient_flow"]
     assert picture.get_supxlabel() == PROFILE_TEXTS[source].note != ""
     assert picture.axes[0].get_xlabel() == "lag $k$ from the step whose loss it is (steps)"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(("attention", "of_source"), [("none", "none"), ("bahdanau", "attention")])
+def test_where_the_gradient_comes_into_an_encoder_is_said(count, attention, of_source):
+    records = {**records_of(*[DYING] * count), "source": np.asarray("sampled")}
+    decoder = records.pop("adjoint/layer_0")
+    records |= {"adjoint/decoder.layer_0": decoder, "adjoint/encoder.layer_0.forward": decoder}
+    picture = plot_records(records, ModelConfig(readout="every", attention=attention))["gradient_flow"]
+    assert picture.get_supxlabel() == f"{PROFILE_TEXTS['sampled'].note}\n{OF_SOURCES[of_source]}"
+    assert [ax.get_xlabel() for ax in picture.axes[:2]] == [
+        "lag $k$ from the step whose loss it is (steps)",
+        "lag $k$ from the end $S$ of the pass over the source (steps)",
+    ]
+    lines = describe_records(records)
+    assert lines[1].startswith("  adjoint (losses of sampled steps): falls")
+    assert lines[3].startswith("  adjoint (losses of sampled steps, from the end of the pass over the source): falls")
 
 
 def test_a_spectrum_of_one_recording_is_over_its_index():

@@ -6,6 +6,8 @@ import dataclasses
 import gzip
 import json
 import math
+import sys
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from gru_jax.data.vocabulary import build_vocabulary
 from gru_jax.errors import UsageError
 from gru_jax.tasks import Multi30k, Sort, TranslationTable
 from gru_jax.tasks.text_facts import TranslationFacts, text_facts_of
-from gru_jax.tasks.text_scores import share_of_equal, translation_scores
+from gru_jax.tasks.text_scores import share_of_equal, summary_scores, translation_scores
 
 PAIRS = {
     "train": [("a dog runs", "ein Hund läuft"), ("a cat sees a dog", "eine Katze sieht einen Hund"), ("", "nichts")],
@@ -194,3 +196,36 @@ def test_end_of_line_is_one_token_in_every_vocabulary():
     for tokens, size in (("words", None), ("bytes", None), ("characters", None), ("byte_pairs", 300)):
         vocabulary = build_vocabulary(tokens, "a b.\nc d!\n" * 30, size)
         assert len(vocabulary.encode("\n")) == 1
+
+
+def overlap(one, other, n):
+    """The F-measure of runs of n words that two texts share, each as often as in both, by its definition."""
+    counts = [Counter(zip(*(text.split()[i:] for i in range(n)), strict=False)) for text in (one, other)]
+    shared, (ours, theirs) = (counts[0] & counts[1]).total(), (count.total() for count in counts)
+    return 2 * shared / (ours + theirs) if ours + theirs else 0.0
+
+
+def test_summaries_are_scored_by_rouge(tmp_path, monkeypatch, unchecked_types):
+    pytest.importorskip("rouge_score")
+    written = ["the cat sat on the mat", "a dog runs", "nothing", ""]
+    wanted = ["the cat lay on a mat", "a dog runs", "the film", "a film"]
+    scores = table(tmp_path, scores="summary").text_scores(written, wanted)
+    for n in (1, 2):
+        each = [overlap(one, other, n) for one, other in zip(written, wanted, strict=True)]
+        assert scores[f"rouge_{n}"] == pytest.approx(100 * np.mean(each))
+    # Of "the cat on mat", the longest words in order that the first two share, and all of the second two.
+    assert scores["rouge_l"] == pytest.approx(100 * (4 / 6 + 1) / 4)
+    assert table(tmp_path, scores="summary").text_scores([], []) == {"rouge_1": 0, "rouge_2": 0, "rouge_l": 0}
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(UsageError, match=r"rouge-score, .* pip install 'gru_jax\[text\]' brings it"):
+        summary_scores(written, wanted)
+    with pytest.raises(UsageError, match="scores='rouge': allowed are translation, summary"):
+        table(tmp_path, scores="rouge")
+
+
+def test_labels_of_tokens_stand_by_themselves(tmp_path):
+    task = table(tmp_path, tokens="characters")
+    assert task.source_labels(task.source_tokens("a dog").tolist()) == ["a", "␣", "d", "o", "g", "⏎"]
+    words = table(tmp_path)
+    batch = batch_of(words)
+    assert words.target_labels(batch.targets[0, :4].tolist()) == ["ein", "Hund", "läuft", "⏎"]

@@ -64,23 +64,23 @@ def test_a_longer_sequence_wins_by_the_penalty():
     assert any(len(with_penalty) > len(without) for without, with_penalty in best)
 
 
-MODEL = nn.EncoderDecoder(GRU(), 7, (6,), 5, embedding=4, attention="luong", bidirectional=True, rngs=nnx.Rngs(3))
 SOURCES = jnp.array([[3, 1, 4, 1, 5], [2, 6, 0, 0, 0], [5, 3, 5, 0, 0]], jnp.int32)
 LENGTHS = jnp.array([5, 2, 3])
 
 
 @functools.cache
-def written_by(width):
-    graph, state = nnx.split(MODEL)
+def written_by(width, attention="luong"):
+    model = nn.EncoderDecoder(GRU(), 7, (6,), 5, embedding=4, attention=attention, bidirectional=True, rngs=nnx.Rngs(3))
+    graph, state = nnx.split(model)
     sharper = jax.tree.map(lambda leaf: 3 * leaf, state)  # of small weights all tokens are about as likely
     write = jax.jit(lambda state: write_targets(nnx.merge(graph, state), SOURCES, LENGTHS, END, 6, Search(width, 0.7)))
     return nnx.merge(graph, sharper), write(sharper)
 
 
-@pytest.mark.parametrize("width", [1, 3])
-def test_decoding_is_scoring(width):
+@pytest.mark.parametrize(("width", "attention"), [(1, "luong"), (3, "luong"), (1, "bahdanau"), (3, "bahdanau")])
+def test_decoding_is_scoring(width, attention):
     """The log-probability of what was written, in a pass that reads it."""
-    model, written = written_by(width)
+    model, written = written_by(width, attention)
     late = jnp.concatenate([jnp.full((3, 1), END), written.tokens[:, :-1]], axis=1).astype(jnp.int32)
     outputs = model.trace(SOURCES, decoder_inputs=late, lengths=LENGTHS, decoder_lengths=written.lengths).outputs
     each = jnp.take_along_axis(jax.nn.log_softmax(outputs), written.tokens[..., None], axis=2)[..., 0]

@@ -11,7 +11,9 @@ from experiments import evaluate, predict, train
 from gru_jax import flow, unroll
 from gru_jax.config import load, traced_hyperparameters
 from gru_jax.errors import UsageError
+from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.checkpoints import Checkpoints
+from gru_jax.runs.directory import RunDir
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.loading import load_splits
 from gru_jax.tasks.text_scores import translation_scores
@@ -148,6 +150,22 @@ def test_it_writes_what_it_learnt(trained, tmp_path, capsys):
         predict.run(trained, tmp_path / "good.txt", search=Search(0))
 
 
+def test_where_it_looks(trained):
+    """While it writes greedily: the rows of pictures add up to 1, and are those of a pass over what it wrote."""
+    alignments = alignments_of_run(RunDir(trained.path), trained.config)
+    assert len(alignments) == 4
+    model = build_model(trained.config).module(trained.params)
+    for weights, source, target in alignments:
+        assert source == [*target[-2::-1], "end"]  # the longest, written backwards
+        np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+        xs, written = ([0 if label == "end" else int(label) for label in labels] for labels in (source, target))
+        memory, _ = model.encode(jnp.array([xs], jnp.int32))
+        trace = model.decode(jnp.array([[0, *written[:-1]]], jnp.int32), memory, memory.carries)
+        of_source = model.source_attention.weights(trace.layers[-1].unrolled.hs, memory)
+        np.testing.assert_allclose(weights, of_source[0], rtol=1e-4, atol=1e-6)
+    assert len(trained.plot("attention").axes) == 5
+
+
 def test_translations_are_scored_and_written_without_the_data(tmp_path, undrawn):
     pytest.importorskip("sacrebleu")
     numbers = {"one": "eins", "two": "zwei", "three": "drei"}
@@ -209,7 +227,7 @@ def test_members_of_a_population_are_the_runs_alone():
          "model.family=encoder_decoder: this task needs another kind of network; allowed are auto, sequence"),
         ({"task": {"name": "adding", "length": 5}, "model": {"attention": "luong", "embedding": None}},
          "model.attention='luong': without effect, this network has no decoder"),
-        ({"model": {"attention": "loung"}}, "model.attention='loung': allowed are auto, none, luong"),
+        ({"model": {"attention": "loung"}}, "model.attention='loung': allowed are auto, none, luong, bahdanau"),
         ({"model": {"readout": "mean"}}, "model.readout='mean': this task needs one of: every"),
         ({"model": {"tied": True}}, "model.embedding=4: allowed with model.tied is 5, what the head reads"),
         ({"task": {"shortest": 5}}, "shortest=5: allowed are 1 to 4, the longest"),
