@@ -1,6 +1,7 @@
 """Flax NNX modules around the pure cells."""
 
 from gru_jax.nn.encoder_decoder import ATTENTIONS, EncoderDecoder
+from gru_jax.nn.forecaster import Forecaster
 from gru_jax.nn.layers import Bidirectional, BothCarries, CellPlace, Recurrent
 from gru_jax.nn.models import READOUTS, SequenceModel, Trace
 from gru_jax.nn.pure import Functional, functional
@@ -13,6 +14,7 @@ __all__ = [
     "BothCarries",
     "CellPlace",
     "EncoderDecoder",
+    "Forecaster",
     "Functional",
     "LayerInputs",
     "LayerTrace",
