@@ -30,6 +30,8 @@ class Forecaster(SequenceModel):
         subtract_last: whether inputs and outputs are relative to the last value of each of these numbers, Zeng et al.
             2023 (NLinear), arXiv:2205.13504.
         recursive: whether steps are forecast one after the other.
+        highway: C, steps of the context of each number of which a linear map is added to the head's outputs, Lai et al.
+            2018 (LSTNet), arXiv:1703.07015; it starts at zero. 0 for none.
 
     Raises:
         UsageError: a recursive network has segments, or a readout of several states.
@@ -57,6 +59,7 @@ class Forecaster(SequenceModel):
         segment: int = 1,
         subtract_last: bool = False,
         recursive: bool = False,
+        highway: int = 0,
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
@@ -68,6 +71,12 @@ class Forecaster(SequenceModel):
             raise UsageError(
                 f"recursive=True: goes from step to step of the recording; readout={self.readout!r} and "
                 f"segment={segment} do not; allowed are last and 1"
+            )
+        self.highway = highway
+        if highway:
+            zeros, dtype = nnx.initializers.zeros_init(), self.param_dtype
+            self.context_map: nnx.Linear = nnx.Linear(
+                highway, horizon, kernel_init=zeros, use_bias=False, param_dtype=dtype, rngs=rngs
             )
 
     def trace(  # type: ignore[override]
@@ -87,26 +96,24 @@ class Forecaster(SequenceModel):
         numbers that are forecast.
         """
         del decoder_lengths
-        level, xs = self._split_level(xs)
+        batch, steps, width = xs.shape
+        rows = xs.reshape(batch, steps * self.segment, width // self.segment)[..., : self.columns]
+        level = rows[:, -1:] if self.subtract_last else jnp.zeros_like(rows[:, -1:])
+        if self.subtract_last:
+            xs = _with_columns(xs, rows - level, self.segment)
         rates, key = drawn_dropout(self.stack, dropout, dropout_key)
         trace = super().trace(xs, carry0, dropout_key=key, dropout=rates, **kwargs)
         outputs = trace.outputs
         if self.recursive:
             outputs = self._go_on(trace, xs.dtype, decoder_inputs, {"dropout_key": key, "dropout": rates})
-        if self.subtract_last:
-            shape = (len(outputs), self.horizon, self.columns, -1)
-            outputs = (outputs.reshape(shape) + level[:, None, :, None].astype(outputs.dtype)).reshape(outputs.shape)
+        added = level.astype(outputs.dtype)
+        if self.highway:
+            past = jnp.swapaxes(rows - level, 1, 2).astype(outputs.dtype)
+            added = added + jnp.swapaxes(self.context_map(past), 1, 2)
+        if self.highway or self.subtract_last:
+            of_steps = outputs.reshape(batch, self.horizon, self.columns, -1)
+            outputs = (of_steps + added[..., None]).reshape(outputs.shape)
         return Trace(outputs, trace.layers)
-
-    def _split_level(self, xs: Array) -> tuple[Array, Array]:
-        """The last value of each number that is forecast, `[B, O]`, and inputs relative to it."""
-        batch, steps, width = xs.shape
-        rows = xs.reshape(batch, steps * self.segment, width // self.segment)
-        level = rows[:, -1, : self.columns]
-        if not self.subtract_last:
-            return level, xs
-        relative = rows[..., : self.columns] - level[:, None]
-        return level, jnp.concatenate([relative, rows[..., self.columns :]], axis=-1).reshape(xs.shape)
 
     def _go_on(self, trace: Trace, dtype: Any, known: Array | None, options: dict[str, Any]) -> Array:
         """All steps of the horizon, `[B, H O]`, from the first and the carries behind it."""
@@ -123,3 +130,9 @@ class Forecaster(SequenceModel):
         _, later = jax.lax.scan(step, (trace.carry, trace.outputs), jnp.swapaxes(known, 0, 1), length=rest)
         forecasts = jnp.concatenate([trace.outputs[None], later])
         return jnp.swapaxes(forecasts, 0, 1).reshape(batch, -1)
+
+
+def _with_columns(xs: Float[Array, "B T D"], columns: Float[Array, "B C O"], segment: int) -> Float[Array, "B T D"]:
+    """Inputs with other numbers in place of the first of each step of the recording."""
+    rows = xs.reshape(len(xs), columns.shape[1], xs.shape[2] // segment)
+    return jnp.concatenate([columns, rows[..., columns.shape[2] :]], axis=-1).reshape(xs.shape)

@@ -12,6 +12,8 @@ from gru_jax.plotting.runs import plot_confusion, plot_learning_curve
 from gru_jax.plotting.style import save_figures
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import answers_of_run
+from gru_jax.runs.forecasts import backtest_run
+from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.tasks.scores import CLASS_SCORES, confusion_matrix
 
 
@@ -22,6 +24,8 @@ def figures_of_run(rundir: RunDir, config: Config) -> dict[str, Figure]:
     if set(CLASS_SCORES) & set(config.train.metrics or ()) and rundir.checkpoints.is_dir():
         answers = answers_of_run(rundir, config, config.task.scored_splits[-1])
         drawn["confusion"] = plot_confusion(confusion_matrix(answers))
+    if isinstance(config.task, Forecasting) and rundir.checkpoints.is_dir():
+        drawn |= backtest_run(rundir.path).figures()
     return drawn
 
 

@@ -19,7 +19,7 @@ class Forecast(Forecasting):
     Attributes:
         file: below the data directory.
         time_columns: the column of times (2016-07-01 13:00:00, 2016-07-01 or 2016-07), or several called year, month,
-            day, hour, minute, second; empty where rows have no times, and are a step apart all the same.
+            day, hour, minute, second; None where rows have no times, and are a step apart all the same.
         header: whether the first line of the file has the names of the columns; without they are column1, column2, ….
 
     Examples:
@@ -28,14 +28,15 @@ class Forecast(Forecasting):
         >>> folder = tempfile.TemporaryDirectory()
         >>> rows = [f"2020-01-{day:02},{day % 7}" for day in range(1, 31)]
         >>> _ = pathlib.Path(folder.name, "sales.csv").write_text("\n".join(["day,sold", *rows]))
-        >>> task = Forecast("sales.csv", ("day",), data_dir=folder.name, context=4, horizon=2, test_part=7.0)
+        >>> options = {"time_columns": ("day",), "context": 4, "horizon": 2, "test_part": 7.0}
+        >>> task = Forecast("sales.csv", data_dir=folder.name, **options)
         >>> task.facts.targets, [task.size(split) for split in ("train", "valid", "test")]
         (('sold',), [15, 2, 6])
         >>> folder.cleanup()
     """
 
     file: str = "series.csv"
-    time_columns: tuple[str, ...] = setting(())  # type: ignore[misc]
+    time_columns: tuple[str, ...] | None = setting(None, kw_only=True)  # type: ignore[misc]
     header: bool = setting(True, kw_only=True)  # type: ignore[misc]
 
     @property

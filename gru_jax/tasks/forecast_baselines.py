@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,15 +19,18 @@ MOST_NUMBERS = 8 * 10**6  # of the windows that a linear forecast is fitted to
 BLOCK = 256  # windows that are scored at a time
 
 
-class ForecastSettings(Protocol):
-    """What of a task says how forecasts without a network are made."""
+class ForecastSettings(NamedTuple):
+    """What of a task says how forecasts without a network are made.
 
-    @property
-    def context(self) -> int: ...
-    @property
-    def season(self) -> int | None: ...
-    @property
-    def quantiles(self) -> tuple[float, ...] | None: ...
+    Attributes:
+        context: steps that are read.
+        season: steps after which things recur; None for none.
+        quantiles: levels that are forecast; none where numbers are.
+    """
+
+    context: int
+    season: int | None
+    quantiles: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,9 +201,7 @@ def baseline_metrics(
             part = dataclasses.replace(windows, origins=windows.origins[first : first + BLOCK])
             targets = standard.targets(part)
             shares = np.isfinite(targets).mean(axis=(1, 2))
-            metrics = forecast_metrics(
-                forecast.forecasts(part), targets, standard.deviation[None], settings.quantiles or ()
-            )
+            metrics = forecast_metrics(forecast.forecasts(part), targets, standard.deviation[None], settings.quantiles)
             totals = {key: totals.get(key, 0.0) + float(value @ shares) for key, value in metrics.items()}
             weight += float(shares.sum())
         scores[name] = {key: total / max(weight, 1e-12) for key, total in totals.items()}

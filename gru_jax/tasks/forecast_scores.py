@@ -47,7 +47,12 @@ def pinball_losses(errors: Any, quantiles: Sequence[float]) -> Any:
         >>> pinball_losses(np.array([[2.0], [-2.0]]), [0.9]).round(6).tolist()
         [[1.8], [0.2]]
     """
-    return np.array(quantiles, errors.dtype) * errors + (abs(errors) - errors) / 2
+    return _beside(quantiles, errors) * errors + (abs(errors) - errors) / 2
+
+
+def _beside(numbers: Any, errors: Any) -> Any:
+    """Numbers for the last axis of an array, in its type and rank."""
+    return np.asarray(numbers).astype(errors.dtype).reshape((1,) * (errors.ndim - 1) + (-1,))
 
 
 def forecast_metrics(forecasts: Any, targets: Any, units: Any, quantiles: Sequence[float] = ()) -> dict[str, Any]:
@@ -73,21 +78,20 @@ def forecast_metrics(forecasts: Any, targets: Any, units: Any, quantiles: Sequen
         {'loss': 1.0, 'mae': 1.0, 'mse_units': 9.0, 'mae_units': 3.0}
     """
     xp: Any = jnp if isinstance(forecasts, jax.Array) else np
-    present = xp.isfinite(targets)
-    counts = present.sum(axis=(-2, -1))
-    counts = xp.maximum(counts, 1).astype(forecasts.dtype)
+    present = xp.isfinite(targets).astype(forecasts.dtype)
+    counts = xp.maximum(present.sum(axis=(-2, -1)), 1)
 
     def mean(values: Any) -> Any:
         return (values * present).sum(axis=(-2, -1)) / counts
 
-    errors = xp.where(present[..., None], xp.nan_to_num(targets)[..., None] - forecasts, 0)
+    errors = present[..., None] * (xp.nan_to_num(targets)[..., None] - forecasts)
     middle = quantiles.index(0.5) if quantiles else 0
     of_points = errors[..., middle]
     squared, absolute = of_points**2, abs(of_points)
     made = {"loss": mean(squared), "mae": mean(absolute)}
     if quantiles:
         pinball = pinball_losses(errors, quantiles)
-        weights = level_weights(quantiles).astype(forecasts.dtype)
+        weights = _beside(level_weights(quantiles), errors)
         made["loss"] = mean(pinball.mean(axis=-1))
         made |= {"mse": mean(squared), "crps": mean(2 * (pinball * weights).sum(axis=-1))}
         sorted_errors = xp.sort(errors, axis=-1)[..., ::-1]  # levels may cross; they are read in their order

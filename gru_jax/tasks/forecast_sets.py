@@ -13,9 +13,7 @@ from gru_jax.data.times import Gaps
 from gru_jax.settings import setting
 from gru_jax.tasks.forecasting import Forecasting
 
-_ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv"
-_EXCHANGE = "https://raw.githubusercontent.com/laiguokun/multivariate-time-series-data/master/exchange_rate/"
-_SMALL = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"
+ADDRESSES = "https://raw.githubusercontent.com/"
 MONTH = 30 * 24
 """Hours of a month, as the usual split of ETTh1 counts them."""
 
@@ -44,7 +42,9 @@ class ETTh1(Forecasting):
 
     @property
     def path(self) -> Path:
-        return locate(DataFile("ett/ETTh1.csv", ETT_SHA256, _ETT), self.data_dir)
+        return locate(
+            _published("ett/ETTh1.csv", ETT_SHA256, "zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv"), self.data_dir
+        )
 
 
 ETT_SHA256 = "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066"
@@ -67,8 +67,9 @@ class ExchangeRates(Forecasting):
 
     @property
     def path(self) -> Path:
-        file = DataFile("exchange_rate/exchange_rate.txt.gz", EXCHANGE_SHA256, f"{_EXCHANGE}exchange_rate.txt.gz")
-        return locate(file, self.data_dir)
+        name = "exchange_rate/exchange_rate.txt.gz"
+        address = f"laiguokun/multivariate-time-series-data/master/{name}"
+        return locate(_published(name, EXCHANGE_SHA256, address), self.data_dir)
 
 
 SmallSeriesName = Literal["airline", "sunspots", "temperatures", "pollution"]
@@ -175,4 +176,9 @@ class SmallSeries(Forecasting):
     @property
     def path(self) -> Path:
         file = SMALL_FILES[self.collection]
-        return locate(DataFile(f"small_forecasting/{file.name}", file.sha256, f"{_SMALL}{file.name}"), self.data_dir)
+        address = f"jbrownlee/Datasets/master/{file.name}"
+        return locate(_published(f"small_forecasting/{file.name}", file.sha256, address), self.data_dir)
+
+
+def _published(path: str, sha256: str, address: str) -> DataFile:
+    return DataFile(path, sha256, ADDRESSES + address)

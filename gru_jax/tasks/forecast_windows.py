@@ -249,7 +249,7 @@ def facts_of_series(
 
 
 def filled_rows(
-    rows: Float[Array, "B C F"], mean: Float[Array, " F"], missing: Missing, carried: int
+    rows: Float[Array, "B C F"], mean: Float[Array, "1 1 F"], missing: Missing, carried: int
 ) -> tuple[Float[Array, "B C F"], Bool[Array, "B C F"]]:
     """Rows in which nothing is missing, and where it was: zero, or the mean; of the first columns the last before it.
 
@@ -263,18 +263,18 @@ def filled_rows(
         >>> import jax.numpy as jnp
         >>> from gru_jax.tasks.forecast_windows import filled_rows
         >>> rows = jnp.array([[[jnp.nan], [2.0], [jnp.nan]]])
-        >>> filled_rows(rows, jnp.array([5.0]), "mean", 1)[0][0, :, 0].tolist()
+        >>> filled_rows(rows, jnp.array([[[5.0]]]), "mean", 1)[0][0, :, 0].tolist()
         [5.0, 2.0, 2.0]
     """
     absent = jnp.isnan(rows)
     if missing == "error":
         return rows, absent
-    filled = jnp.where(absent, 0.0 if missing == "zero" else mean, rows)
+    filled = jnp.where(absent, jnp.zeros_like(mean) if missing == "zero" else mean, rows)
     if not carried:
         return filled, absent
     ahead = rows[..., :carried]
-    latest = jnp.where(absent[..., :carried], -1, jnp.arange(rows.shape[1])[:, None])
+    latest = jnp.where(absent[..., :carried], -1, jnp.arange(rows.shape[1], dtype=jnp.int32)[None, :, None])
     latest = jax.lax.cummax(latest, axis=1)
     last = jnp.take_along_axis(ahead, jnp.maximum(latest, 0), axis=1)
-    last = jnp.where(latest < 0, mean[:carried], last)
+    last = jnp.where(latest < 0, mean[..., :carried], last)
     return jnp.concatenate([last, filled[..., carried:]], axis=-1), absent

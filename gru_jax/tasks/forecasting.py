@@ -21,7 +21,7 @@ from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles
 from gru_jax.tasks.facts import DataFacts
-from gru_jax.tasks.forecast_baselines import ForecastBaseline, baseline_metrics, fit_baselines
+from gru_jax.tasks.forecast_baselines import ForecastBaseline, ForecastSettings, baseline_metrics, fit_baselines
 from gru_jax.tasks.forecast_scores import forecast_metrics
 from gru_jax.tasks.forecast_windows import (
     ORIGINS,
@@ -47,9 +47,10 @@ class Forecasting(FromFiles):
 
     Attributes:
         targets: columns to forecast; None for all of numbers that are named nowhere else.
-        inputs: other columns that are read, up to the last known step.
-        known: columns that are known in advance: of the step after each, and of that at the end of the horizon, too.
-        calendar: what the calendar says of the step after each: hour, weekday, day (of the month), month, yearday.
+        inputs: other columns that are read, up to the last known step; None for none.
+        known: columns known in advance, read of the step after each and of that a horizon later; None for none.
+        calendar: what the calendar says of the step after each: hour, weekday, day (of the month), month, yearday;
+            None for nothing.
         context: steps that are read.
         horizon: steps that are forecast.
         stride: steps from one training window to the next; those of validation and test begin at each step.
@@ -65,6 +66,7 @@ class Forecasting(FromFiles):
         season: steps after which things recur, for the seasonal naive forecast that stands beside; None for none.
         subtract_last: whether each window is relative to its last value.
         recursive: whether a network of one step is fed its own outputs; else its head gives all steps at once.
+        highway: whether a linear map of each column's context is added to what the network says; Lai et al. 2018.
         separate: whether each column to forecast is an example by itself, for one network that all share.
         segment: how many steps stand side by side in one step of the network.
         quantiles: levels of the quantiles to forecast, 0.5 among them; None for a number, by squared errors.
@@ -76,9 +78,9 @@ class Forecasting(FromFiles):
     """
 
     targets: tuple[str, ...] | None = setting(None, kw_only=True)
-    inputs: tuple[str, ...] = setting((), kw_only=True)
-    known: tuple[str, ...] = setting((), kw_only=True)
-    calendar: tuple[CalendarFeature, ...] = setting((), kw_only=True)
+    inputs: tuple[str, ...] | None = setting(None, kw_only=True)
+    known: tuple[str, ...] | None = setting(None, kw_only=True)
+    calendar: tuple[CalendarFeature, ...] | None = setting(None, kw_only=True)
     context: int = setting(96, low=2, high=10**6, kw_only=True)
     horizon: int = setting(24, low=1, high=10**5, kw_only=True)
     stride: int = setting(1, low=1, high=10**6, kw_only=True)
@@ -91,11 +93,12 @@ class Forecasting(FromFiles):
     season: int | None = setting(None, low=2, high=10**6, kw_only=True)
     subtract_last: bool = setting(False, kw_only=True)
     recursive: bool = setting(False, kw_only=True)
+    highway: bool = setting(False, kw_only=True)
     separate: bool = setting(False, kw_only=True)
     segment: int = setting(1, low=1, high=10**5, kw_only=True)
     quantiles: tuple[float, ...] | None = setting(None, low=0.001, high=0.999, kw_only=True)
 
-    time_columns: ClassVar[tuple[str, ...]] = ()
+    time_columns: ClassVar[tuple[str, ...] | None] = None
     """The column of times, or several called year, month, day, hour, …; none where rows have no times."""
     header: ClassVar[bool] = True
     """Whether the first line of the file has the names of the columns."""
@@ -121,6 +124,7 @@ class Forecasting(FromFiles):
             )
         if self.recursive:
             wrong = {"inputs": bool(self.inputs), "quantiles": bool(levels), "segment": self.segment > 1}
+            wrong["highway"] = self.highway
             for name in (name for name, is_wrong in wrong.items() if is_wrong):
                 why = {"inputs": "nobody forecasts them", "quantiles": "one number is fed back"}
                 raise UsageError(f"recursive=True: {name} cannot be, as {why.get(name, 'it goes from step to step')}")
@@ -143,16 +147,17 @@ class Forecasting(FromFiles):
     @property
     def series_options(self) -> SeriesOptions:
         """How the file is read."""
-        return SeriesOptions(self.time_columns, self.gaps, self.header, self.first_rows)
+        return SeriesOptions(self.time_columns or (), self.gaps, self.header, self.first_rows)
 
     @property
     def columns(self) -> Columns:
         """Which columns are what; without a run's own facts, of the file."""
         targets = self.targets or (self.facts.targets if isinstance(self.stored_facts, DataFacts) else None)
         if targets is None:
-            named = {*self.inputs, *self.known}
+            named = {*(self.inputs or ()), *(self.known or ())}
             targets = tuple(name for name in number_columns(self.path, self.series_options) if name not in named)
-        return Columns(targets, self.inputs, self.known, self.calendar, self.horizon, self.recursive)
+        beside = (self.inputs or (), self.known or (), self.calendar or ())
+        return Columns(targets, *beside, self.horizon, self.recursive)
 
     def series(self) -> Series:
         """The recording in the file, looked at.
@@ -188,7 +193,7 @@ class Forecasting(FromFiles):
 
     @property
     def input_size(self) -> int:
-        waves = 2 * len(self.calendar)
+        waves = 2 * len(self.calendar or ())
         beside = len(self.facts.features) - waves - len(self.facts.targets)
         numbers = self.columns_of_example + beside
         return self.segment * (numbers * (2 if self.missing == "mask" else 1) + waves)
@@ -207,7 +212,7 @@ class Forecasting(FromFiles):
 
     @property
     def family(self) -> Literal["sequence", "forecaster"]:  # type: ignore[override]
-        return "forecaster" if self.subtract_last or self.recursive else "sequence"
+        return "forecaster" if self.subtract_last or self.recursive or self.highway else "sequence"
 
     @property
     def family_options(self) -> Mapping[str, Any]:  # type: ignore[override]
@@ -219,6 +224,7 @@ class Forecasting(FromFiles):
             "segment": self.segment,
             "subtract_last": self.subtract_last,
             "recursive": self.recursive,
+            "highway": self.context if self.highway else 0,
         }
 
     def count(self, split: str) -> int:
@@ -247,25 +253,25 @@ class Forecasting(FromFiles):
     def examples(self, data: Mapping[str, Array], index: Int[Array, " B"]) -> Batch:
         count, (mean, deviation) = len(self.facts.targets), self._scales()
         window, column = (index // count, index % count) if self.separate else (index, None)
-        origin = data[ORIGINS][window][:, None]
-        past = data[VALUES][origin + jnp.arange(1 - self.context, 1)]
-        future = data[VALUES][origin + jnp.arange(1, self.horizon + 1)]
-        targets = self._of_column((future[..., :count] - mean[:count]) / deviation[:count], column)
-        units = self._of_column(jnp.broadcast_to(deviation[:count], (len(index), 1, count)), column)
+        steps = jnp.arange(1 - self.context, self.horizon + 1, dtype=jnp.int32)[None]
+        rows = data[VALUES][data[ORIGINS][window][:, None] + steps]
+        past, future = rows[:, : self.context], rows[:, self.context :]
+        targets = self._of_column((future[..., :count] - mean[..., :count]) / deviation[..., :count], column)
+        units = self._of_column(jnp.broadcast_to(deviation[..., :count], (len(index), 1, count)), column)
         inputs, known = self._inputs(past, column), None
         if self.recursive and len(self.facts.features) > count:
             known = self._inputs(future[:, :-1].at[..., :count].set(0.0), column)[..., self.columns_of_example :]
-        weights = None if self.missing == "error" else jnp.isfinite(targets).mean(axis=(1, 2)).astype(jnp.float32)
+        weights = None if self.missing == "error" else jnp.isfinite(targets).astype(jnp.float32).mean(axis=(1, 2))
         # The first row of the targets has the units that errors are told in.
         packed = jnp.concatenate([units, targets], axis=1)
         xs = inputs.reshape(len(inputs), self.time, -1)
         return Batch(xs, packed, weights=weights, decoder_inputs=known)
 
-    def _scales(self) -> tuple[Array, Array]:
-        """The mean and the deviation of each number of a row, as they are taken out."""
+    def _scales(self) -> tuple[Float[Array, "1 1 F"], Float[Array, "1 1 F"]]:
+        """The mean and the deviation of each number of a row."""
         scale = self.facts.inputs_scale
         assert scale is not None
-        return jnp.asarray(scale.mean, jnp.float32), jnp.asarray(scale.deviation, jnp.float32)
+        return jnp.asarray([[scale.mean]], jnp.float32), jnp.asarray([[scale.deviation]], jnp.float32)
 
     def _of_column(self, rows: Float[Array, "B C F"], column: Int[Array, " B"] | None) -> Array:
         """Rows with, of the columns to forecast, one in each example; with all of them where that is None."""
@@ -282,7 +288,7 @@ class Forecasting(FromFiles):
         read = self._of_column((filled - mean) / deviation, column)
         if self.missing != "mask":
             return read
-        numbers = absent[..., : absent.shape[2] - 2 * len(self.calendar)]
+        numbers = absent[..., : absent.shape[2] - 2 * len(self.calendar or ())]
         return jnp.concatenate([read, self._of_column(numbers.astype(read.dtype), column)], axis=-1)
 
     # Metrics, and what a person reads
@@ -299,8 +305,8 @@ class Forecasting(FromFiles):
         middle = self.quantiles.index(0.5) if self.quantiles else 0
         forecasts, targets = self.forecasts_of(outputs)[..., middle].astype(jnp.float32), batch.targets[:, 1:]
         present = jnp.isfinite(targets)
-        weights = present.all(axis=-1) / jnp.maximum(present.all(axis=-1).sum(axis=1, keepdims=True), 1)
-        return forecasts, jnp.where(present, targets, 0), weights.astype(jnp.float32)
+        counts = present.all(axis=-1).astype(jnp.float32)
+        return forecasts, jnp.where(present, targets, 0), counts / jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
         targets, shape = jnp.nan_to_num(batch.targets[:, 1:]), (len(batch.targets), self.time)
@@ -380,10 +386,14 @@ def _facts(task: Forecasting, stamps: tuple[FileStamp, ...]) -> DataFacts:
 @functools.lru_cache(maxsize=8)
 def _fitted(task: Forecasting, stamps: tuple[FileStamp, ...]) -> Mapping[str, ForecastBaseline]:
     del stamps
-    return fit_baselines(task.windows("train"), task.windows("valid"), task.facts, task)
+    return fit_baselines(task.windows("train"), task.windows("valid"), task.facts, _settings(task))
 
 
 @functools.lru_cache(maxsize=8)
 def _baselines(task: Forecasting, stamps: tuple[FileStamp, ...]) -> Mapping[str, Mapping[str, float]]:
     del stamps
-    return baseline_metrics(task.fitted_baselines(), task.windows("test"), task.facts, task)
+    return baseline_metrics(task.fitted_baselines(), task.windows("test"), task.facts, _settings(task))
+
+
+def _settings(task: Forecasting) -> ForecastSettings:
+    return ForecastSettings(task.context, task.season, task.quantiles or ())
