@@ -208,6 +208,7 @@ def windows_to_come(series: Series, columns: Columns, context: int, missing: Mis
     values = np.full((context + horizon, width), np.nan)
     kept = series.values[origin + 1 - context : origin + 1 + horizon]
     values[: len(kept)] = kept
+    values[context:, :count] = 0.0  # nobody compares forecasts with them
     times = None
     if series.times is not None and series.step is not None:
         later = series.step.after(series.times[origin], np.arange(1, horizon + 1))
