@@ -1,7 +1,7 @@
 """The next 24 (default) or 96 hours of an electricity transformer, all seven columns of ETTh1.
 
-    GRU_JAX_DATA=DIR python -m experiments.train --config configs/etth1.py:24 --workdir runs/etth1
-    python -m experiments.backtest --workdir runs/etth1
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/etth1.py:24 --workdir runs/etth1
+python -m experiments.backtest --workdir runs/etth1
 """
 
 from ml_collections import ConfigDict

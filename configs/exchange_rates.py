@@ -1,7 +1,7 @@
 """The next 24 days of eight exchange rates, which nothing tells better than those of today.
 
-    GRU_JAX_DATA=DIR python -m experiments.train --config configs/exchange_rates.py --workdir runs/exchange
-    python -m experiments.backtest --workdir runs/exchange
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/exchange_rates.py --workdir runs/exchange
+python -m experiments.backtest --workdir runs/exchange
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Sunspots of the next 12 months, as quantiles, from the 11 years before.
 
-    GRU_JAX_DATA=DIR python -m experiments.train --config configs/sunspots.py --workdir runs/sunspots
-    python -m experiments.backtest --workdir runs/sunspots
+GRU_JAX_DATA=DIR python -m experiments.train --config configs/sunspots.py --workdir runs/sunspots
+python -m experiments.backtest --workdir runs/sunspots
 """
 
 from ml_collections import ConfigDict

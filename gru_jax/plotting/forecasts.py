@@ -91,7 +91,7 @@ def plot_error_by_origin(origins: Sequence[str], errors: Mapping[str, Float[np.n
         for (name, values), colour in zip(errors.items(), (ORANGE, GREY), strict=False):
             ax.plot(np.arange(len(values)), values, color=colour, lw=1.0, label=name)
         ticks = np.unique(np.linspace(0, len(origins) - 1, 5).astype(int))
-        ax.set_xticks(ticks, [origins[tick] for tick in ticks], fontsize=8)
+        ax.set_xticks(ticks, [str(origins[tick]) for tick in ticks], fontsize=8)
         ax.set(xlabel="forecast from", ylabel=f"{metric}, standardised", ylim=(0, None))
         ax.legend(**UNDER)
     return picture

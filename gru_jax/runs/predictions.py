@@ -153,9 +153,8 @@ def predict_run(
     path = Path(input)
     if not path.exists():
         raise ArgumentError(f"input={path}: no such file")
-    is_forecast = isinstance(config.task, Forecasting)
-    windows = config.task.new_windows(path) if is_forecast else None
-    arrays = {} if is_forecast else config.task.read_input(path)
+    windows = config.task.new_windows(path) if isinstance(config.task, Forecasting) else None
+    arrays = config.task.read_input(path) if windows is None else {}
     devices = devices_of_run(rundir, config)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         params = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)).params

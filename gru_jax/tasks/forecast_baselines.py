@@ -102,7 +102,7 @@ def fit_baselines(
         season, ahead = settings.season or 1, np.arange(1, horizon + 1)
         return standard.rows(windows)[windows.origins[:, None] + ahead - season * -(-ahead // season)]
 
-    answers = {"training mean": mean, "naive, last value": naive}
+    answers: dict[str, Callable[[SplitWindows], np.ndarray]] = {"training mean": mean, "naive, last value": naive}
     if settings.season is not None:
         answers[f"seasonal naive, {settings.season} steps"] = seasonal
     answers[f"linear, ridge on {settings.context} steps"] = fit_linear(train, valid, standard, settings.context)

@@ -20,11 +20,11 @@ MONTH = 30 * 24
 
 @dataclasses.dataclass(frozen=True)
 class ETTh1(Forecasting):
-    """Forecast the load and the oil temperature of an electricity transformer, hour by hour; Zhou et al. 2021.
+    """Forecast the load and the oil temperature of an electricity transformer, hour by hour.
 
-    Seven columns over two years (Informer, arXiv:2012.07436). By the usual split 12 months of 30 days are trained on,
-    four validated and four tested on, and what follows is left out; errors are told of standardised numbers, mean over
-    all columns.
+    Seven columns over two years (Zhou et al. 2021, arXiv:2012.07436). By the usual split 12 months of 30 days are
+    trained on, four validated and four tested on, and what follows is left out; errors are told of standardised
+    numbers, mean over all columns.
 
     Examples:
         >>> from gru_jax.tasks import ETTh1
@@ -53,9 +53,10 @@ EXCHANGE_SHA256 = "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2
 
 @dataclasses.dataclass(frozen=True)
 class ExchangeRates(Forecasting):
-    """Forecast the exchange rates of eight countries, day by day from 1990 to 2016; Lai et al. 2018, arXiv:1703.07015.
+    """Forecast the exchange rates of eight countries, day by day from 1990 to 2016.
 
-    The file has no dates. By the usual split the last fifth is tested on, and the tenth before validated on.
+    Data of Lai et al. 2018, arXiv:1703.07015. The file has no dates. By the usual split the last fifth is tested on, and
+    the tenth before validated on.
 
     Examples:
         >>> from gru_jax.tasks import ExchangeRates

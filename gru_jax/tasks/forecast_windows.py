@@ -183,7 +183,7 @@ def windows_to_come(series: Series, columns: Columns, context: int, missing: Mis
         UsageError: there are too few rows, a number is missing, or what is known in advance is not there.
     """
     path, count, horizon = series.table.path, len(columns.targets), columns.horizon
-    has_target = np.isfinite(series.values[:, :count]).any(axis=1)
+    has_target = np.asarray(np.isfinite(series.values[:, :count]).any(axis=1))
     if not has_target.any():
         raise UsageError(f"{path}: has no value of {listing(columns.targets)}")
     origin = len(series) - 1 - int(np.argmax(has_target[::-1]))
