@@ -70,7 +70,7 @@ def plot_error_by_horizon(errors: Mapping[str, Float[np.ndarray, " H"]], metric:
             steps = np.arange(1, len(values) + 1)
             marker = "o" if len(values) < 40 else ""
             ax.plot(
-                steps, values, color=colour, lw=1.8 if not i else 1.1, ls="-" if not i else DASHES[(i - 1) % 3],
+                steps, values, color=colour, lw=1.8 if not i else 1.1, ls="-" if not i else DASHES[(i - 1) % len(DASHES)],
                 marker=marker if not i else "", ms=3, label=name,
             )  # fmt: skip
         ax.set(xlabel="step of the horizon", ylabel=f"{metric}, standardised", ylim=(0, None))

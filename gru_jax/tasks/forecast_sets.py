@@ -55,8 +55,8 @@ EXCHANGE_SHA256 = "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2
 class ExchangeRates(Forecasting):
     """Forecast the exchange rates of eight countries, day by day from 1990 to 2016.
 
-    Data of Lai et al. 2018, arXiv:1703.07015. The file has no dates. By the usual split the last fifth is tested on, and
-    the tenth before validated on.
+    Data of Lai et al. 2018, arXiv:1703.07015. The file has no dates. By the usual split the last fifth is tested on,
+    and the tenth before validated on.
 
     Examples:
         >>> from gru_jax.tasks import ExchangeRates
