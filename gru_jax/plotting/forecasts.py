@@ -66,13 +66,11 @@ def plot_error_by_horizon(errors: Mapping[str, Float[np.ndarray, " H"]], metric:
     """
     with house_style():
         picture, (ax,) = figure(1, width=7.6)
-        for i, ((name, values), colour) in enumerate(zip(errors.items(), cycle(len(errors)), strict=True)):
+        lines = ["-", *(DASHES[i % len(DASHES)] for i in range(len(errors) - 1))]
+        for (name, values), colour, line in zip(errors.items(), cycle(len(errors)), lines, strict=True):
+            width, marker = (1.8, "o" if len(values) < 40 else "") if line == "-" else (1.1, "")
             steps = np.arange(1, len(values) + 1)
-            marker = "o" if len(values) < 40 else ""
-            ax.plot(
-                steps, values, color=colour, lw=1.8 if not i else 1.1, ls="-" if not i else DASHES[(i - 1) % len(DASHES)],
-                marker=marker if not i else "", ms=3, label=name,
-            )  # fmt: skip
+            ax.plot(steps, values, color=colour, lw=width, ls=line, marker=marker, ms=3, label=name)
         ax.set(xlabel="step of the horizon", ylabel=f"{metric}, standardised", ylim=(0, None))
         ax.legend(**OUTSIDE)
     return picture
