@@ -54,7 +54,7 @@ def command(argv: Sequence[str]) -> int:
             flags["workdir"], flags.get("split", "test"), flags.get("checkpoint", BEST), flags.get("data_dir"),
             resamples=cli.whole_number(flags, "resamples", 2000), seed=cli.whole_number(flags, "seed", 0),
         )  # fmt: skip
-    show(made)
+    show_backtest(made)
     folder = Path(flags["output"]) if "output" in flags else Path(flags["workdir"]) / "plots"
     for path in save_figures(made.figures(), folder):
         print(f"picture: {path}")
@@ -65,7 +65,7 @@ def command(argv: Sequence[str]) -> int:
     return 0
 
 
-def show(made: Backtest) -> None:
+def show_backtest(made: Backtest) -> None:
     """Print what a backtest came to."""
     print(f"{made.split}: forecasts from {len(made.by_origin):,} origins, network of step {made.step}")
     for row in made.by_column.iter_rows(named=True):

@@ -142,7 +142,7 @@ class SmallSeries(Forecasting):
     43,824 hours from 2010, of which 2,067 are missing, with the weather (Liang et al. 2015).
 
     Attributes:
-        collection: which.
+        collection: which of the four recordings.
         season: steps after which things recur; None for those of the recording (12, 132, 365 and 24), where the context
             is as long.
 

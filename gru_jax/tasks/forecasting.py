@@ -349,11 +349,11 @@ class Forecasting(FromFiles):
 
     def describe_data(self) -> list[str]:
         series, lines = self.series(), []
-        every = "" if series.step is None else f" of {series.step}"
+        every = "" if series.step is None else f", steps of {series.step}"
         for split in SPLITS:
             windows = self.windows(split)
             first, last = (windows.shown(row) for row in (windows.first_row, windows.last_row))
-            lines.append(f"{split}: {self.size(split):,} windows, forecasts of {first} to {last}, steps{every}")
+            lines.append(f"{split}: {self.size(split):,} windows, forecasts of {first} to {last}{every}")
         missing = series.check_finite(self.missing)
         lines.append(f"columns to forecast: {', '.join(self.facts.targets)}")
         return lines + [f"{missing:,} numbers are missing (task.missing={self.missing})"] * bool(missing)
