@@ -22,7 +22,8 @@ from gru_jax.flow.sources import SAMPLED, TOTAL
 from gru_jax.initializers import Scheme
 from gru_jax.nn.attention import Attention
 from gru_jax.nn.encoder_decoder import EncoderDecoder
-from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
+from gru_jax.nn.families import ENCODER_DECODER, FAMILIES, FORECASTER
+from gru_jax.nn.forecaster import Forecaster
 from gru_jax.settings import resolve, to_dict
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import DIRECTIONS
@@ -104,11 +105,12 @@ def _attention(model: ModelConfig, family: Any) -> Attention:
 
 
 def _check_family(config: Config) -> None:
-    """Refuse a network that cannot learn the task: one with a decoder, where there is nothing to decode, or none."""
+    """Refuse a network that cannot learn the task: one with a decoder, where there is nothing to decode, …"""
     family = look_up(FAMILIES, config.model.family)
     if not isinstance(family, type):
         return  # building the network says what is wrong with it
-    if issubclass(family, EncoderDecoder) != (config.task.family == ENCODER_DECODER):
+    kinds = ((EncoderDecoder, ENCODER_DECODER), (Forecaster, FORECASTER))
+    if any(issubclass(family, kind) != (config.task.family == name) for kind, name in kinds):
         raise UsageError(
             f"model.family={config.model.family}: this task needs another kind of network; allowed are auto, "
             f"{config.task.family}, or a subclass of gru_jax.nn.{FAMILIES[config.task.family].__name__}"

@@ -2,6 +2,7 @@
 
 from gru_jax.nn.attention import ATTENTIONS
 from gru_jax.nn.encoder_decoder import EncoderDecoder
+from gru_jax.nn.forecaster import Forecaster
 from gru_jax.nn.layers import Bidirectional, BothCarries, CellPlace, Recurrent
 from gru_jax.nn.models import READOUTS, SequenceModel, Trace
 from gru_jax.nn.parts import NetworkParts
@@ -15,6 +16,7 @@ __all__ = [
     "BothCarries",
     "CellPlace",
     "EncoderDecoder",
+    "Forecaster",
     "Functional",
     "LayerInputs",
     "LayerTrace",

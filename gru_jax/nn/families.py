@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from gru_jax.nn.encoder_decoder import EncoderDecoder
+from gru_jax.nn.forecaster import Forecaster
 from gru_jax.nn.models import SequenceModel
 
-SEQUENCE, ENCODER_DECODER = "sequence", "encoder_decoder"
-FAMILIES: dict[str, type[SequenceModel]] = {SEQUENCE: SequenceModel, ENCODER_DECODER: EncoderDecoder}
+SEQUENCE, ENCODER_DECODER, FORECASTER = "sequence", "encoder_decoder", "forecaster"
+FAMILIES: dict[str, type[SequenceModel]] = {
+    SEQUENCE: SequenceModel,
+    ENCODER_DECODER: EncoderDecoder,
+    FORECASTER: Forecaster,
+}
 """Model families by the name that configs use."""

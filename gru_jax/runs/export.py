@@ -30,6 +30,7 @@ from gru_jax.runtime.files import replace_file
 from gru_jax.tasks import Task
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.facts import DataFacts, FeatureScale
+from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.training.network import build_model
 
 EXPORT_FILE = "export.zip"
@@ -79,13 +80,18 @@ def export_run(
 
 
 def check_reads_numbers(config: Config, rundir: RunDir) -> None:
-    """Refuse a network that reads tokens, for which there is no program for service yet.
+    """Refuse a network that reads tokens or windows, for which there is no program for service yet.
 
     Raises:
         ArgumentError: it does.
     """
     if config.task.reads_tokens:
         raise ArgumentError(f"workdir={rundir.path}: its network reads tokens; allowed are those that read numbers")
+    if isinstance(config.task, Forecasting):
+        raise ArgumentError(
+            f"workdir={rundir.path}: its network reads windows of a table, which experiments.predict does; allowed are "
+            "those that read sequences as they stand in files"
+        )
 
 
 def check_platforms(platforms: Sequence[str]) -> None:

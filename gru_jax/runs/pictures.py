@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ from gru_jax.plotting.style import save_figures
 from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import answers_of_run
+from gru_jax.runs.forecasts import backtest_run
+from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.tasks.scores import CLASS_SCORES, confusion_matrix
 
 logger = logging.getLogger("gru_jax")
@@ -32,13 +35,21 @@ def figures_of_run(rundir: RunDir, config: Config, only: str | None = None) -> d
         answers = answers_of_run(rundir, config, config.task.scored_splits[-1])
         drawn["confusion"] = plot_confusion(confusion_matrix(answers))
     if config.model.attention != "none" and only in (None, ATTENTION):
-        try:
-            drawn[ATTENTION] = plot_attention(alignments_of_run(rundir, config))
-        except UsageError as error:  # its data are elsewhere
-            if only == ATTENTION:
-                raise
-            logger.warning("%s: no picture of attention (%s)", rundir.path, error)
+        drawn |= _where_data_are(rundir, only, lambda: {ATTENTION: plot_attention(alignments_of_run(rundir, config))})
+    if isinstance(config.task, Forecasting) and only not in drawn:
+        drawn |= _where_data_are(rundir, only, lambda: backtest_run(rundir.path).figures())
     return drawn
+
+
+def _where_data_are(rundir: RunDir, only: str | None, draw: Callable[[], dict[str, Figure]]) -> dict[str, Figure]:
+    """Pictures that need a run's data; none, with a warning, where these are elsewhere and all pictures are wanted."""
+    try:
+        return draw()
+    except UsageError as error:
+        if only is not None:
+            raise
+        logger.warning("%s: some pictures are left out (%s)", rundir.path, error)
+        return {}
 
 
 def draw_pictures(rundir: RunDir, config: Config) -> list[Path]:

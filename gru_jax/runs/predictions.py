@@ -19,19 +19,24 @@ from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
 from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.data.checks import as_float32
+from gru_jax.data.times import shown_time
 from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, listing
+from gru_jax.runs.forecasts import network_forecasts
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
 from gru_jax.tasks.base import SPLITS, FromFiles, Task, split_key
 from gru_jax.tasks.facts import DataFacts, stored_facts
+from gru_jax.tasks.forecast_windows import SplitWindows
+from gru_jax.tasks.forecasting import Forecasting
+from gru_jax.tasks.reading import read_numbers
 from gru_jax.tasks.sequence_to_sequence import SequenceToSequence
 from gru_jax.training.decoding import Search, checked_search, write_all
 from gru_jax.training.network import build_model, draw_batch
 from gru_jax.training.prediction import Outputs, outputs_of_data, outputs_of_inputs
 from gru_jax.training.splitting import batch_mesh
 
-RESERVED = ("sequence", "step", "outputs", LENGTHS, "file")
+RESERVED = ("sequence", "step", "outputs", LENGTHS, "file", "time", "row")
 """Names that tables and archives have for themselves."""
 
 
@@ -148,10 +153,13 @@ def predict_run(
     path = Path(input)
     if not path.exists():
         raise ArgumentError(f"input={path}: no such file")
-    arrays = config.task.read_input(path)
+    windows = config.task.new_windows(path) if isinstance(config.task, Forecasting) else None
+    arrays = config.task.read_input(path) if windows is None else {}
     devices = devices_of_run(rundir, config)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]):
         params = restore_state(rundir, config, devices[0], cast("CheckpointKind", checkpoint)).params
+        if windows is not None:
+            return predict_windows(config, params, windows, batch_mesh(devices))
         return predict(config, params, arrays, batch_mesh(devices), search)
 
 
@@ -186,12 +194,36 @@ def predict_split(
     """
     if isinstance(config.task, SequenceToSequence):
         return write_texts(config, params, pairs_of_split(config, split, data), Search(), mesh)
+    if isinstance(config.task, Forecasting):
+        return predict_windows(config, params, config.task.windows(split), mesh, split)
     model = build_model(config)
     if split != SPLITS[0] and split not in config.task.scored_splits:
         xs, lengths = as_float32(np.asarray(data[XS])), np.asarray(data[LENGTHS]) if LENGTHS in data else None
         return _readable(config.task, outputs_of_inputs(config, model, params, xs, lengths, mesh))
     size = config.task.size(split) or 0
     return _readable(config.task, outputs_of_data(config, model, params, split, data, size, mesh))
+
+
+def predict_windows(
+    config: Config, params: Any, windows: SplitWindows, mesh: Mesh | None = None, split: str | None = None
+) -> Predictions:
+    """Forecasts of windows in their units, with the times or rows that they are of: those of a split beside what came
+    of them; of what is yet to come alone.
+    """
+    task = cast("Forecasting", config.task)
+    forecasts, metrics = network_forecasts(config, params, split or "test", windows, mesh)
+    rows, count = windows.rows_to_come(), len(task.facts.targets)
+    made = dict(task.read_forecasts(forecasts))
+    if split is not None:
+        targets = windows.values[rows, :count].astype(np.float64)
+        made = {**read_numbers(targets, task.facts.targets, "target "), **made}
+    made = {f"predicted {name}" if name in RESERVED else name: column for name, column in made.items()}
+    when = {"row": windows.first + rows}
+    if windows.times is not None:
+        times = windows.times[rows]
+        when = {"time": np.array([[shown_time(time) for time in of_window] for of_window in times])}
+    outputs = forecasts.reshape(*forecasts.shape[:2], -1)
+    return Predictions(outputs, {**when, **made}, None, {} if split is None else metrics)
 
 
 def pairs_of_split(config: Config, split: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

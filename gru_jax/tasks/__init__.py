@@ -9,6 +9,8 @@ from gru_jax.tasks.delayed_memory import DelayedMemory
 from gru_jax.tasks.files import Files
 from gru_jax.tasks.film_reviews import ReviewPolarity, RTPolarity
 from gru_jax.tasks.flip_flop import FlipFlop
+from gru_jax.tasks.forecast import Forecast
+from gru_jax.tasks.forecast_sets import ETTh1, ExchangeRates, SmallSeries
 from gru_jax.tasks.integrator import Integrator
 from gru_jax.tasks.language_model import LanguageModel, TextFiles
 from gru_jax.tasks.listops import ListOps
@@ -41,6 +43,10 @@ TASKS: dict[str, type[Task]] = {
     "spoken_digits": SpokenDigits,
     "arrays": Arrays,
     "files": Files,
+    "forecast": Forecast,
+    "etth1": ETTh1,
+    "exchange_rates": ExchangeRates,
+    "small_series": SmallSeries,
     "text": TextFiles,
     "tiny_shakespeare": TinyShakespeare,
     "penn_treebank": PennTreebank,
@@ -65,8 +71,11 @@ __all__ = [
     "CopyMemory",
     "DelayedMemory",
     "DelayedXOR",
+    "ETTh1",
+    "ExchangeRates",
     "Files",
     "FlipFlop",
+    "Forecast",
     "FromFiles",
     "Generated",
     "Integrator",
@@ -81,6 +90,7 @@ __all__ = [
     "ReviewPolarity",
     "SequenceToSequence",
     "Sequences",
+    "SmallSeries",
     "Sort",
     "SpokenDigits",
     "Symbols",

@@ -41,9 +41,8 @@ class Batch(NamedTuple):
         targets: what the loss compares outputs with; the task's own affair.
         lengths: true lengths `[B]`, or None where all are T.
         mask: how much each step counts in the loss, `[B, T]`, or None where that is not the task's affair.
-        weights: how much each example counts in the means of the loss and of all metrics, `[B]`, or None where all
-            count the same.
-        decoder_inputs: where a decoder writes the targets, the tokens that it reads, `[B, T]`: the targets, one late.
+        weights: how much each example counts in all means, `[B]`, or None where all count the same.
+        decoder_inputs: where a decoder writes targets, these, one late, `[B, T]`; or what is known ahead, `[B, N, K]`.
         decoder_lengths: their true lengths `[B]`, or None where all are T; `lengths` are those of the sources.
 
     Examples:
@@ -58,7 +57,7 @@ class Batch(NamedTuple):
     lengths: Int[Array, " B"] | None = None
     mask: Float[Array, "B T"] | None = None
     weights: Float[Array, " B"] | None = None
-    decoder_inputs: Int[Array, "B T"] | None = None
+    decoder_inputs: Int[Array, "B T"] | Float[Array, "B N K"] | None = None
     decoder_lengths: Int[Array, " B"] | None = None
 
 
@@ -90,8 +89,10 @@ class Task(abc.ABC):
     reads_tokens: ClassVar[bool] = False
     """Whether inputs are numbers of tokens, `[B, T]`, of which there are `input_size`."""
 
-    family: ClassVar[Literal["sequence", "encoder_decoder"]] = "sequence"
+    family: ClassVar[Literal["sequence", "encoder_decoder", "forecaster"]] = "sequence"
     """The kind of network that can learn it, one of `gru_jax.nn.families`."""
+    family_options: ClassVar[Mapping[str, Any]] = {}
+    """What that kind of network has to know of the task, beside the sizes: arguments by name."""
 
     is_stream: ClassVar[bool] = False
     """Whether examples are the pieces of one long sequence, in their order.

@@ -60,7 +60,7 @@ def build_model(config: Config) -> Functional:
 
 def _options_in_use(config: Config) -> dict[str, Any]:
     """Arguments of a model that differ from its own defaults, which a family of a user's own may not know."""
-    model, options = config.model, dict[str, Any]()
+    model, options = config.model, dict[str, Any](config.task.family_options)
     for name in ("input_dropout", "output_dropout", "tied"):
         if getattr(model, name):
             options[name] = getattr(model, name)
