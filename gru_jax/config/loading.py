@@ -195,8 +195,8 @@ def _check_start(config: Config) -> None:
             raise UsageError(f"train.init_as={train.init_as!r}: without effect; train.init_from says of which run")
         if train.steps == 0:
             raise UsageError("train.steps=0: allowed are whole numbers from 1, or 0 with train.init_from")
-    if train.init_as == "units" and config.task.reads_tokens:
-        raise UsageError("train.init_as='units': this network reads tokens; allowed are those that read numbers")
+    if train.init_as == "units" and config.task.family == ENCODER_DECODER:
+        raise UsageError("train.init_as='units': this network has a decoder; allowed are those without one")
     if train.init_as in SMALL_TYPES and train.steps != 0:
         raise UsageError(
             f"train.init_as={train.init_as!r}: training would change its numbers; allowed with train.steps=0 alone"

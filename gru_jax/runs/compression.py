@@ -18,7 +18,7 @@ from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import with_data_dir
-from gru_jax.runs.export import check_reads_numbers, stored_as
+from gru_jax.runs.export import check_is_served, stored_as
 from gru_jax.runs.latency import measure_service
 from gru_jax.runs.stored import open_run, restore_state
 from gru_jax.runs.train import train_run
@@ -86,7 +86,7 @@ def compress_run(
     rundir, config = open_run(workdir)
     if not rundir.summary.exists():
         raise ArgumentError(f"workdir={workdir}: not finished, it has no summary; the same training goes on with it")
-    check_reads_numbers(config, rundir)
+    check_is_served(config, rundir)
     for name, value in {"hidden": hidden, "steps": steps, "lr": lr}.items():
         if method != "units" and value is not None:
             raise ArgumentError(f"{name}={value}: without effect on {method}; allowed with method=units")
