@@ -11,6 +11,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "keys.md"
 TITLES = {
     "": "The run", "task": "Tasks", "model": "The network", "model.cell": "Cells", "model.init": "Initialisation",
     "optimizer": "The optimiser", "train": "Training", "gradient": "Gradients through time",
+    "distillation": "Learning from another network",
     "flow": "What the instruments record",
 }  # fmt: skip
 HEAD = """# Every key of a config

@@ -23,9 +23,20 @@ from gru_jax.tasks import SPLITS, Task
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
 
-SECTIONS = ("task", "optimizer", "gradient", "model", "model.init")
+SECTIONS = ("task", "optimizer", "gradient", "model", "model.init", "distillation")
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
-SWITCHES = ("l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout")
+SWITCHES = (
+    "l1",
+    "l2",
+    "weight_decay",
+    "noise",
+    "omega",
+    "detach",
+    "dropout",
+    "input_dropout",
+    "output_dropout",
+    "weight",
+)
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
+from gru_jax.config.distillation import DistillationConfig
 from gru_jax.config.durations import plan
 from gru_jax.config.flow import FlowConfig
 from gru_jax.config.model import AUTO, ModelConfig
@@ -159,8 +160,22 @@ def _check(config: Config) -> None:
         raise UsageError(f"model.readout={model.readout!r}: this task needs one of: {allowed}")
     _check_family(config)
     _check_gradient(config)
+    _check_distillation(config)
     _ = config.profile_steps
     _check_batches(config)
+
+
+def _check_distillation(config: Config) -> None:
+    distillation, unchanged = config.distillation, DistillationConfig()
+    for name in ("weight", "temperature"):
+        value = getattr(distillation, name)
+        if distillation.teacher is None and value != getattr(unchanged, name):
+            raise UsageError(f"distillation.{name}={value:g}: without effect; distillation.teacher says of which run")
+    if distillation.teacher is not None and config.task.is_stream:
+        raise UsageError(
+            f"distillation.teacher={distillation.teacher}: this task reads on from piece to piece, and no teacher with "
+            "it; allowed are tasks of separate sequences"
+        )
 
 
 def _check_batches(config: Config) -> None:

@@ -164,7 +164,7 @@ def stored_as(config: Config) -> StoredAs:
 
 
 def input_features(task: Task) -> list[str]:
-    """The names of the features of an input as it stands in files, by their numbers where they have none; of tokens none."""
+    """The names of the features of an input as it stands in files, or their numbers; of tokens none."""
     if task.reads_tokens:
         return []
     facts = _facts(task)

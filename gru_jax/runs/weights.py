@@ -22,6 +22,7 @@ from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.stored import open_run
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.processes import log_once
+from gru_jax.training.network import build_model
 from gru_jax.training.step import Trainer
 
 logger = logging.getLogger(__name__)
@@ -76,24 +77,33 @@ def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
 
 def _params_of_run(text: str, config: Config) -> dict[str, Any]:
     """The parameters of a checkpoint of another run, as NumPy arrays, as a config makes use of them."""
-    name = CheckpointName.parse(text)
     try:
-        rundir, source = open_run(name.run)
-        with precision(source.dtype, source.matmul_precision):
-            trainer = Trainer(source)
-            shapes = jax.eval_shape(trainer.init, 0, traced_hyperparameters(source))
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes.to_dict())
-        checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
-        step = int(name.which) if name.which.isdecimal() else None
-        kind = name.which if step is None else checkpoints.holding(step)
-        params = checkpoints.restore(kind, like, step)[0]["params"]
+        params = params_of_checkpoint(text)
         if config.train.init_as == "exact":
             return params
         if config.train.init_as == "units":
-            return prune_units(params, trainer.model.layers, config.model.hidden)
+            _, source = open_run(CheckpointName.parse(text).run)
+            return prune_units(params, build_model(source).layers, config.model.hidden)
         return rounded(params, config.train.init_as)
     except UsageError as error:
         raise UsageError(f"train.init_from={text}: {error}") from error
+
+
+def params_of_checkpoint(text: str) -> dict[str, Any]:
+    """The parameters of a checkpoint, `RUN` or `RUN:best`, `RUN:latest`, `RUN:100`, as NumPy arrays.
+
+    Raises:
+        UsageError: there is no such run or checkpoint.
+    """
+    name = CheckpointName.parse(text)
+    rundir, source = open_run(name.run)
+    with precision(source.dtype, source.matmul_precision):
+        shapes = jax.eval_shape(Trainer(source).init, 0, traced_hyperparameters(source))
+    like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes.to_dict())
+    checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
+    step = int(name.which) if name.which.isdecimal() else None
+    kind = name.which if step is None else checkpoints.holding(step)
+    return checkpoints.restore(kind, like, step)[0]["params"]
 
 
 def _fitting(source: str, params: dict[str, Any], needed: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_ta
 from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
+from gru_jax.training.distillation import Teacher, with_teacher
 from gru_jax.training.gradient import (
     detach_masks,
     floss_before_training,
@@ -170,6 +171,7 @@ class Trainer:
     Args:
         config: the config.
         mesh: over the devices of its axis `batch` each batch is split; None for one device.
+        teacher: the network of `distillation.teacher`, which steps need.
 
     Attributes:
         plan: the durations of the training.
@@ -178,8 +180,9 @@ class Trainer:
         run: `steps`, compiled; it takes the state's memory.
     """
 
-    def __init__(self, config: Config, mesh: Mesh | None = None) -> None:
+    def __init__(self, config: Config, mesh: Mesh | None = None, teacher: Teacher | None = None) -> None:
         self.config, self.plan, self.model, self.mesh = config, plan(config), build_model(config), mesh
+        self.teacher, self.distillation = teacher, None
         self.init = jax.jit(self._init)
         self.run = jax.jit(self.steps, donate_argnums=0)
 
@@ -203,7 +206,8 @@ class Trainer:
         """Mean loss of a batch, the means of all metrics, and the pass."""
         trace, metrics = run_network(self.config, self.model, params, batch, perturbations=perturbations, **kwargs)
         means = {name: mean_over_examples(value, batch) for name, value in metrics.items()}
-        return means["loss"], (means, trace)
+        loss, means = with_teacher(self.config, self.teacher, self.distillation, trace.outputs, batch, means)
+        return loss, (means, trace)
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices, split over the devices."""
@@ -220,9 +224,10 @@ class Trainer:
         return self._with_task(hyperparameters)._step(state, seed, hyperparameters, data, index)
 
     def _with_task(self, hyperparameters: Hyperparameters) -> Trainer:
-        """The same with the task's traced hyperparameters."""
+        """The same with the traced hyperparameters of the task and the loss."""
         trainer = copy.copy(self)
         trainer.config = with_task_values(self.config, hyperparameters["task"])
+        trainer.distillation = hyperparameters["distillation"] if self.config.distillation.is_on else None
         return trainer
 
     def _step(

@@ -1,4 +1,4 @@
-"""Exported networks that read tokens: programs apart are the model, texts become the tokens of the run and come back."""
+"""Exported networks that read tokens: programs apart are the model, texts become the run's tokens and come back."""
 
 from __future__ import annotations
 

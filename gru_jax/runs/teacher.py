@@ -1,0 +1,54 @@
+"""The network of another run that a run learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from gru_jax.config import Config
+from gru_jax.config.checkpoint_names import CheckpointName
+from gru_jax.errors import UsageError
+from gru_jax.runs.stored import open_run
+from gru_jax.runs.weights import params_of_checkpoint
+from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.training.distillation import Teacher
+from gru_jax.training.network import build_model
+
+
+def teacher_of(config: Config) -> Teacher | None:
+    """The network that a config's training learns from; None where it learns from its task alone.
+
+    Raises:
+        UsageError: there is no such run or checkpoint, or it is of another task.
+    """
+    if not config.distillation.is_on or config.distillation.teacher is None:
+        return None
+    text = config.distillation.teacher
+    try:
+        _, source = open_run(CheckpointName.parse(text).run)
+        ours, theirs = _says(config), _says(source)
+        for name, wanted in ours.items():
+            if theirs[name] != wanted:
+                shown = "" if name == "vocabulary" else f" {theirs[name]}, needed are {wanted}"
+                raise UsageError(f"its network has another task's {name}{shown}")
+        params = params_of_checkpoint(text)
+    except UsageError as error:
+        raise UsageError(f"distillation.teacher={text}: {error}") from error
+    return Teacher(build_model(source), jax.tree.map(np.asarray, params))
+
+
+def _says(config: Config) -> dict[str, Any]:
+    """What must be alike in a network and its teacher."""
+    task = config.task
+    facts = task.facts if isinstance(task, FromFiles) else None
+    return {
+        "inputs": task.input_size,
+        "outputs": task.output_size,
+        "classes": list(task.class_names),
+        "kind of network": task.family,
+        "readout at each step": config.model.readout == "every",
+        "vocabulary": facts.vocabulary if isinstance(facts, TextFacts) else None,
+    }
