@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from gru_jax.cells import CELLS
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
+from gru_jax.data.vocabulary import Vocabulary
 from gru_jax.deploy.archive import FORMAT, JAX_PROGRAM, ONNX_PROGRAM, VERSION, VOCABULARY, archive_bytes
 from gru_jax.deploy.onnx import onnx_programs
 from gru_jax.deploy.programs import EXPORT_PLATFORMS, ServedNetwork, carry_names, export_programs
@@ -146,8 +147,8 @@ def export_network(
     }
     members = {name + JAX_PROGRAM: program for name, program in programs.items()}
     members |= {name + ONNX_PROGRAM: program for name, program in in_onnx.items()}
-    if description["inputs"]["vocabulary"]:
-        members[VOCABULARY] = json.dumps(config.task.facts.vocabulary.to_json(), indent=1).encode()
+    if (vocabulary := _vocabulary(config.task)) is not None:
+        members[VOCABULARY] = json.dumps(vocabulary.to_json(), indent=1).encode()
     return archive_bytes(description, members, weights)
 
 
@@ -183,18 +184,22 @@ def _facts(task: Task) -> DataFacts | None:
     return facts if isinstance(facts, DataFacts) else None
 
 
+def _vocabulary(task: Task) -> Vocabulary | None:
+    facts = task.facts if isinstance(task, FromFiles) else None
+    return facts.vocabulary if isinstance(facts, TextFacts) else None
+
+
 def _describe_inputs(task: Task) -> dict[str, Any]:
     """What inputs are, and what the programs or `text_codec.py` do before the network reads them."""
     facts = _facts(task)
     scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
-    has_texts = isinstance(task, FromFiles) and isinstance(task.facts, TextFacts)
     return {
         "features": input_features(task),
         "missing": getattr(task, "missing", "error"),
         "is_scaled": bool(getattr(task, "scale", False)),
         **dataclasses.asdict(scale),
         "tokens": task.input_size if task.reads_tokens else None,
-        "vocabulary": VOCABULARY if has_texts else None,
+        "vocabulary": None if _vocabulary(task) is None else VOCABULARY,
         "lower": isinstance(task, TextClassification) and task.lower,
         "last": task.length if isinstance(task, TextClassification) else None,
     }

@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gru_jax
+from experiments import compress, sample, train
 from experiments import export as export_command
-from experiments import sample, train
 from gru_jax.config import load
 from gru_jax.data.vocabulary import build_vocabulary
 from gru_jax.deploy import numpy_gru
 from gru_jax.deploy.archive import VOCABULARY, archive_bytes
 from gru_jax.deploy.numpy_gru import NumpyNetwork
+from gru_jax.deploy.pruning import prune_units
 from gru_jax.deploy.text_codec import TextCodec
 from gru_jax.errors import UsageError
 from gru_jax.runs.export import export_network
@@ -135,12 +136,23 @@ def test_a_codec_needs_a_vocabulary(tmp_path):
         TextCodec(tmp_path / "numbers.zip")
 
 
-def test_texts_in_and_labels_out(folder, tmp_path, undrawn):
-    """A run whose data are gone; what it predicts of texts is what the archive says of them."""
-    config = config_of(folder, of_classes=True, readout="max", hidden=(4,))
-    run = train.run(config, tmp_path / "run")
+@pytest.fixture(scope="module")
+def runs(folder):
+    """Of a classifier, and of a language model whose head is the embedding."""
+    configs = {
+        "classifier": config_of(folder, of_classes=True, readout="max", hidden=(4,)),
+        "language": config_of(folder, hidden=(4,), embedding=4, tied=True),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gru_jax.runs.pictures.draw_pictures", lambda rundir, config: [])
+        return {name: train.run(config, folder / "runs" / name) for name, config in configs.items()}
+
+
+def test_texts_in_and_labels_out(runs, tmp_path):
+    """What a run predicts of texts is what the archive says of them."""
+    run = runs["classifier"]
     texts = ["A FINE day, dull and long and short", "", "unheard", "dull"]
-    arrays = config.task.encode_texts(texts)
+    arrays = run.config.task.encode_texts(texts)
     path = run.export(tmp_path / "texts.zip", platforms=("cpu",))
     network, codec = NumpyNetwork(path), TextCodec(path)
     xs, lengths = codec.arrays(texts)
@@ -153,9 +165,9 @@ def test_texts_in_and_labels_out(folder, tmp_path, undrawn):
     np.testing.assert_allclose(shares[:, 0], wanted.columns["p(bad)"], atol=1e-5)
 
 
-def test_a_language_model_goes_on_with_a_text(folder, tmp_path, undrawn):
+def test_a_language_model_goes_on_with_a_text(runs):
     """Token by token in NumPy alone, the likeliest each time, as `experiments.sample` does."""
-    run = train.run(config_of(folder, hidden=(4,)), tmp_path / "run")
+    run = runs["language"]
     assert export_command.command(["--workdir", str(run.path), "--platforms", "cpu"]) == 0
     path = run.path / "export.zip"
     network, codec = NumpyNetwork(path), TextCodec(path)
@@ -173,7 +185,35 @@ def test_a_language_model_goes_on_with_a_text(folder, tmp_path, undrawn):
             part.get("vocabulary") for part in kept.values() if isinstance(part, dict)))  # fmt: skip
 
 
-def test_a_decoder_is_refused_in_one_line(tmp_path, undrawn):
+def test_texts_in_fewer_bytes(runs, tmp_path, undrawn, monkeypatch):
+    """The embedding, which is the head, too; the archive is the run's own network."""
+    monkeypatch.setattr("gru_jax.runs.latency.TURNS", 1)
+    compression = compress.run(runs["language"].path, tmp_path / "small", "int8")
+    assert compression.table["weights_kb"][1] < compression.table["weights_kb"][0]
+    run = gru_jax.open(tmp_path / "small")
+    assert run.summary["best"]["test"]["bits"] != runs["language"].summary["best"]["test"]["bits"]
+    path = run.export(tmp_path / "small.zip", platforms=("cpu",))
+    with np.load(path) as archive:
+        assert archive["weights/embed/embedding"].dtype == np.int8
+    network, xs = NumpyNetwork(path), np.arange(8, dtype=np.int32)[None]
+    np.testing.assert_allclose(network.sequence(network.start(1), xs)[1], run.model(xs), atol=1e-5)
+
+
+def test_texts_with_fewer_units(runs, tmp_path, undrawn, monkeypatch):
+    monkeypatch.setattr("gru_jax.runs.latency.TURNS", 1)
+    compress.run(runs["classifier"].path, tmp_path / "half", "units", steps=0)
+    source, run = runs["classifier"], gru_jax.open(tmp_path / "half")
+    assert run.config.model.hidden == (2,)
+    pruned = prune_units(source.params, build_model(source.config).layers, (2,))
+    jax.tree.map(np.testing.assert_array_equal, run.params, pruned)
+    np.testing.assert_array_equal(run.params["embed"]["embedding"], source.params["embed"]["embedding"])
+    with pytest.raises(UsageError, match="units: the network has no linear head of its own, whose inputs could go"):
+        prune_units(runs["language"].params, build_model(runs["language"].config).layers, (2,))
+    with pytest.raises(UsageError, match="units: the readout attention maps states onto themselves"):
+        prune_units({**source.params, "attention": {}}, build_model(source.config).layers, (2,))
+
+
+def test_a_decoder_is_refused_in_one_line(tmp_path):
     config = load({"task": {"name": "reverse"}, "model": {"hidden": (4,)}, "train": {"steps": 1, "batch_size": 4}})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))

@@ -25,7 +25,7 @@ from tests.training.small import small, timeless
 from tests.training.test_resume import same_run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "compiled_once")
-ORDER = {"name": "temporal_order", "length": 12, "valid_size": 20, "test_size": 20}
+ORDER = {"name": "temporal_order", "length": 20, "valid_size": 20, "test_size": 20}
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ class Inspection:
         steps = np.flatnonzero(within[0])
         if reads_tokens:
             steps, texts = steps[: pictures.MOST_LABELS], token_texts(self.config)
-            labels = [texts[number] for number in np.asarray(self.batch.xs[0])[steps]]
+            labels = [texts[int(number)] for number in np.asarray(self.batch.xs[0])[steps]]
         else:
             xs, attributed = np.asarray(self.batch.xs[:SHOWN]), self.attributions
             drawn["attributions"] = pictures.plot_attributions(

@@ -127,7 +127,7 @@ def attributions_as_text(batch: Batch, attributed: Attributions, titles: Sequenc
     within, parts = steps_within(batch), list[str]()
     for i, title in enumerate(titles):
         steps = np.flatnonzero(within[i])
-        tokens = [texts[number] for number in np.asarray(batch.xs[i])[steps]]
+        tokens = [texts[int(number)] for number in np.asarray(batch.xs[i])[steps]]
         falls = np.repeat(attributed.falls[i], attributed.width)[steps]
         rows = {
             "integrated gradients": attributed.shares[i].sum(axis=1)[steps],
@@ -148,8 +148,8 @@ def contexts_as_table(contexts: Contexts, batch: Batch, texts: Sequence[str]) ->
     for unit, (sequences, steps, values) in enumerate(zip(*contexts, strict=True)):
         shown = []
         for sequence, step, value in list(zip(sequences, steps, values, strict=True))[:SHOWN_CONTEXTS]:
-            before = "".join(texts[number] for number in xs[sequence][max(0, step - CONTEXT_CHARACTERS) : step])
-            marked = escaped_token(texts[xs[sequence][step]])
+            before = "".join(texts[int(number)] for number in xs[sequence][max(0, step - CONTEXT_CHARACTERS) : step])
+            marked = escaped_token(texts[int(xs[sequence][step])])
             before = html.escape(before[-CONTEXT_CHARACTERS:]).replace("\n", LINE_END)
             shown.append(f'<td title="{value:.3g}"><code>{before}<mark>{marked.strip() or marked}</mark></code></td>')
         rows.append(f"<tr><td>{unit}</td><td>{values[0]:.3g}</td>{''.join(shown)}</tr>")
@@ -160,7 +160,7 @@ def contexts_as_table(contexts: Contexts, batch: Batch, texts: Sequence[str]) ->
 def tracked_as_text(tracked: TrackedVariables, states: np.ndarray, batch: Batch, texts: Sequence[str]) -> str:
     """The units that track each variable best, with the first example coloured by their states."""
     steps = np.flatnonzero(steps_within(batch)[0])
-    tokens, parts = [texts[number] for number in np.asarray(batch.xs[0])[steps]], list[str]()
+    tokens, parts = [texts[int(number)] for number in np.asarray(batch.xs[0])[steps]], list[str]()
     for unit, line in zip(tracked.units, tracked.describe(), strict=True):
         parts.append(f"<p>{html.escape(line)}</p>{coloured_text(tokens, states[0, steps, unit])}")
     return "\n".join(parts)
