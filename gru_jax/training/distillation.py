@@ -53,7 +53,8 @@ def with_teacher(
         return means["loss"], dict(means)
     if teacher is None:
         raise UsageError(f"distillation.teacher={config.distillation.teacher}: its network is needed here")
-    taught = run_network(config, teacher.model, teacher.params, batch)[0].outputs
+    params = jax.tree.map(jnp.asarray, teacher.params)
+    taught = run_network(config, teacher.model, params, batch)[0].outputs
     says = mean_over_examples(distillation_loss(outputs, taught, batch, values["temperature"]), batch)
     loss = (1 - values["weight"]) * means["loss"] + values["weight"] * says
     return loss, {**means, "distillation": says}

@@ -97,6 +97,7 @@ def test_a_step_follows_the_weighted_sum(teacher):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), new.params, wanted)
 
 
+@pytest.mark.slow
 def test_of_a_teacher_like_itself_there_is_nothing_to_learn(teacher):
     config = student(teacher, model={"hidden": (6,)}, distillation={"weight": 1.0})
     trainer, values = Trainer(config, teacher=teacher_of(config)), traced_hyperparameters(config)
@@ -145,6 +146,7 @@ def test_distil_is_a_run_of_its_own_beside_the_teacher(teacher, tmp_path, monkey
     assert run.summary["steps"] == 4
 
 
+@pytest.mark.slow
 def test_members_learn_with_weights_of_their_own(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.report.run", lambda path: None)
     study = load_study({"base": student(teacher).to_dict(), "axes": {"distillation.weight": [0.2, 0.9]}})
