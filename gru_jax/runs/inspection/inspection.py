@@ -40,10 +40,10 @@ from gru_jax.runs.inspection.page import render_inspection
 from gru_jax.runs.inspection.texts import (
     Contexts,
     TrackedVariables,
-    driving_contexts,
+    reads_pieces,
     text_sections,
     token_texts,
-    tracked_variables,
+    units_of_texts,
 )
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
@@ -229,15 +229,10 @@ def inspect_run(
             for _, place in model.cells
         }
         states = {name: cell.states for name, cell in inside.items()}
-        in_pieces = config.task.is_stream and config.task.reads_tokens  # no step of which is another than the others
+        in_pieces = reads_pieces(config)
         probed = {name: probe_states(config, array, batch) for name, array in states.items() if not in_pieces}
         probes = {name: probe for name, probe in probed.items() if probe is not None}
-        contexts, tracked = dict[str, Contexts](), dict[str, TrackedVariables]()
-        if config.task.reads_tokens:
-            units = {place.name: place.units for _, place in model.cells}
-            contexts = {name: driving_contexts(array, units[name], batch) for name, array in states.items()}
-            tracking = {n: tracked_variables(config, a, units[n], batch) for n, a in states.items() if in_pieces}
-            tracked = {name: values for name, values in tracking.items() if values is not None}
+        contexts, tracked = units_of_texts(config, model, states, batch)
         others = states_of_cells(config, model, initial_params(config), batch)
         compared = {**states, **{f"{UNTRAINED} {name}": array for name, array in others.items()}}
         for other in against:

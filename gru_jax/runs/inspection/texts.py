@@ -12,6 +12,7 @@ import numpy as np
 
 from gru_jax.config import Config
 from gru_jax.inspect import UnitScores, probe_units
+from gru_jax.nn import Functional
 from gru_jax.runs.inspection.measure import Attributions, steps_within
 from gru_jax.tasks import Batch
 from gru_jax.tasks.base import FromFiles
@@ -75,6 +76,25 @@ def token_texts(config: Config) -> list[str]:
     if isinstance(facts, TextFacts):
         return texts_of_tokens(facts.vocabulary)
     return [f"{number} " for number in range(config.task.input_size)]
+
+
+def reads_pieces(config: Config) -> bool:
+    """Whether a network reads pieces of a text, no step of which is another than the others."""
+    return config.task.is_stream and config.task.reads_tokens
+
+
+def units_of_texts(
+    config: Config, model: Functional, states: Mapping[str, np.ndarray], batch: Batch
+) -> tuple[dict[str, Contexts], dict[str, TrackedVariables]]:
+    """By cell what drives its units, where tokens are read, and what they track, where these are pieces of a text."""
+    units = {place.name: place.units for _, place in model.cells}
+    if not config.task.reads_tokens:
+        return {}, {}
+    contexts = {name: driving_contexts(array, units[name], batch) for name, array in states.items()}
+    if not reads_pieces(config):
+        return contexts, {}
+    tracking = {name: tracked_variables(config, array, units[name], batch) for name, array in states.items()}
+    return contexts, {name: values for name, values in tracking.items() if values is not None}
 
 
 def driving_contexts(states: np.ndarray, units: int, batch: Batch) -> Contexts:
