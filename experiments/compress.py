@@ -1,15 +1,19 @@
 """Make a trained network smaller and faster, as a run of its own beside the original.
 
-usage: python -m experiments.compress --workdir RUN --method units|int8|bfloat16 [--output DIR] [--hidden 64,64]
-                                      [--steps N] [--lr X] [--data_dir DIR]
+usage: python -m experiments.compress --workdir RUN --method units|distil|int8|bfloat16 [--output DIR] [--hidden 64,64]
+                                      [--steps N] [--lr X] [--weight W] [--temperature T] [--data_dir DIR]
 
   --workdir RUN    a finished run, whose best network is taken
-  --method NAME    units: takes out the units that matter least, and trains what stays; int8: kernels as whole numbers
-                   of a byte, with a scale for each unit; bfloat16: kernels of two bytes
+  --method NAME    units: takes out the units that matter least, and trains what stays; distil: trains a new, smaller
+                   network on the outputs of this one; int8: kernels as whole numbers of a byte, with a scale for each
+                   unit; bfloat16: kernels of two bytes
   --output DIR     the directory of the new run (default RUN-METHOD); the same command goes on with one that was stopped
-  --hidden LIST    with units: those of each layer that stay (default half of them)
-  --steps N        with units: of the training that follows, 0 for none (default a quarter of the original's)
-  --lr X           with units: its learning rate (default the original's)
+  --hidden LIST    with units and distil: units of each layer of the new network (default half of them)
+  --steps N        with these: of its training (default a quarter of the original's with units, where 0 is none, and
+                   all with distil)
+  --lr X           with these: its learning rate (default the original's)
+  --weight W       with distil: what the original's outputs count in the loss, from 0 to 1 (default 0.5)
+  --temperature T  with distil: of the probabilities of classes (default 2)
   --data_dir DIR   where the data files are now, if not where the run found them
   --code FILE.py   the file that defines classes or functions of your own, which the run was made with
 
@@ -38,7 +42,7 @@ from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runtime.preemption import PreemptedError
 from gru_jax.values import Text, scalar_of, split_list
 
-NUMBERS = {"steps": int, "lr": float}
+NUMBERS = {"steps": int, "lr": float, "weight": float, "temperature": float}
 
 
 def run(
@@ -59,9 +63,9 @@ def run(
 @cli.names_flags
 def command(argv: Sequence[str]) -> int:
     """The command line."""
-    flags, _ = cli.parse(argv, ("workdir", "method", "output", "hidden", "steps", "lr", "data_dir"))
+    flags, _ = cli.parse(argv, ("workdir", "method", "output", "hidden", "data_dir", *NUMBERS))
     cli.load_code(flags)
-    for name, what in {"workdir": "the directory of a run", "method": "units, int8, bfloat16"}.items():
+    for name, what in {"workdir": "the directory of a run", "method": "units, distil, int8, bfloat16"}.items():
         if name not in flags:
             raise UsageError(f"--{name}: missing; allowed is {what}")
     options: dict[str, Any] = {

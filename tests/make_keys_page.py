@@ -12,6 +12,7 @@ TITLES = {
     "": "The run", "task": "Tasks", "model": "The network", "model.cell": "Cells", "model.init": "Initialisation",
     "optimizer": "The optimiser", "train": "Training", "transfer": "Carrying over",
     "gradient": "Gradients through time", "regularization": "Regularisation",
+    "distillation": "Learning from another network",
     "flow": "What the instruments record",
 }  # fmt: skip
 HEAD = """# Every key of a config

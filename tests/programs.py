@@ -91,8 +91,8 @@ def compiled_once():
             COMPILED[key] = compile_anew(self, name, rows, *arguments)
         return self._compiled.setdefault((name, rows), COMPILED[key])
 
-    def begin_once(self, config, mesh=None):
-        begin(self, config, mesh)
+    def begin_once(self, config, mesh=None, teacher=None):
+        begin(self, config, mesh, teacher)
         self.init = INITS.setdefault((program_of(config), initial_program(config), mesh), self.init)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -9,6 +9,7 @@ from gru_jax.config.comparison import (
     say_what_differs,
     varying_keys,
 )
+from gru_jax.config.distillation import DistillationConfig
 from gru_jax.config.durations import (
     Plan,
     plan,
@@ -92,6 +93,7 @@ __all__ = [
     "TRACED_ERRORS",
     "WRITERS",
     "Config",
+    "DistillationConfig",
     "FlowConfig",
     "GradientConfig",
     "Hyperparameters",

@@ -25,13 +25,13 @@ from gru_jax.tasks import SPLITS, Task
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
 
-SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init", "transfer")
+SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init", "transfer", "distillation")
 THAWS = "thaw_"
 DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
 SWITCHES = (
     "l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout",
     "label_smoothing", "activation", "temporal_activation", "input_noise", "weight_noise", "dropconnect",
-    "recurrent_dropout", "orthogonality", "scheduled_sampling",
+    "recurrent_dropout", "orthogonality", "scheduled_sampling", "weight",
 )  # fmt: skip
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gru_jax.cells import CELLS
 from gru_jax.cells.base import check_equations
+from gru_jax.config.distillation import DistillationConfig
 from gru_jax.config.durations import plan
 from gru_jax.config.flow import FlowConfig
 from gru_jax.config.model import AUTO, ModelConfig
@@ -179,6 +180,7 @@ def _check(config: Config) -> None:
     _check_sampling(config)
     _check_gradient(config)
     _check_regularization(config)
+    _check_distillation(config)
     _ = config.profile_steps
     _check_batches(config)
 
@@ -217,6 +219,19 @@ def _check_regularization(config: Config) -> None:
             )
 
 
+def _check_distillation(config: Config) -> None:
+    distillation, unchanged = config.distillation, DistillationConfig()
+    for name in ("weight", "temperature"):
+        value = getattr(distillation, name)
+        if distillation.teacher is None and value != getattr(unchanged, name):
+            raise UsageError(f"distillation.{name}={value:g}: without effect; distillation.teacher says of which run")
+    if distillation.teacher is not None and config.task.is_stream:
+        raise UsageError(
+            f"distillation.teacher={distillation.teacher}: this task reads on from piece to piece, and no teacher with "
+            "it; allowed are tasks of separate sequences"
+        )
+
+
 def _check_batches(config: Config) -> None:
     train, task = config.train, config.task
     if train.batch_by_length and (not isinstance(task, FromFiles) or task.stored_facts is None):
@@ -252,8 +267,8 @@ def _check_start(config: Config) -> None:
     if config.transfer.parts is not None and (train.init_from is None or train.init_as != "exact"):
         needed = "train.init_from says of which run" if train.init_from is None else "allowed with train.init_as=exact"
         raise UsageError(f"transfer.parts={listing(config.transfer.parts)}: without effect; {needed}")
-    if train.init_as == "units" and config.task.reads_tokens:
-        raise UsageError("train.init_as='units': this network reads tokens; allowed are those that read numbers")
+    if train.init_as == "units" and config.task.family == ENCODER_DECODER:
+        raise UsageError("train.init_as='units': this network has a decoder; allowed are those without one")
     if train.init_as in SMALL_TYPES and train.steps != 0:
         raise UsageError(
             f"train.init_as={train.init_as!r}: training would change its numbers; allowed with train.steps=0 alone"

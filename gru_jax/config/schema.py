@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from gru_jax.cells import CELLS, Cell
 from gru_jax.config.checkpoint_names import CheckpointName
+from gru_jax.config.distillation import DistillationConfig
 from gru_jax.config.flow import FlowConfig
 from gru_jax.config.gradient import GradientConfig
 from gru_jax.config.model import ModelConfig
@@ -103,6 +104,7 @@ class Config:
     transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
     gradient: GradientConfig = dataclasses.field(default_factory=GradientConfig)
     regularization: RegularizationConfig = dataclasses.field(default_factory=RegularizationConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
 
     @property
@@ -138,8 +140,8 @@ class Config:
         """Plain nested dicts, fit for JSON; `load` reads them.
 
         Under `sources` is, for every class or function of a user's own, the sha256 of the source that defines it, and
-        that of the file of weights, or of the checkpoint, that the run starts from. Under `data` is, for every file of
-        its data, the fingerprint of its content.
+        that of the file of weights, or of the checkpoints, that the run starts and learns from. Under `data` is, for
+        every file of its data, the fingerprint of its content.
         """
         plain = to_dict(self, REGISTRIES)
         sources = {reference(thing): source_digest(thing) for thing in user_things(self, REGISTRIES)}
@@ -148,6 +150,8 @@ class Config:
             sources[self.model.weights] = _digest(path, stamp_of(path)) if path.is_file() else "no such file"
         if self.train.init_from is not None:
             sources[self.train.init_from] = CheckpointName.parse(self.train.init_from).digest()
+        if self.distillation.is_on and self.distillation.teacher is not None:
+            sources[self.distillation.teacher] = CheckpointName.parse(self.distillation.teacher).digest()
         files = self.task.data_files() if isinstance(self.task, FromFiles) else {}
         data = {name: fingerprint_of_file(path) for name, path in files.items()}
         return {**plain, **({SOURCES: sources} if sources else {}), **({DATA: data} if data else {})}

@@ -3,6 +3,7 @@
 description.json     what the network is, reads and says
 sequence.jax         the program of whole sequences, as `jax.export` serialises it
 step.jax             the program of one step, where there can be one
+vocabulary.json      of a network that reads texts, its tokens
 weights/NAME.npy     the arrays that both take
 """
 
@@ -18,13 +19,14 @@ import numpy as np
 
 FORMAT, VERSION = "gru_jax export", 1
 DESCRIPTION = "description.json"
+VOCABULARY = "vocabulary.json"
 WEIGHTS = "weights"
 JAX_PROGRAM, ONNX_PROGRAM = ".jax", ".onnx"
 """Endings of the names of programs."""
 
 
 def archive_bytes(
-    description: Mapping[str, Any], programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray]
+    description: Mapping[str, Any], members: Mapping[str, bytes], weights: Mapping[str, np.ndarray]
 ) -> bytes:
     r"""The content of the file; of equal parts equal bytes.
 
@@ -43,8 +45,8 @@ def archive_bytes(
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # without the time of day
 
         add(DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
-        for name, program in programs.items():
-            add(name, program)
+        for name, member in members.items():
+            add(name, member)
         for name, array in weights.items():
             content = io.BytesIO()
             np.save(content, array, allow_pickle=False)

@@ -4,6 +4,8 @@ network = NumpyNetwork("model.zip")
 carry, outputs = network.step(network.start(1), x)                      # x [B, D], outputs [B, O]
 carry, outputs = network.sequence(network.start(len(xs)), xs, lengths)  # xs [B, T, D], lengths [B] or None
 network.read(outputs)                                                   # classes, or numbers in their units
+
+Where inputs are tokens, x is [B] and xs is [B, T], whole numbers; `text_codec.py` makes them of texts.
 """
 
 import json
@@ -21,6 +23,11 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def _normalise(v: np.ndarray) -> np.ndarray:
     v = v - v.mean(axis=-1, keepdims=True)
     return v / np.sqrt((v * v).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def _gru(settings: dict, dense: Any, u: Carry, h: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -57,6 +64,9 @@ _ACTIVATIONS = {
 }  # fmt: skip
 
 
+_READOUTS = ("last", "mean", "max", "attention", "every")
+
+
 class NumpyNetwork:
     """The network of an archive."""
 
@@ -68,9 +78,9 @@ class NumpyNetwork:
         for cell in (cell for layer in self.layers for cell in layer):
             if not cell["is_of_library"] or cell["cell"] not in _CELLS:
                 raise ValueError(f"{path}: has the cell {cell['cell']}; this file has {', '.join(_CELLS)}")
-        readout, known = self.description["model"]["readout"], ("stack/", "head/")
         self.weights = {name: _whole(name, stored) for name in stored if not name.endswith(".scale")}
-        if readout not in ("last", "mean", "every") or not all(name.startswith(known) for name in self.weights):
+        readout, known = self.description["model"]["readout"], ("stack/", "head/", "embed/", "attention")
+        if readout not in _READOUTS or not all(name.startswith(known) for name in self.weights):
             raise ValueError(f"{path}: has the readout {readout} and weights {', '.join(self.weights)}; not known here")
 
     def start(self, batch: int) -> Carry:
@@ -86,7 +96,7 @@ class NumpyNetwork:
 
     def sequence(self, carry: Carry, xs: np.ndarray, lengths: Any = None) -> tuple[Carry, np.ndarray]:
         """All steps of sequences: the next carry, and outputs `[B, O]`, or `[B, T, O]` where each step has one."""
-        hs, carry, readout = self._inputs(np.asarray(xs, np.float32)), dict(carry), self.description["model"]["readout"]
+        hs, carry, readout = self._inputs(np.asarray(xs)), dict(carry), self.description["model"]["readout"]
         batch, time = hs.shape[:2]
         valid = np.arange(time) < (np.full(batch, time) if lengths is None else np.asarray(lengths))[:, None]
         features = hs
@@ -97,19 +107,29 @@ class NumpyNetwork:
             total, count = hs.sum(axis=1) + carry.get("mean.sum", 0), valid.sum(axis=1) + carry.get("mean.count", 0)
             features = total / np.maximum(count, 1)[:, None]
             carry |= {"mean.sum": total, "mean.count": count} if self.description["carry"] else {}
-        head = (self.weights["head/kernel"], self.weights["head/bias"])
-        return carry, ((hs if readout == "every" else features) @ head[0] + head[1]).astype(np.float32)
+        elif readout == "max":
+            features = np.where(valid[..., None], hs, -np.inf).max(axis=1)
+            features = np.where(valid.any(axis=1)[:, None], features, 0)
+        elif readout == "attention":
+            hidden = np.tanh(hs @ self.weights["attention/kernel"] + self.weights["attention/bias"])
+            scores = np.where(valid, (hidden @ self.weights["attention_scores/kernel"])[..., 0], -1e30)
+            features = (_softmax(scores)[..., None] * hs).sum(axis=1)
+        kernel = self.weights["head/kernel"] if "head/kernel" in self.weights else self.weights["embed/embedding"].T
+        features = hs if readout == "every" else features
+        return carry, (features @ kernel + self.weights["head/bias"]).astype(np.float32)
 
     def read(self, outputs: np.ndarray) -> Any:
-        """What a person reads: the likeliest class and the probability of each, or numbers in their units."""
-        says = self.description["outputs"]
-        if not says["classes"]:
+        """What a person reads: the likeliest class or token and the probability of each, or numbers in their units."""
+        says, likeliest = self.description["outputs"], outputs.argmax(axis=-1)
+        if not (says["classes"] or says.get("are_tokens")):
             return outputs * says["deviation"] + says["mean"]
-        shares = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-        return np.array(says["classes"])[outputs.argmax(axis=-1)], shares / shares.sum(axis=-1, keepdims=True)
+        return np.array(says["classes"])[likeliest] if says["classes"] else likeliest, _softmax(outputs)
 
     def _inputs(self, xs: np.ndarray) -> np.ndarray:
-        reads, absent = self.description["inputs"], np.isnan(xs)
+        reads = self.description["inputs"]
+        if reads.get("tokens"):
+            return self.weights["embed/embedding"][xs].astype(np.float32)
+        xs, absent = xs.astype(np.float32), np.isnan(xs)
         mean, deviation = (np.asarray(reads[name], np.float32) for name in ("mean", "deviation"))
         if reads["missing"] != "error":
             xs = np.where(absent, 0 if reads["missing"] == "zero" else mean, xs).astype(np.float32)

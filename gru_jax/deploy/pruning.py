@@ -10,7 +10,7 @@ import numpy as np
 from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace
 
-HEAD = "head"
+HEAD, ATTENTION = "head", "attention"
 INPUT_KERNELS, RECURRENT_KERNELS = "W", "U"
 
 
@@ -29,7 +29,8 @@ def prune_units(
         sizes: units of each layer that stay.
 
     Raises:
-        UsageError: there are more of them than the network has, of another number of layers, or no head.
+        UsageError: there are more of them than the network has, of another number of layers, or no head that reads
+            them alone.
 
     Examples:
         >>> import jax
@@ -45,6 +46,8 @@ def prune_units(
         raise UsageError(f"model.hidden={list(sizes)}: allowed are as many layers, of up to {units} units")
     if "kernel" not in params.get(HEAD, {}):
         raise UsageError("units: the network has no linear head of its own, whose inputs could go")
+    if ATTENTION in params:
+        raise UsageError("units: the readout attention maps states onto themselves; allowed are the other readouts")
     pruned, inputs = _copied(params), None  # the inputs of a layer that stay, None for all
     for number, (places, size) in enumerate(zip(layers, sizes, strict=True)):
         following = layers[number + 1] if number + 1 < len(layers) else None

@@ -7,19 +7,29 @@ from gru_jax.inspect.attribution import (
     saliency,
     share_of_steps,
 )
-from gru_jax.inspect.probes import LinearProbe, ProbeProfile, fit_probe, probe_over_time, r_squared
+from gru_jax.inspect.probes import (
+    LinearProbe,
+    ProbeProfile,
+    UnitScores,
+    fit_probe,
+    probe_over_time,
+    probe_units,
+    r_squared,
+)
 from gru_jax.inspect.similarity import dissimilarities, linear_cka, representational_similarity, similarity_matrix
 
 __all__ = [
     "IntegratedGradients",
     "LinearProbe",
     "ProbeProfile",
+    "UnitScores",
     "dissimilarities",
     "fit_probe",
     "integrated_gradients",
     "linear_cka",
     "occlusion",
     "probe_over_time",
+    "probe_units",
     "r_squared",
     "representational_similarity",
     "saliency",

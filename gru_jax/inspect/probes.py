@@ -59,6 +59,31 @@ class ProbeProfile(NamedTuple):
     control: Float[Array, "T K"]
 
 
+class UnitScores(NamedTuple):
+    """How well variables can be read off single units, and off all of them, on sequences that nothing was fitted to.
+
+    In the control each sequence has the variables of another one: what the step alone tells, and luck.
+
+    Attributes:
+        scores: R^2 of each unit by itself, `[H, K]`.
+        control: the greatest of any unit in the control, `[K]`.
+        together: R^2 of a linear probe of all units, `[K]`.
+        control_together: the same in the control, `[K]`.
+
+    Examples:
+        >>> import jax
+        >>> from gru_jax import inspect
+        >>> states = jax.random.normal(jax.random.key(0), (40, 5, 3))
+        >>> inspect.probe_units(states, 2.0 * states[..., 1:2]).scores.argmax(axis=0).tolist()
+        [1]
+    """
+
+    scores: Float[Array, "H K"]
+    control: Float[Array, " K"]
+    together: Float[Array, " K"]
+    control_together: Float[Array, " K"]
+
+
 def fit_probe(
     states: Float[Array, "N H"],
     targets: Float[Array, "N K"],
@@ -156,11 +181,8 @@ def probe_over_time(
         >>> inspect.probe_over_time(states, states[..., :1]).scores.round(2).tolist()
         [[1.0], [1.0]]
     """
+    _check_variables(states, targets)
     batch, time, _ = states.shape
-    if targets.ndim != 3 or targets.shape[:2] != (batch, time):
-        raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{batch}, {time}, K]")
-    if batch < 4:
-        raise UsageError(f"states have {batch} sequences: needed are 4, two to fit a probe to and two to test it on")
     counts = jnp.ones((batch, time), bool) if valid is None else valid
     keys = jax.random.split(jax.random.key(0) if key is None else key, ORDERS)
     orders = [jax.random.permutation(k, (batch + 1) // 2) for k in keys]
@@ -173,6 +195,83 @@ def probe_over_time(
         return scores[0], scores[1:].mean(axis=0)
 
     return ProbeProfile(*jax.vmap(of_step, in_axes=1)(states, targets, fitted_to, counts))
+
+
+def probe_units(
+    states: Float[Array, "B T H"],
+    targets: Float[Array, "B T K"],
+    *,
+    valid: Bool[Array, "B T"] | None = None,
+    key: PRNGKeyArray | None = None,
+) -> UnitScores:
+    """Look for units that track a variable by themselves, as Karpathy et al. 2015, arXiv:1506.02078, with a control.
+
+    A line through (state, variable) is fitted for each unit at all steps of every other sequence, and tested on those
+    between; and so is one linear probe, `fit_probe`, of all units. The control does the same where sequences have each
+    other's variables, in eight random orders, and is their mean.
+
+    Args:
+        states: of the units.
+        targets: variables, at every step.
+        valid: the steps that count; all of them if None.
+        key: of the control's orders; a fixed key if None.
+
+    Cost: products of `[K, B T]` and `[B T, H]`, nine times, and `fit_probe` of `B T / 2` states.
+
+    Raises:
+        UsageError: variables of another size, or fewer than four sequences.
+
+    Examples:
+        >>> import jax
+        >>> from gru_jax import inspect
+        >>> states = jax.random.normal(jax.random.key(0), (40, 5, 3))
+        >>> tracking = inspect.probe_units(states, 2.0 * states[..., 1:2])
+        >>> tracking.scores.round(1).ravel().tolist()[1], tracking.together.round(1).tolist()
+        (1.0, [1.0])
+    """
+    _check_variables(states, targets)
+    counts = jnp.ones(states.shape[:2], bool) if valid is None else valid
+
+    def rows(values: Array, start: int) -> Array:
+        return values[start::2].reshape(-1, *values.shape[2:])
+
+    def of_order(targets: Float[Array, "B T K"]) -> Float[Array, "H K"]:
+        fit, test = (rows(counts, start).astype(states.dtype) for start in (0, 1))
+        (x, x_mean), (y, y_mean) = (_centred(rows(a, 0), fit) for a in (states, targets.astype(states.dtype)))
+        squares = jnp.square(x).sum(axis=0)
+        slopes = jnp.where(squares[:, None] > 0, x.T @ y / jnp.where(squares > 0, squares, 1.0)[:, None], 0.0)
+        x, y = rows(states, 1) - x_mean[None], rows(targets, 1).astype(states.dtype) - y_mean[None]
+        x, y = (jnp.where(test[:, None] > 0, a, 0.0) for a in (x, y))
+        total = jnp.square(_centred(y, test)[0]).sum(axis=0)
+        missed = jnp.square(y).sum(axis=0)[None] - 2.0 * slopes * (x.T @ y)
+        missed += jnp.square(slopes) * jnp.square(x).sum(axis=0)[:, None]
+        return jnp.where(total > 0, 1.0 - missed / jnp.where(total > 0, total, 1.0)[None], jnp.nan)
+
+    keys = jax.random.split(jax.random.key(0) if key is None else key, ORDERS)
+    shuffled = [targets[jax.random.permutation(k, len(targets))] for k in keys]
+    control = jnp.stack([of_order(other).max(axis=0) for other in shuffled]).mean(axis=0)
+    together = _pooled_scores(states, jnp.concatenate([targets, *shuffled], axis=-1), counts)
+    together = together.reshape(1 + ORDERS, targets.shape[-1])
+    return UnitScores(of_order(targets), control, together[0], together[1:].mean(axis=0))
+
+
+def _pooled_scores(
+    states: Float[Array, "B T H"], targets: Float[Array, "B T K"], counts: Bool[Array, "B T"]
+) -> Float[Array, " K"]:
+    """R^2 of one linear probe for all steps, fitted to every other sequence, on those between."""
+    (x, y, fit), (new_x, new_y, test) = (
+        [a[start::2].reshape(-1, *a.shape[2:]) for a in (states, targets, counts)] for start in (0, 1)
+    )
+    return r_squared(fit_probe(x, y, counts=fit).read(new_x), new_y, test)
+
+
+def _check_variables(states: Float[Array, "B T H"], targets: Array) -> None:
+    """Refuse variables of another size, and too few sequences."""
+    batch, time, _ = states.shape
+    if targets.ndim != 3 or targets.shape[:2] != (batch, time):
+        raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{batch}, {time}, K]")
+    if batch < 4:
+        raise UsageError(f"states have {batch} sequences: needed are 4, two to fit a probe to and two to test it on")
 
 
 def _centred(values: Float[Array, "N K"], weight: Float[Array, " N"]) -> tuple[Float[Array, "N K"], Float[Array, " K"]]:

@@ -76,7 +76,7 @@ class TiedHead(nnx.Module):
 class SequenceModel(nnx.Module):
     """A recurrent stack with a linear head; a model family of a user's own is a subclass.
 
-    With an embedding, inputs are the numbers of tokens.
+    With an embedding, inputs are the numbers of tokens; floats are taken for what it makes of them.
 
     Args:
         cell: the cell of every layer.
@@ -176,7 +176,7 @@ class SequenceModel(nnx.Module):
         `on_read` is applied to the top states `[B, T, H]` before a readout of several of them: what it does to their
         gradient is done to each step's share alone, before it enters the recurrence.
         """
-        if self.embed is not None:
+        if self.embed is not None and jnp.issubdtype(xs.dtype, jnp.integer):
             xs = self.embed(xs).astype(self.compute_dtype)
         rates, key = drawn_dropout(self.stack, dropout, dropout_key)
         layers = self.stack.trace(xs, carry0, lengths=lengths, mask=mask, dropout_key=key, dropout=rates, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,6 +21,9 @@ ON_ANY_PAGE: dict[str, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "font.size": 9,
 }  # fmt: skip
+MOST_LABELS, LABEL_LENGTH, LABEL_FONT = 110, 14, "DejaVu Sans Mono"  # which comes with matplotlib
+SIGNS = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
+UNDRAWABLE = "\N{REPLACEMENT CHARACTER}"
 FEW_FEATURES = 4  # up to which inputs are drawn as lines
 MOST_LINES = 12  # trajectories that are drawn among fixed points
 MARKS = {SLOW_POINT: ("d", GREEN), STABLE: ("o", BLUE), SADDLE: ("X", ORANGE)}
@@ -106,11 +110,20 @@ def _draw_grid(picture: Figure, ax: Axes, xs: Float[np.ndarray, "T D"], values: 
 
 
 def plot_traces(
-    xs: Float[np.ndarray, "T D"], states: Float[np.ndarray, "T H"], gates: Mapping[str, Float[np.ndarray, "T H"]]
+    xs: Float[np.ndarray, "T D"],
+    states: Float[np.ndarray, "T H"],
+    gates: Mapping[str, Float[np.ndarray, "T H"]],
+    labels: Sequence[str] | None = None,
 ) -> Figure:
     """What one sequence does to the units of a cell: its inputs, the hidden states and every gate, step by step.
 
     Units are ordered by when they move most.
+
+    Args:
+        xs: inputs.
+        states: of the units.
+        gates: by name.
+        labels: of each step, as the token that is read, which stand in place of the inputs; None for the inputs.
     """
     time = np.arange(len(states))[:, None]
     change = np.abs(np.diff(states, axis=0, prepend=states[:1])) ** 2
@@ -121,13 +134,16 @@ def plot_traces(
         picture, _ = figure(1, width=10.4)
         picture.clear()
         picture.set_size_inches(10.4, 1.3 + 1.5 * len(maps))
-        axes = picture.subplots(1 + len(maps), 1, sharex=True, height_ratios=[0.8, *[1.0] * len(maps)])
-        if xs.shape[1] <= FEW_FEATURES:
+        height = 0.8 if labels is None or max(map(len, labels), default=0) > 1 else 0.2
+        axes = picture.subplots(1 + len(maps), 1, sharex=True, height_ratios=[height, *[1.0] * len(maps)])
+        if labels is not None:
+            _write_labels(axes[0], labels)
+        elif xs.shape[1] <= FEW_FEATURES:
             for feature, colour in enumerate(cycle(xs.shape[1])):
                 axes[0].plot(xs[:, feature], color=colour, lw=0.9)
         else:
             axes[0].imshow(xs.T, aspect="auto", cmap="Greys", interpolation="nearest")
-        axes[0].set_ylabel("input")
+        axes[0].set_ylabel("" if labels is not None else "input")
         for ax, (name, (value, colours)) in zip(axes[1:], maps.items(), strict=True):
             limit = max(float(np.abs(value).max()), 1e-6)
             low, high = (-limit, limit) if colours == "RdBu_r" else (0.0, max(1.0, limit))
@@ -136,6 +152,20 @@ def plot_traces(
             ax.set_ylabel(f"{name}, units")
         axes[-1].set_xlabel("step")
     return picture
+
+
+def _write_labels(ax: Axes, labels: Sequence[str]) -> None:
+    """Tokens above the steps at which they are read, upright where all of them are single signs."""
+    font = font_manager.get_font(font_manager.findfont(LABEL_FONT))
+    single = max(map(len, labels)) <= 1
+    for step, label in enumerate(labels):
+        signs = (SIGNS.get(sign, sign) for sign in (label if single else label.strip() or label)[:LABEL_LENGTH])
+        shown = "".join(sign if font.get_char_index(ord(sign)) else UNDRAWABLE for sign in signs)
+        ax.text(
+            step, 0.0, shown, ha="center", va="bottom", rotation=0 if single else 90, fontsize=6, family=LABEL_FONT,
+            parse_math=False,
+        )  # fmt: skip
+    ax.set_axis_off()
 
 
 def plot_fixed_points(

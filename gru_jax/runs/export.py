@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,31 +15,35 @@ import jax.numpy as jnp
 from gru_jax.cells import CELLS
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
-from gru_jax.deploy.archive import FORMAT, JAX_PROGRAM, ONNX_PROGRAM, VERSION, archive_bytes
+from gru_jax.data.vocabulary import Vocabulary
+from gru_jax.deploy.archive import FORMAT, JAX_PROGRAM, ONNX_PROGRAM, VERSION, VOCABULARY, archive_bytes
 from gru_jax.deploy.onnx import onnx_programs
 from gru_jax.deploy.programs import EXPORT_PLATFORMS, ServedNetwork, carry_names, export_programs
 from gru_jax.deploy.storage import StoredAs, flatten_params, pack_exactly
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.nn import CellPlace, Functional
-from gru_jax.nn.families import FAMILIES
+from gru_jax.nn.families import ENCODER_DECODER, FAMILIES
 from gru_jax.nn.models import Readout
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.files import replace_file
-from gru_jax.tasks import Task
+from gru_jax.tasks import LanguageModel, Task
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.facts import DataFacts, FeatureScale
 from gru_jax.tasks.forecasting import Forecasting
+from gru_jax.tasks.text_classification import TextClassification
+from gru_jax.tasks.text_facts import TextFacts
 from gru_jax.training.network import build_model
 
 EXPORT_FILE = "export.zip"
 PLATFORMS = ("cpu", "cuda", "tpu")
 SIGNATURES = {
-    "sequence": "sequence(weights, carry, xs [batch, time, features], lengths [batch] int32) -> (carry, outputs)",
-    "step": "step(weights, carry, x [batch, features]) -> (carry, outputs)",
+    "sequence": "sequence(weights, carry, xs [batch, time{each}], lengths [batch] int32) -> (carry, outputs)",
+    "step": "step(weights, carry, x [batch{each}]) -> (carry, outputs)",
 }
+EACH_STEP = {True: ", features", False: ""}  # of inputs that are numbers, or tokens
 
 
 def export_run(
@@ -67,7 +72,7 @@ def export_run(
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     check_platforms(platforms)
     rundir, config = open_run(workdir)
-    check_reads_numbers(config, rundir)
+    check_is_served(config, rundir)
     device = choose_device(config.platform)
     path = rundir.path / EXPORT_FILE if output is None else Path(output)
     if not path.absolute().parent.is_dir():
@@ -79,14 +84,14 @@ def export_run(
     return path
 
 
-def check_reads_numbers(config: Config, rundir: RunDir) -> None:
-    """Refuse a network that reads tokens or windows, for which there is no program for service yet.
+def check_is_served(config: Config, rundir: RunDir) -> None:
+    """Refuse a network with a decoder, or that reads windows, for which there is no program for service yet.
 
     Raises:
-        ArgumentError: it does.
+        ArgumentError: it is one of them.
     """
-    if config.task.reads_tokens:
-        raise ArgumentError(f"workdir={rundir.path}: its network reads tokens; allowed are those that read numbers")
+    if config.task.family == ENCODER_DECODER:
+        raise ArgumentError(f"workdir={rundir.path}: its network has a decoder; allowed are those without one")
     if isinstance(config.task, Forecasting):
         raise ArgumentError(
             f"workdir={rundir.path}: its network reads windows of a table, which experiments.predict does; allowed are "
@@ -127,12 +132,16 @@ def export_network(
         "version": VERSION,
         "jax": jax.__version__,
         "platforms": list(platforms),
-        "programs": {name: SIGNATURES[name] if name in programs else None for name in SIGNATURES},
+        "programs": {
+            name: text.format(each=EACH_STEP[bool(read.shape)]) if name in programs else None
+            for name, text in SIGNATURES.items()
+        },
         "onnx": list(in_onnx),
         "why_no_step": served.why_no_step,
-        "inputs": {"dtype": read.dtype.name, "features": input_features(config.task), **_preparation(config.task)},
+        "inputs": {"dtype": read.dtype.name, **_describe_inputs(config.task)},
         "outputs": _describe_outputs(config),
         "carry": {name: list(shape) for name, shape in served.carry.items()},
+        "carry_dtype": jnp.dtype(carry_dtype(config.dtype)).name,
         "model": {
             "readout": config.model.readout,
             "dtype": config.dtype,
@@ -143,7 +152,10 @@ def export_network(
         "run": {"task": type(config.task).__name__, **(made_of or {})},
     }
     members = {name + JAX_PROGRAM: program for name, program in programs.items()}
-    return archive_bytes(description, members | {name + ONNX_PROGRAM: p for name, p in in_onnx.items()}, weights)
+    members |= {name + ONNX_PROGRAM: program for name, program in in_onnx.items()}
+    if (vocabulary := _vocabulary(config.task)) is not None:
+        members[VOCABULARY] = json.dumps(vocabulary.to_json(), indent=1).encode()
+    return archive_bytes(description, members, weights)
 
 
 def serve_network(config: Config, model: Functional) -> ServedNetwork:
@@ -159,13 +171,17 @@ def stored_as(config: Config) -> StoredAs:
 
 
 def input_features(task: Task) -> list[str]:
-    """The names of the features of an input as it stands in files, by their numbers where they have none."""
+    """The names of the features of an input as it stands in files, or their numbers; of tokens none."""
+    if task.reads_tokens:
+        return []
     facts = _facts(task)
     return list(facts.features) if facts else [str(number) for number in range(task.input_size)]
 
 
 def input_step(config: Config) -> jax.ShapeDtypeStruct:
-    """What one sequence has at one step, as it stands in files, `[features]`."""
+    """What one sequence has at one step, as it stands in files, `[features]`; of tokens one number, `[]`."""
+    if config.task.reads_tokens:
+        return jax.ShapeDtypeStruct((), jnp.int32)
     return jax.ShapeDtypeStruct((len(input_features(config.task)),), jnp.dtype(carry_dtype(config.dtype)))
 
 
@@ -174,14 +190,24 @@ def _facts(task: Task) -> DataFacts | None:
     return facts if isinstance(facts, DataFacts) else None
 
 
-def _preparation(task: Task) -> dict[str, Any]:
-    """What the programs do to inputs before the network reads them, for readers that do it themselves."""
+def _vocabulary(task: Task) -> Vocabulary | None:
+    facts = task.facts if isinstance(task, FromFiles) else None
+    return facts.vocabulary if isinstance(facts, TextFacts) else None
+
+
+def _describe_inputs(task: Task) -> dict[str, Any]:
+    """What inputs are, and what the programs or `text_codec.py` do before the network reads them."""
     facts = _facts(task)
     scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
     return {
+        "features": input_features(task),
         "missing": getattr(task, "missing", "error"),
         "is_scaled": bool(getattr(task, "scale", False)),
         **dataclasses.asdict(scale),
+        "tokens": task.input_size if task.reads_tokens else None,
+        "vocabulary": None if _vocabulary(task) is None else VOCABULARY,
+        "lower": isinstance(task, TextClassification) and task.lower,
+        "last": task.length if isinstance(task, TextClassification) else None,
     }
 
 
@@ -193,6 +219,7 @@ def _describe_outputs(config: Config) -> dict[str, Any]:
         "size": task.output_size,
         "each_step": config.model.readout == "every",
         "classes": list(task.class_names),
+        "are_tokens": isinstance(task, LanguageModel),
         "names": list(facts.targets) if facts else [],
         **dataclasses.asdict(scale),
     }

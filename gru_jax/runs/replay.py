@@ -28,6 +28,7 @@ from gru_jax.runs.diagnosis import (
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import CheckpointMetadata, EndReason
 from gru_jax.runs.stored import open_run
+from gru_jax.runs.teacher import teacher_of
 from gru_jax.runs.train import train_run
 from gru_jax.runtime.devices import Device, choose_device, precision
 from gru_jax.runtime.processes import log_once
@@ -73,7 +74,7 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
     check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device):
-        trainer = Trainer(config)
+        trainer = Trainer(config, teacher=teacher_of(config))
         if is_member:
             replay = _of_member(rundir, trainer, device)
         else:

@@ -20,6 +20,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.loop import TrainingLoop
 from gru_jax.runs.profiling import Profile
 from gru_jax.runs.summary import summarise
+from gru_jax.runs.teacher import teacher_of
 from gru_jax.runs.writers import WRITERS, Writer
 from gru_jax.runtime.devices import Device, devices_here, peak_memory
 from gru_jax.runtime.files import write_json
@@ -69,7 +70,9 @@ class SingleRun(TrainingLoop):
             read_only=not is_main,
             fingerprint=fingerprint(config, of_any_length=True),
         )
-        population = Population(CompiledPopulation(config, splits, devices, single=True), [config])
+        population = Population(
+            CompiledPopulation(config, splits, devices, single=True, teacher=teacher_of(config)), [config]
+        )
         super().__init__(population, rundir, checkpoints, lambda: any_process(stop_requested()), on_progress)
         self.writers: list[Writer] = []
 

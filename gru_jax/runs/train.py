@@ -16,6 +16,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.growth import grown_keys, prolong
 from gru_jax.runs.single import SingleRun
+from gru_jax.runs.teacher import teacher_of
 from gru_jax.runs.weights import starting_point
 from gru_jax.runs.writers import check_writers
 from gru_jax.runtime.devices import choose_devices, devices_here, precision, use_all_cores, without_alarms
@@ -56,6 +57,7 @@ def train_run(
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
     if state == "new":
+        teacher_of(config)
         starting_point(config, tells=False)  # what does not fit is said before anything is written
         TrainedParts(config, build_model(config))
     devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)

@@ -24,6 +24,7 @@ from gru_jax.runs.stored import open_run
 from gru_jax.runs.transfer import NetworkView, TakenPart, TransferListing, carry_over, check_same_network
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.processes import log_once
+from gru_jax.training.network import build_model
 from gru_jax.training.step import Trainer
 
 logger = logging.getLogger(__name__)
@@ -120,26 +121,49 @@ def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
 
 def _network_of_run(text: str, config: Config) -> tuple[NetworkView, int | None, dict[str, Any]]:
     """The network of a checkpoint of another run, its step, and its parameters as a config makes use of them."""
-    name = CheckpointName.parse(text)
     try:
-        rundir, source = open_run(name.run)
-        with precision(source.dtype, source.matmul_precision):
-            trainer = Trainer(source)
-            shapes = jax.eval_shape(trainer.init, 0, traced_hyperparameters(source))
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes.to_dict())
-        checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
-        step = int(name.which) if name.which.isdecimal() else None
-        kind = name.which if step is None else checkpoints.holding(step)
-        state, metadata = checkpoints.restore(kind, like, step)
-        params = state["params"]
-        view = NetworkView.of(source, params, trainer.model.layers)
+        stored = read_network(text)
+        params, layers = stored.params, build_model(stored.config).layers
+        view = NetworkView.of(stored.config, params, layers)
         if config.train.init_as == "units":
-            params = prune_units(params, trainer.model.layers, config.model.hidden)
+            params = prune_units(params, layers, config.model.hidden)
         elif config.train.init_as != "exact":
             params = rounded(params, config.train.init_as)
-        return view, metadata.get("step", step), params
+        return view, stored.step, params
     except UsageError as error:
         raise UsageError(f"train.init_from={text}: {error}") from error
+
+
+class StoredNetwork(NamedTuple):
+    """The network of a checkpoint.
+
+    Attributes:
+        config: of its run.
+        params: as NumPy arrays.
+        step: that it was saved at.
+    """
+
+    config: Config
+    params: dict[str, Any]
+    step: int | None
+
+
+def read_network(text: str) -> StoredNetwork:
+    """The network of a checkpoint, `RUN` or `RUN:best`, `RUN:latest`, `RUN:100`.
+
+    Raises:
+        UsageError: there is no such run or checkpoint.
+    """
+    name = CheckpointName.parse(text)
+    rundir, source = open_run(name.run)
+    with precision(source.dtype, source.matmul_precision):
+        shapes = jax.eval_shape(Trainer(source).init, 0, traced_hyperparameters(source))
+    like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes.to_dict())
+    checkpoints = Checkpoints(rundir.checkpoints, choose_device(source.platform), read_only=True)
+    step = int(name.which) if name.which.isdecimal() else None
+    kind = name.which if step is None else checkpoints.holding(step)
+    state, metadata = checkpoints.restore(kind, like, step)
+    return StoredNetwork(source, state["params"], metadata.get("step", step))
 
 
 def _fitting(source: str, params: dict[str, Any], needed: dict[str, Any]) -> dict[str, Any]:

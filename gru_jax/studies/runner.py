@@ -15,6 +15,7 @@ from gru_jax.config import Config, changed_data, changed_sources, load, plan, tr
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import OTHER_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
+from gru_jax.runs.teacher import teacher_of
 from gru_jax.runtime.devices import Device, choose_device, free_memory, precision, without_alarms
 from gru_jax.runtime.files import read_json
 from gru_jax.runtime.locks import lock_directory
@@ -229,7 +230,9 @@ class StudyRunner:
         key = training_program(config)
         if key not in self._compiled:
             splits = self._load_splits(config)
-            self._compiled[key] = CompiledPopulation(config, splits, devices, self.options.mapping)
+            self._compiled[key] = CompiledPopulation(
+                config, splits, devices, self.options.mapping, teacher=teacher_of(config)
+            )
         return self._compiled[key]
 
     def _load_splits(self, config: Config) -> Splits:

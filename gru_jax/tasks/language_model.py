@@ -23,6 +23,7 @@ from gru_jax.runtime.files import FileStamp, stamp_of
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, Batch, FromFiles, classification
 from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.tasks.text_variables import text_variables, texts_of_tokens
 from gru_jax.tasks.tokens import perplexity, shares_in_training
 
 TOKENS, COUNTS = "tokens", "counts"
@@ -144,6 +145,10 @@ class LanguageModel(FromFiles):
         if self.tokens in ("characters", "bytes"):
             return {"bits": means["loss"] / math.log(2)}
         return {"perplexity": perplexity(means["loss"])}
+
+    def variables(self, batch: Batch) -> Mapping[str, Float[Array, "B T"]]:
+        """Where in a line the text is, and whether within quotes or brackets."""
+        return text_variables(batch.xs, texts_of_tokens(self.facts.vocabulary))
 
     def describe_data(self) -> list[str]:
         facts, tokens = self._encoded

@@ -72,14 +72,24 @@ def explained_output(outputs: Array, batch: Batch, number: int | None = None) ->
     return ExplainedOutput(jnp.full(size, number or 0), step)
 
 
-def network_score(config: Config, model: Functional, params: Any, batch: Batch, explained: ExplainedOutput) -> Score:
-    """A network's output as a function of what its first layer reads, see `gru_jax.inspect`.
+def first_layer_inputs(config: Config, model: Functional, params: Any, tokens_or_xs: Array) -> Float[Array, "B T D"]:
+    """What the first layer reads: inputs as they are, or what the embedding makes of tokens.
 
     Raises:
-        UsageError: the inputs are no floats.
+        UsageError: a model of a user's own reads tokens without the embedding `embed`.
     """
-    if not jnp.issubdtype(batch.xs.dtype, jnp.floating):
-        raise UsageError(f"xs has dtype {batch.xs.dtype}: attributed is to floats")
+    if not config.task.reads_tokens:
+        return tokens_or_xs
+    embed = getattr(model.module(params), "embed", None)
+    if embed is None:
+        raise UsageError(
+            f"model.family={config.model.family}: its network has no embedding `embed`, to whose numbers is attributed"
+        )
+    return embed(tokens_or_xs)
+
+
+def network_score(config: Config, model: Functional, params: Any, batch: Batch, explained: ExplainedOutput) -> Score:
+    """A network's output as a function of what its first layer reads, see `gru_jax.inspect`."""
 
     def score(xs: Float[Array, "B T D"]) -> Float[Array, " B"]:
         outputs = model.apply(params, xs.astype(config.dtype), lengths=batch.lengths).outputs

@@ -21,12 +21,13 @@ from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.base import ORDER, FromFiles
 from gru_jax.tasks.loading import Splits
 from gru_jax.training.answers import ArrayAnswers, build_answers, split_scores
+from gru_jax.training.distillation import Teacher
 from gru_jax.training.evaluation import build_totals, means_of
 from gru_jax.training.instruments import build_instruments
 from gru_jax.training.skipping import skips_of
 from gru_jax.training.splitting import BATCH_AXIS
-from gru_jax.training.state import TrainState
-from gru_jax.training.step import Data, StepsResult, Trainer
+from gru_jax.training.state import StepsResult, TrainState
+from gru_jax.training.step import Data, Trainer
 
 MemberMapping = Literal["auto", "map", "vmap"]
 """How the members of a device share it: one after the other, as one batch, or as suits the platform."""
@@ -73,6 +74,7 @@ class CompiledPopulation:
         splits: its data.
         devices: to be used.
         mapping: how the members of a device share it.
+        teacher: the network that they learn from, if there is one.
         single: whether this is for one member alone, whose batches are split over the devices; else members are.
     """
 
@@ -84,6 +86,7 @@ class CompiledPopulation:
         mapping: MemberMapping = "auto",
         *,
         single: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         self.config, self.devices, self.single = config, list(devices), single
         self.mapping = choose_mapping(mapping, devices[0].platform)
@@ -91,7 +94,7 @@ class CompiledPopulation:
         self.mesh = Mesh(np.array(self.devices).reshape(shape), (MEMBERS_AXIS, BATCH_AXIS))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.sharding = NamedSharding(self.mesh, PartitionSpec(MEMBERS_AXIS))
-        self.trainer = Trainer(config, self.mesh if single and len(devices) > 1 else None)
+        self.trainer = Trainer(config, self.mesh if single and len(devices) > 1 else None, teacher)
         self.plan, self.model = self.trainer.plan, self.trainer.model
         self.splits = splits
         self.streamed = any(isinstance(array, Rows) for array in splits["train"].values())

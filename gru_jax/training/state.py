@@ -1,4 +1,4 @@
-"""What a training step changes: the parameters, the optimiser's state, an average of the networks so far."""
+"""What training steps change and give: parameters, the optimiser's state, averages of networks, what steps report."""
 
 from __future__ import annotations
 
@@ -51,6 +51,59 @@ class TrainState(NamedTuple):
     def training_params(self) -> dict[str, Any]:
         """The parameters that the next step starts from."""
         return self.iterate.params if isinstance(self.iterate, Iterate) else self.params
+
+
+class StepReport(NamedTuple):
+    """What a step says of itself.
+
+    Attributes:
+        metrics: of the network before the step, by name.
+        live: with `flow.live`, each layer's adjoint profile `[T]` and each parameter's ratio of update to value.
+    """
+
+    metrics: dict[str, Array]
+    live: dict[str, Array]
+
+
+class Update(NamedTuple):
+    """What a step makes of a batch, before it is taken.
+
+    Attributes:
+        loss: of the batch.
+        metrics: their means, by name.
+        grads: of the loss and the penalties, in the parameters that learn.
+        lengths: of the sequences that each layer read.
+        adjoints: of the loss, for every layer, where something needs them.
+        carries: every layer's carry after the last step, where the next batch goes on from it.
+        updates: what is added to these.
+        opt_state: the optimiser's next state.
+    """
+
+    loss: Array
+    metrics: dict[str, Array]
+    grads: Any
+    lengths: tuple[Any, ...]
+    adjoints: Any
+    carries: Any
+    updates: Any
+    opt_state: Any
+
+
+class StepsResult(NamedTuple):
+    """The outcome of several steps in one call.
+
+    Attributes:
+        state: after the last good step.
+        metrics: of each step by name, `[K]`; meaningful where a step was done.
+        live: what each step measured of itself, `[K, ...]`, see `StepReport`.
+        finite: False if the step after `state.step` gave a loss, a gradient, a parameter or a state of the optimiser
+            that is not finite, and could not be skipped.
+    """
+
+    state: TrainState
+    metrics: dict[str, Any]
+    live: dict[str, Any]
+    finite: Any
 
 
 def start_average(config: RegularizationConfig, params: Any) -> Iterate | tuple[()]:

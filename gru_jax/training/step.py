@@ -19,6 +19,7 @@ from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.carrying import TrainedParts, with_weights
+from gru_jax.training.distillation import Teacher, with_teacher
 from gru_jax.training.gradient import (
     detach_masks,
     floss_before_training,
@@ -53,24 +54,12 @@ from gru_jax.training.schedules import learning_rate
 from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
 from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
-from gru_jax.training.state import TrainState, all_finite, average_with, start_average
+from gru_jax.training.state import StepReport, StepsResult, TrainState, Update, all_finite, average_with, start_average
 from gru_jax.training.streams import Streams, carries_into, start_streams
 
 # Beside the splits of `gru_jax.tasks`, which take the small numbers.
 INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM, REGULARIZATION_STREAM = 101, 102, 104, 105, 106
 Data = dict[str, Array]
-
-
-class StepReport(NamedTuple):
-    """What a step says of itself.
-
-    Attributes:
-        metrics: of the network before the step, by name.
-        live: with `flow.live`, each layer's adjoint profile `[T]` and each parameter's ratio of update to value.
-    """
-
-    metrics: dict[str, Array]
-    live: dict[str, Array]
 
 
 class BatchRows(NamedTuple):
@@ -93,47 +82,6 @@ class BatchRows(NamedTuple):
     sampled: OwnTokens | None
 
 
-class Update(NamedTuple):
-    """What a step makes of a batch, before it is taken.
-
-    Attributes:
-        loss: of the batch.
-        metrics: their means, by name.
-        grads: of the loss and the penalties, in the parameters that learn.
-        lengths: of the sequences that each layer read.
-        adjoints: of the loss, for every layer, where something needs them.
-        carries: every layer's carry after the last step, where the next batch goes on from it.
-        updates: what is added to these.
-        opt_state: the optimiser's next state.
-    """
-
-    loss: Array
-    metrics: dict[str, Array]
-    grads: Any
-    lengths: tuple[Any, ...]
-    adjoints: Any
-    carries: Any
-    updates: Any
-    opt_state: Any
-
-
-class StepsResult(NamedTuple):
-    """The outcome of several steps in one call.
-
-    Attributes:
-        state: after the last good step.
-        metrics: of each step by name, `[K]`; meaningful where a step was done.
-        live: what each step measured of itself, `[K, ...]`, see `StepReport`.
-        finite: False if the step after `state.step` gave a loss, a gradient, a parameter or a state of the optimiser
-            that is not finite, and could not be skipped.
-    """
-
-    state: TrainState
-    metrics: dict[str, Any]
-    live: dict[str, Any]
-    finite: Any
-
-
 def _stream(seed: Any, number: int) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), number)
 
@@ -144,6 +92,7 @@ class Trainer:
     Args:
         config: the config.
         mesh: over the devices of its axis `batch` each batch is split; None for one device.
+        teacher: the network of `distillation.teacher`, which steps need.
 
     Attributes:
         plan: the durations of the training.
@@ -153,9 +102,10 @@ class Trainer:
         run: `steps`, compiled; it takes the state's memory.
     """
 
-    def __init__(self, config: Config, mesh: Mesh | None = None) -> None:
+    def __init__(self, config: Config, mesh: Mesh | None = None, teacher: Teacher | None = None) -> None:
         self.config, self.plan, self.model, self.mesh = config, plan(config), build_model(config), mesh
         self.parts = TrainedParts(config, self.model)
+        self.teacher, self.distillation = teacher, None
         self.init = jax.jit(self._init)
         self.run = jax.jit(self.steps, donate_argnums=0)
 
@@ -184,7 +134,8 @@ class Trainer:
         """Mean loss of a batch, the means of all metrics, and the pass."""
         trace, metrics = run_network(self.config, self.model, params, batch, perturbations=perturbations, **kwargs)
         means = {name: mean_over_examples(value, batch) for name, value in metrics.items()}
-        return means["loss"], (means, trace)
+        loss, means = with_teacher(self.config, self.teacher, self.distillation, trace.outputs, batch, means)
+        return loss, (means, trace)
 
     def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices, split over the devices."""
@@ -201,9 +152,10 @@ class Trainer:
         return self._with_task(hyperparameters)._step(state, seed, hyperparameters, data, index)
 
     def _with_task(self, hyperparameters: Hyperparameters) -> Trainer:
-        """The same with the task's traced hyperparameters."""
+        """The same with the traced hyperparameters of the task and the loss."""
         trainer = copy.copy(self)
         trainer.config = with_task_values(self.config, hyperparameters["task"])
+        trainer.distillation = hyperparameters["distillation"] if self.config.distillation.is_on else None
         return trainer
 
     def _step(
@@ -331,7 +283,9 @@ class Trainer:
         trainer, of_each = self._with_task(hyperparameters), shares(batch, size, total)
         share = batch.xs.shape[0] * of_each if total is None else of_each.sum()
         config, perturbations, values = trainer.config, None, hyperparameters["regularization"]
-        batch = with_input_noise(config, with_own_tokens(self.model, params, batch, rows.sampled), rows.noise_keys, values)
+        batch = with_input_noise(
+            config, with_own_tokens(self.model, params, batch, rows.sampled), rows.noise_keys, values
+        )
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 

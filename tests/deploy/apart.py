@@ -23,7 +23,7 @@ def results(path, xs, lengths):
         archive = dict(opened)
     description = json.loads(archive["description.json"])
     weights = {name[8:]: member for name, member in archive.items() if name.startswith("weights/")}
-    dtype, shapes = description["inputs"]["dtype"], description["carry"]
+    dtype, shapes = description["carry_dtype"], description["carry"]
     start = {name: np.zeros((len(xs), *shape), dtype) for name, shape in shapes.items()}
     program = lambda name: jax.jit(export.deserialize(bytearray(archive[f"{name}.jax"])).call)
     sequence, step = program("sequence"), None

@@ -175,11 +175,14 @@ def test_wrong_use_is_one_line(original, tmp_path):
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.json").write_text((original / "config.json").read_text())
     for arguments, message in (
-        ([*flags, "--method", "int4"], "--method='int4': allowed are units, int8, bfloat16; did you mean 'int8'?"),
-        (flags, "--method: missing; allowed is units, int8, bfloat16"),
+        (
+            [*flags, "--method", "int4"],
+            "--method='int4': allowed are units, distil, int8, bfloat16; did you mean 'int8'?",
+        ),
+        (flags, "--method: missing; allowed is units, distil, int8, bfloat16"),
         (
             [*flags, "--method", "int8", "--hidden", "3"],
-            "--hidden=[3]: without effect on int8; allowed with method=units",
+            "--hidden=[3]: without effect on int8; allowed with method=units or distil",
         ),
         ([*flags, "--method", "units", "--hidden", "9,9"], "allowed are as many layers, of up to [6, 5] units"),
         ([*flags, "--method", "units", "--steps", "few"], "--steps=few"),

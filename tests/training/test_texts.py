@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 import gru_jax
-from experiments import compress, evaluate, export, sample, train
+from experiments import evaluate, sample, train
 from gru_jax.config import load, traced_hyperparameters
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import Checkpoints
@@ -237,12 +237,6 @@ def test_what_is_drawn_follows_from_the_seed(trained):
     assert sample.run(trained, "to", 40, 2, seed=1, temperature=2.0) == [one, two]
     assert sample.run(trained, "to", 40, seed=2, temperature=2.0) != [one]
     assert sample.run(trained, "to", 40, seed=3, top_k=1) == sample.run(trained, "to", 40, temperature=0.0)
-
-
-@pytest.mark.parametrize("command", [export, compress])
-def test_networks_that_read_tokens_are_not_served_yet(command, trained):
-    with pytest.raises(UsageError, match="its network reads tokens; allowed are those that read numbers"):
-        command.run(trained)
 
 
 def test_tokens_are_drawn_by_their_probabilities():

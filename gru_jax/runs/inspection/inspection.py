@@ -20,6 +20,7 @@ from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choi
 from gru_jax.flow.fixed_points import SADDLE, SLOW_POINT, STABLE, FixedPoints
 from gru_jax.plotting import inspection as pictures
 from gru_jax.runs.data_facts import check_same_data
+from gru_jax.runs.export import check_is_served
 from gru_jax.runs.flow import initial_params
 from gru_jax.runs.inspection.measure import (
     Attributions,
@@ -36,10 +37,18 @@ from gru_jax.runs.inspection.measure import (
     titles_of,
 )
 from gru_jax.runs.inspection.page import render_inspection
+from gru_jax.runs.inspection.texts import (
+    Contexts,
+    TrackedVariables,
+    reads_pieces,
+    text_sections,
+    token_texts,
+    units_of_texts,
+)
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.runtime.files import replace_file
-from gru_jax.tasks import Batch, split_key
+from gru_jax.tasks import Batch, LanguageModel, split_key
 from gru_jax.training.inspection import cells_inside, explained_output
 from gru_jax.training.network import build_model, draw_batch
 
@@ -62,6 +71,8 @@ class Inspection:
         attributions: what the outputs of those that are shown hang on.
         cells: what is known of every cell, by name.
         probes: what linear probes read off their states, by name; empty where the task knows of nothing to look for.
+        contexts: of networks that read tokens, where each unit of a cell is greatest, by the cell's name; else empty.
+        tracked: of these, how well single units track what the task knows at each step; empty where it knows nothing.
         similarity: how alike the cells, those of the untrained network and of other runs represent the same steps.
     """
 
@@ -73,6 +84,8 @@ class Inspection:
     attributions: Attributions
     cells: dict[str, CellReport]
     probes: dict[str, Probes]
+    contexts: dict[str, Contexts]
+    tracked: dict[str, TrackedVariables]
     similarity: Similarity
 
     @property
@@ -97,24 +110,29 @@ class Inspection:
                         f"{name}: of {variable} a linear probe reads up to {scores[best]:.1%} of the variance, at step "
                         f"{probes.steps[best]}; of it shuffled, {luck:.1%} on average."
                     )
+        lines += [f"{name}: {line}" for name, tracked in self.tracked.items() for line in tracked.describe()]
         return lines
 
     def figures(self) -> dict[str, Figure]:
         """All pictures, by name."""
-        within = steps_within(self.batch)[:SHOWN]
-        xs = np.asarray(self.batch.xs[:SHOWN])
-        attributed = self.attributions
-        titles = titles_of(self.outputs[:SHOWN], attributed.explained, self.config.task.class_names)
-        drawn = {
-            "attributions": pictures.plot_attributions(
-                xs, attributed.shares, attributed.falls, attributed.width, within, titles
+        within, drawn = steps_within(self.batch)[:SHOWN], dict[str, Figure]()
+        reads_tokens, labels = self.config.task.reads_tokens, None
+        steps = np.flatnonzero(within[0])
+        if reads_tokens:
+            steps, texts = steps[: pictures.MOST_LABELS], token_texts(self.config)
+            labels = [texts[int(number)] for number in np.asarray(self.batch.xs[0])[steps]]
+        else:
+            xs, attributed = np.asarray(self.batch.xs[:SHOWN]), self.attributions
+            drawn["attributions"] = pictures.plot_attributions(
+                xs, attributed.shares, attributed.falls, attributed.width, within, self._titles()
             )
-        }
         for name, cell in self.cells.items():
-            steps, units = within[0], next(iter(cell.gates.values())).shape[-1]
+            units = next(iter(cell.gates.values())).shape[-1]
             gates = {gate: value[0][steps] for gate, value in cell.gates.items()}
             states = cell.states
-            drawn[f"traces_{name}"] = pictures.plot_traces(cell.inputs[0][steps], states[0][steps][:, :units], gates)
+            drawn[f"traces_{name}"] = pictures.plot_traces(
+                cell.inputs[0][steps], states[0][steps][:, :units], gates, labels
+            )
             drawn[f"points_{name}"] = pictures.plot_fixed_points(
                 cell.points, cell.ends, states, within, cell.axes, cell.axis_shares
             )
@@ -124,6 +142,22 @@ class Inspection:
             drawn[f"probes_{name}"] = pictures.plot_probes(*probes)
         drawn["similarity"] = pictures.plot_similarity(*self.similarity)
         return drawn
+
+    def texts(self) -> dict[str, str]:
+        """The parts of the page that are text, as HTML by name; of networks that read tokens, else none."""
+        if not self.config.task.reads_tokens:
+            return {}
+        states = {name: cell.states for name, cell in self.cells.items()}
+        return text_sections(
+            self.config, self.batch, self.attributions, self._titles(), self.contexts, self.tracked, states
+        )
+
+    def _titles(self) -> list[str]:
+        """What is said above each example that is shown."""
+        names: Sequence[str] = self.config.task.class_names
+        if not names and isinstance(self.config.task, LanguageModel):
+            names = [f"next token {text!r}" for text in token_texts(self.config)]
+        return titles_of(self.outputs[:SHOWN], self.attributions.explained, names)
 
     def plot(self, name: str = "attributions") -> Figure:
         """One of the pictures, which notebooks show: `attributions`, `points_layer_0`, ….
@@ -143,7 +177,7 @@ class Inspection:
         """
         path = Path(path)
         title = f"Inside {self.name}"
-        page = render_inspection(title, self.describe(), self.figures(), self.points)
+        page = render_inspection(title, self.describe(), self.figures(), self.points, self.texts())
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, page.encode())
@@ -177,6 +211,7 @@ def inspect_run(
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
     check_argument("input", resting, get_args(RestingInput))
     rundir, config = open_run(workdir)
+    check_is_served(config, rundir)
     check_same_data(rundir, config)
     device = choose_device(config.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(device), without_alarms():
@@ -194,15 +229,19 @@ def inspect_run(
             for _, place in model.cells
         }
         states = {name: cell.states for name, cell in inside.items()}
-        probed = {name: probe_states(config, array, batch) for name, array in states.items()}
+        in_pieces = reads_pieces(config)
+        probed = {name: probe_states(config, array, batch) for name, array in states.items() if not in_pieces}
         probes = {name: probe for name, probe in probed.items() if probe is not None}
+        contexts, tracked = units_of_texts(config, model, states, batch)
         others = states_of_cells(config, model, initial_params(config), batch)
         compared = {**states, **{f"{UNTRAINED} {name}": array for name, array in others.items()}}
         for other in against:
             compared |= _states_of_run(other, config, batch)
         similarity = compare_states(compared, batch)
     name = Path(os.path.abspath(workdir)).name
-    return Inspection(name, config, int(state.step), batch, outputs, attributions, cells, probes, similarity)
+    return Inspection(
+        name, config, int(state.step), batch, outputs, attributions, cells, probes, contexts, tracked, similarity
+    )
 
 
 def _batch(config: Config) -> Batch:

@@ -26,14 +26,22 @@ from gru_jax.inspect import (
 from gru_jax.nn import CellPlace, Functional
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import Batch
-from gru_jax.training.inspection import CellInside, ExplainedOutput, cells_inside, network_score
+from gru_jax.tasks.base import FromFiles
+from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.training.inspection import (
+    CellInside,
+    ExplainedOutput,
+    cells_inside,
+    first_layer_inputs,
+    network_score,
+)
 from gru_jax.training.network import build_model
 from gru_jax.unroll import valid_steps
 
 RestingInput = Literal["median", "mean", "zeros"]
 """The constant input under which fixed points are looked for: that of a typical step, or none."""
 DOUBLE = "float64"
-STRETCHES = 50  # of an example that are hidden one by one
+STRETCHES, STRETCHES_OF_TOKENS = 50, 200  # of an example that are hidden one by one
 STARTS, LEAST_STARTS = 512, 16  # states from which fixed points are looked for
 START_NUMBERS = 2**28  # what S^3 of all starts may come to
 NOISE = 1.0  # added to half of these, in standard deviations of each unit
@@ -50,7 +58,8 @@ class Attributions(NamedTuple):
     Attributes:
         explained: which output.
         saliency: its gradient with respect to the first layer's inputs, `[N, T, D]`.
-        shares: integrated gradients from a baseline of zeros, `[N, T, D]`.
+        shares: integrated gradients from a baseline of zeros, `[N, T, D]`; of texts, from the embedding of the unknown
+            token where the vocabulary has one.
         difference: what they add up to, the output less that of the baseline, `[N]`.
         error: by how much they miss it, `[N]`.
         jumped: the height of the jumps on the way from the baseline, `[N]`.
@@ -123,7 +132,8 @@ def attribute(config: Config, params: Any, batch: Batch, explained: ExplainedOut
 
     On a CPU in double precision, whatever the network is trained on: networks that decide jump between their memories.
     """
-    width = max(1, batch.xs.shape[1] // STRETCHES)
+    width = max(1, batch.xs.shape[1] // (STRETCHES_OF_TOKENS if config.task.reads_tokens else STRETCHES))
+    blank = unknown_token(config)
     batch, explained, params = jax.device_get((batch, explained, params))
     with precision(DOUBLE, "float32"), jax.default_device(choose_device("cpu")):
         exact = dataclasses.replace(config, dtype=DOUBLE)
@@ -131,11 +141,22 @@ def attribute(config: Config, params: Any, batch: Batch, explained: ExplainedOut
 
         @jax.jit
         def measure(params: Any, batch: Batch, explained: ExplainedOutput) -> Any:
-            score, xs = network_score(exact, model, params, batch, explained), batch.xs
-            return saliency(score, xs), integrated_gradients(score, xs), occlusion(score, xs, width=width)
+            score, xs = (
+                network_score(exact, model, params, batch, explained),
+                first_layer_inputs(exact, model, params, batch.xs),
+            )
+            start = None if blank is None else first_layer_inputs(exact, model, params, jnp.full((1, 1), blank))
+            shares, falls = integrated_gradients(score, xs, start), occlusion(score, xs, start, width=width)
+            return saliency(score, xs), shares, falls
 
         slopes, shares, falls = jax.device_get(measure(in_double(params), in_double(batch), explained))
     return Attributions(explained, slopes, shares.values, shares.difference, shares.error, shares.jumped, falls, width)
+
+
+def unknown_token(config: Config) -> int | None:
+    """The token that stands for one that says nothing; None where there is none, or inputs are numbers."""
+    facts = config.task.facts if isinstance(config.task, FromFiles) else None
+    return facts.vocabulary.unknown if isinstance(facts, TextFacts) else None
 
 
 def in_double(tree: Any) -> Any:

@@ -16,8 +16,19 @@ DIGITS = 4
 SECTIONS = {
     "attributions": (
         "What outputs hang on",
-        "Each input is coloured by its integrated gradient: how much of the output, beyond what inputs of zeros give, "
-        "it accounts for. Under it, by how much the output falls where a stretch of steps is hidden.",
+        "Each input is coloured by its integrated gradient: how much of the output, beyond what inputs of zeros (of "
+        "texts, unknown tokens) give, it accounts for. Beside it, by how much the output falls where a stretch of "
+        "steps is hidden.",
+    ),
+    "units": (
+        "Units that track a text",
+        "Of all units, the one whose state by itself tells most of a variable, on texts that no line was fitted to, "
+        "and what the best unit tells where the variables are those of other texts. The first example is coloured by "
+        "it.",
+    ),
+    "contexts": (
+        "What drives units",
+        "For each unit the texts of all that were read after whose last, marked token it is greatest.",
     ),
     "traces": ("What units do", "One example, step by step. Units are ordered by when they move most."),
     "points": (
@@ -43,7 +54,13 @@ SECTIONS = {
 }
 
 
-def render_inspection(title: str, sentences: Sequence[str], figures: Mapping[str, Figure], points: pl.DataFrame) -> str:
+def render_inspection(
+    title: str,
+    sentences: Sequence[str],
+    figures: Mapping[str, Figure],
+    points: pl.DataFrame,
+    texts: Mapping[str, str] | None = None,
+) -> str:
     """The page.
 
     Args:
@@ -51,17 +68,22 @@ def render_inspection(title: str, sentences: Sequence[str], figures: Mapping[str
         sentences: what was found.
         figures: by a section's name, and the cell's behind `_`.
         points: the table of fixed points.
+        texts: parts that are HTML, by names as of figures, of networks that read texts.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)]
     for section, (heading, note) in SECTIONS.items():
         drawn = {name: picture for name, picture in figures.items() if name.partition("_")[0] == section}
-        if not drawn:
+        written = {name: part for name, part in (texts or {}).items() if name.partition("_")[0] == section}
+        if not drawn and not written:
             continue
         parts.append(f'<section id="{section}"><h2>{heading}</h2><p class="note">{note}</p>')
         for name, picture in drawn.items():
             caption = html.escape(name.partition("_")[2])
             parts.append(f"<figure>{inline_svg(picture, name)}<figcaption>{caption}</figcaption></figure>")
-        if section == "eigenvalues":
+        for name, part in written.items():
+            cell = html.escape(name.partition("_")[2])
+            parts.append(f"<h3>{cell}</h3>{part}" if cell else part)
+        if section == "eigenvalues" and drawn:
             parts.append(f'<div class="scroll">{_table(points)}</div>')
         parts.append("</section>")
     body = "\n".join(parts)
