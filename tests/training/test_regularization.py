@@ -359,6 +359,7 @@ def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkey
         ({"swa_from": 13}, {}, r"swa_from=13: allowed are up to 12, the length of the training"),
         ({"label_smooting": 0.1}, {}, "label_smooting.*label_smoothing"),
         ({"recurrent_dropout": 0.5}, {"gradient": {"omega": 1.0}}, r"recurrent_dropout=0\.5: together with"),
+        ({"max_norm": 1.0}, {"transfer": {"thaw_steps": (3,)}}, r"max_norm=1: it would change what does not learn yet"),
         ({"dropconnect": 1.0}, {}, r"dropconnect=1\.0.*0\.99"),
         ({"dropconnect": 0.5}, {"model": {"cell": {"name": "mingru"}}}, r"dropconnect=0\.5: without effect, this cell"),
         ({"input_noise": 0.5}, {"task": {"name": "reverse", "length": 5, "symbols": 4}}, r"this task are tok"),

@@ -74,6 +74,16 @@ def test_frozen_parts_keep_their_bits_and_have_no_state(frozen, stay):
     assert sum(a.size for a in arrays) == 2 * sum(leaf_at(states[0].params, path).size for path in trained)
 
 
+def test_regularisers_leave_frozen_parts_alone():
+    """Noise and masks are on all kernels that a step sees; what stays is nevertheless the same, in the average too."""
+    regularization = {
+        "weight_noise": 0.1, "dropconnect": 0.3, "orthogonality": 0.1, "max_norm": 0.1, "activation": 0.1, "ema": 0.5,
+    }  # fmt: skip
+    _, states = steps(deep(transfer={"frozen": ("layer_0",)}, regularization=regularization))
+    assert {part for part in LAYERS if not moved(states, part)} == {"layer_0"}
+    assert is_same(of_part(states[-1].training_params, "layer_0"), of_part(states[0].params, "layer_0"))
+
+
 def test_nothing_is_sent_back_to_frozen_layers_at_the_bottom():
     def loops(**transfer):
         config = deep(transfer=transfer, flow={"every": 0})
