@@ -56,12 +56,13 @@ def train_run(
     if state == "done":
         log_once(logger, f"{rundir.path}: already done")
         return on_main_process(rundir.read_summary)
-    if state == "new":
-        teacher_of(config)
-        starting_point(config, tells=False)  # what does not fit is said before anything is written
-        TrainedParts(config, build_model(config))
     devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)
     device = devices_here(devices)[0]
+    if state == "new":  # what does not fit is said before anything is written
+        teacher_of(config)
+        starting_point(config, tells=False)
+        with precision(config.dtype, config.matmul_precision):
+            TrainedParts(config, build_model(config))
     check_memory(config, device)
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)

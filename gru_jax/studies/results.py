@@ -23,7 +23,7 @@ from gru_jax.studies.study import read_study_file
 from gru_jax.tasks import TASKS
 
 SEED = "seed"
-HOST_FLAGS = ("workdir", "config.task.data_dir", "config.devices", "config.seed", "code", "stop", "processes")
+HOST_FLAGS = ("workdir", "config.task.data_dir", "config.devices", "devices", "config.seed", "code", "processes")
 """Flags of a command that say where and when it runs, or that are told elsewhere."""
 HEAD = """# Results
 

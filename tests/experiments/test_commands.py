@@ -63,7 +63,7 @@ def test_overrides_and_arguments():
 
 
 @pytest.mark.parametrize(("flag", "code"), [((), 75), (("--sigterm-exit=0",), 0), (("--sigterm-exit", "99"), 99)])
-@pytest.mark.parametrize(("command", "training"), [(train, "train_run"), (ablate, "StudyRunner")])
+@pytest.mark.parametrize(("command", "training"), [(train, "train_run"), (ablate, "runner_of")])
 def test_asked_to_end_a_command_has_a_code_of_its_own(command, training, flag, code, tmp_path, monkeypatch, capsys):
     def preempted(*_):
         raise PreemptedError("asked to end: step 3 of 9 is saved")

@@ -21,7 +21,8 @@ from tests.experiments.test_inspect import WIDE
 from tests.experiments.test_report import drawn
 
 LINES = 'He said "yes" <b>&amp;\n(and [went] away)\nto "be" $x$ 漢\n' * 30
-ROWS = [("A fine <b>film</b> &", "good"), ("dull, dull $x$", "bad"), ("fine not dull 漢", "good"), ("not fine", "bad")]
+ROWS = [("A fine <b>film</b> &", "good"), ("fine not dull 漢", "good"), ("dull, dull $x$", "bad"), ("not fine", "bad")]
+"""Two by two, as probes are fitted to every other sequence."""
 
 
 @pytest.fixture(scope="module")

@@ -335,4 +335,4 @@ def test_the_command_says_what_texts_do_not_take(trained, uninterrupted):
     with pytest.raises(UsageError, match=r"--frames=5: without effect on language models; allowed are .*--prompt"):
         sample.command([f"--workdir={trained.path}", "--frames=5"])
     with pytest.raises(UsageError, match="its task is Adding; allowed are language models, networks of music"):
-        sample.command([f"--workdir={uninterrupted.path}"])
+        sample.command([f"--workdir={uninterrupted}"])
