@@ -4,8 +4,8 @@
 
 Measured (one of 2 CPU cores that many others used, seed 0), frame negative log-likelihood in test,
 first frame included: `jsb` 8.49 nats in 10.7 minutes (answers without a network: 11.06 from the shares of
-the notes, 10.48 from each note's last frame). `nottingham` came to 4.19 after 12 epochs with an
-`output_dropout` of 0.2, in 3.3 minutes, and was still learning (10.25 and 5.17 without a network).
+the notes, 10.48 from each note's last frame). `nottingham` 3.85 in 30 minutes, where its
+best network came after two thirds of the training (10.25 and 5.17 without a network).
 """
 
 from ml_collections import ConfigDict

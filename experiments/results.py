@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from gru_jax.studies.results import Result, merge_results, read_results, results
 
 PAGE = Path("docs/results.md")
 PUBLISHED = "published.json"
+HOST_FLAGS = ("workdir", "config.task.data_dir", "config.devices", "devices", "config.seed", "code", "processes")
+"""Flags that say where a command runs, or what is told elsewhere."""
 
 
 def run(directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] = PAGE) -> list[Result]:
@@ -46,11 +49,38 @@ def run(directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike
         old = [Result(**row) for row in read_json(kept)["results"]] if kept.is_file() else []
     except (KeyError, TypeError) as error:
         raise UsageError(f"{kept}: damaged, {error}") from error
-    results = merge_results(old, [result for path in directories for result in read_results(Path(path))])
+    results = merge_results(old, [result for path in directories for result in read_results(Path(path), tell_command)])
     write_json(kept, {"results": [dataclasses.asdict(result) for result in results]})
     others = read_json(published)["published"] if published.is_file() else []
     replace_file(page, results_page(results, others).encode())
     return results
+
+
+def tell_command(task: str, arguments: Sequence[str]) -> tuple[str, str]:
+    """A name and the command of a run, from the arguments of its process, without what belongs to a machine.
+
+    Examples:
+        >>> from experiments.results import tell_command
+        >>> arguments = ["/home/me/experiments/train.py", "--config", "configs/music.py:jsb", "--workdir=/tmp/a"]
+        >>> tell_command("music", arguments)
+        ('music:jsb', 'python -m experiments.train --config configs/music.py:jsb')
+    """
+    program = Path(arguments[0])
+    if program.parent.name != "experiments":
+        return task, "from Python"
+    words, name, waiting = ["python", "-m", f"experiments.{program.stem}"], [task], list(arguments[1:])
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        value = value if equals or not waiting or waiting[0].startswith("--") else waiting.pop(0)
+        value = Path(value).name if value.startswith("/") else value
+        if flag.removeprefix("--") in HOST_FLAGS:
+            continue
+        words += [f"{flag}={value}"] if equals else [flag, value]
+        if flag == "--config":
+            name[0] = value.removeprefix("configs/").replace(".py", "")
+        elif flag.startswith("--config."):
+            name.append(f"{flag.removeprefix('--config.')}={value}")
+    return " ".join(name), shlex.join(words)
 
 
 @cli.names_flags

@@ -6,9 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
-import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from gru_jax.runtime.files import read_json
 from gru_jax.settings import flatten
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.study import read_study_file
-from gru_jax.tasks import TASKS
 
 SEED = "seed"
-HOST_FLAGS = ("workdir", "config.task.data_dir", "config.devices", "devices", "config.seed", "code", "processes")
-"""Flags of a command that say where and when it runs, or that are told elsewhere."""
+TellCommand = Callable[[str, Sequence[str]], tuple[str, str]]
 HEAD = """# Results
 
 Test scores of the network that is best in validation, mean and standard deviation over seeds where there are several.
@@ -43,6 +40,7 @@ class Result:
 
     Attributes:
         known_by: what they are known by, which follows from their config but for the seed.
+        name: what a reader calls them.
         command: that trains them, but for the directory, and for the seed of a single run.
         task: the section of the config.
         varied: what sets them apart from other members of their study, by axis.
@@ -56,11 +54,12 @@ class Result:
     Examples:
         >>> from gru_jax.studies.results import Result
         >>> scores = {"0": {"loss": 8.5}, "1": {"loss": 8.4}}
-        >>> Result("a0", "…", {"name": "music", "collection": "jsb"}, {}, "loss", scores, {}, 1, 2.0, "cpu").test
+        >>> Result("a0", "jsb", "…", {"name": "music", "collection": "jsb"}, {}, "loss", scores, {}, 1, 2.0, "cpu").test
         {'loss': '8.45 ± 0.0707'}
     """
 
     known_by: str
+    name: str
     command: str
     task: dict[str, Any]
     varied: dict[str, str]
@@ -73,12 +72,8 @@ class Result:
 
     @property
     def label(self) -> str:
-        """The task, with settings that are not its defaults, and what was varied."""
-        kind = TASKS.get(str(self.task["name"]))
-        usual = {} if kind is None else {field.name: field.default for field in dataclasses.fields(kind)}
-        changed = {key: value for key, value in self.task.items() if key != "name" and value != usual.get(key)}
-        settings = [f"{key}={value}" for key, value in {**changed, **self.varied}.items() if value is not None]
-        return " ".join([str(self.task["name"]), *settings])
+        """The run's name, and what was varied."""
+        return " ".join([self.name, *(f"{axis}={value}" for axis, value in self.varied.items())])
 
     @property
     def test(self) -> dict[str, str]:
@@ -87,17 +82,18 @@ class Result:
         return {name: _mean([metrics.get(name, math.nan) for metrics in self.scores.values()]) for name in names}
 
 
-def read_results(path: Path) -> list[Result]:
+def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
     """What the runs of a directory came to: those of a study in groups that differ in their seeds alone.
 
     Args:
         path: of a run that is done, or of a study, of which members that are done count.
+        tell_command: a name, and the command as one types it, of a task and the arguments of the process that ran it.
 
     Raises:
         UsageError: it is neither, or damaged.
     """
     if not (path / STUDY_FILE).is_file():
-        return [_result([path], {})]
+        return [_result([path], {}, tell_command)]
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for name, member in read_study_file(path / STUDY_FILE)["members"].items():
         if RunDir(path / MEMBERS / name).summary.is_file():
@@ -105,7 +101,7 @@ def read_results(path: Path) -> list[Result]:
             groups.setdefault(varied, []).append(path / MEMBERS / name)
     if not groups:
         raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")
-    return [_result(members, dict(varied)) for varied, members in groups.items()]
+    return [_result(members, dict(varied), tell_command) for varied, members in groups.items()]
 
 
 def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
@@ -129,16 +125,20 @@ def results_page(results: Sequence[Result], published: Sequence[Mapping[str, Any
     """
     lines = [_row(number, result, published) for number, result in enumerate(results, 1)]
     commands = [f"{n}. `{result.command}` on {result.device}" for n, result in enumerate(results, 1)]
-    sources = dict.fromkeys(f"- [{entry['source']}]({entry['url']})" for entry in published)
+    cited = [entry for result in results for entry in _published_of(result, published)]
+    sources = dict.fromkeys(f"- [{entry['source']}]({entry['url']})" for entry in cited)
     return "\n".join([HEAD + "\n".join(lines), "\n## Commands\n", *commands, "\n## Sources\n", *sources, ""])
+
+
+def _published_of(result: Result, published: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry for entry in published if all(result.task.get(key) == value for key, value in entry["task"].items())]
 
 
 def _row(number: int, result: Result, published: Sequence[Mapping[str, Any]]) -> str:
     baselines = [f"{value:.4g} ({name})" for name, value in result.baselines.items()]
     said = [
         f"{entry['metric']} {entry['value']} ({entry['network']}; {entry['source']})"
-        for entry in published
-        if all(result.task.get(key) == value for key, value in entry["task"].items())
+        for entry in _published_of(result, published)
     ]
     cells = [
         str(number), result.label, "<br>".join(f"{name} {text}" for name, text in result.test.items()),
@@ -153,7 +153,7 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.4g} ± {statistics.stdev(values):.3g}" if len(values) > 1 else f"{mean:.4g}"
 
 
-def _result(paths: Sequence[Path], varied: dict[str, str]) -> Result:
+def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCommand) -> Result:
     for path in paths:
         if not RunDir(path).summary.is_file():
             raise UsageError(f"{path}: not done yet, or no run's directory")
@@ -164,7 +164,7 @@ def _result(paths: Sequence[Path], varied: dict[str, str]) -> Result:
     device = environment["device"]
     return Result(
         _digest(configs[0]),
-        command_line(environment["command"]),
+        *tell_command(str(configs[0]["task"]["name"]), environment["command"]),
         {key: value for key, value in configs[0]["task"].items() if key != "data_dir"},
         varied,
         goal,
@@ -180,26 +180,3 @@ def _digest(config: Mapping[str, Any]) -> str:
     plain = {key: value for key, value in config.items() if key not in (SEED, SOURCES)}
     kept = {key: value for key, value in flatten(plain).items() if key not in NEUTRAL_KEYS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """The command of a run as one types it, from the arguments of its process, without what belongs to a machine.
-
-    Examples:
-        >>> from gru_jax.studies.results import command_line
-        >>> command_line(["/home/me/experiments/train.py", "--config", "configs/sst2.py", "--workdir=/tmp/a"])
-        'python -m experiments.train --config configs/sst2.py'
-    """
-    program = Path(arguments[0])
-    if program.parent.name != "experiments":
-        return "from Python"
-    words = ["python", "-m", f"experiments.{program.stem}"]
-    waiting = list(arguments[1:])
-    while waiting:
-        flag, equals, value = waiting.pop(0).partition("=")
-        value = value if equals or not waiting or waiting[0].startswith("--") else waiting.pop(0)
-        if flag.removeprefix("--") in HOST_FLAGS:
-            continue
-        value = Path(value).name if value.startswith("/") else value
-        words += [f"{flag}={value}"] if equals else [flag, value]
-    return shlex.join(words)

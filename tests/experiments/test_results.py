@@ -9,7 +9,7 @@ import pytest
 from experiments import ablate, cli, results, train
 from gru_jax.errors import UsageError
 from gru_jax.runtime.files import read_json
-from gru_jax.studies.results import Result, command_line, results_page
+from gru_jax.studies.results import Result, results_page
 from gru_jax.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -42,7 +42,7 @@ def test_rows_of_runs_and_of_studies(tmp_path):
     losses = [read_json(path / "summary.json")["best"]["test"]["loss"] for path in (first, second)]
     (alone,) = (row for row in rows if not row.varied)
     assert alone.test["loss"] == f"{statistics.fmean(losses):.4g} ± {statistics.stdev(losses):.3g}"
-    assert alone.label == "adding valid_size=8 test_size=8 length=5"
+    assert alone.label == "adding"
     text = page.read_text()
     assert alone.test["loss"] in text
     assert str(tmp_path) not in text
@@ -51,9 +51,8 @@ def test_rows_of_runs_and_of_studies(tmp_path):
 
 
 def test_what_is_published_stands_beside_the_row_it_is_of():
-    row = Result(
-        "a0", "c", {"name": "music", "collection": "jsb"}, {}, "loss", {"0": {"loss": 9.0}}, {}, 10, 1.0, "cpu"
-    )
+    task = {"name": "music", "collection": "jsb"}
+    row = Result("a0", "jsb", "c", task, {}, "loss", {"0": {"loss": 9.0}}, {}, 10, 1.0, "cpu")
     entry = {"metric": "loss", "value": 8.43, "network": "GRU", "source": "Someone 2018", "url": "https://a.b"}
     fits, other = ({"task": {"name": "music", "collection": name}, **entry} for name in ("jsb", "nottingham"))
     assert "loss 8.43 (GRU; Someone 2018)" in results_page([row], [fits]).split("## Commands")[0]
@@ -62,8 +61,12 @@ def test_what_is_published_stands_beside_the_row_it_is_of():
 
 def test_commands_say_nothing_of_a_machine():
     words = ["/a/experiments/ablate.py", "--config", "/b/c.py:x", "--workdir", "/tmp/a", "--axis.seed=0..2"]
-    words += ["--config.seed=3", "--config.devices=1", "--config.task.data_dir=/data"]
-    assert command_line(words) == "python -m experiments.ablate --config c.py:x --axis.seed=0..2"
+    words += ["--config.model.hidden=8", "--config.seed=3", "--config.devices=1", "--config.task.data_dir=/data"]
+    told = results.tell_command("adding", words)
+    assert told == (
+        "c:x model.hidden=8",
+        "python -m experiments.ablate --config c.py:x --axis.seed=0..2 --config.model.hidden=8",
+    )
 
 
 def test_wrong_use_is_one_line(tmp_path):
