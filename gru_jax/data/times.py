@@ -39,7 +39,8 @@ class TimeStep(NamedTuple):
         if not self.months:
             return time + (self.seconds * np.asarray(steps, np.int64)).astype("timedelta64[s]")
         month = time.astype("datetime64[M]")
-        later = (month + np.asarray(steps, np.int64) * self.months).astype("datetime64[s]")
+        months = (np.asarray(steps, np.int64) * self.months).astype("timedelta64[M]")
+        later = (month + months).astype("datetime64[s]")
         return later + (time - month.astype("datetime64[s]"))
 
     def __str__(self) -> str:
@@ -109,7 +110,7 @@ def _joined_parts(table: Table, columns: Sequence[str]) -> np.ndarray:
     count = len(parts["year"])
     whole = {name: parts.get(name, np.full(count, float(lowest.get(name, 0)))).astype(np.int64) for name in PARTS}
     months = (whole["year"] - 1970) * 12 + whole["month"] - 1
-    days = months.astype("datetime64[M]").astype("datetime64[D]") + (whole["day"] - 1)
+    days = months.astype("datetime64[M]").astype("datetime64[D]") + (whole["day"] - 1).astype("timedelta64[D]")
     wrong = days.astype("datetime64[M]") != months.astype("datetime64[M]")
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -191,7 +192,7 @@ def calendar_features(times: np.ndarray, features: Sequence[CalendarFeature]) ->
     """
     days = times.astype("datetime64[D]")
     months, years = times.astype("datetime64[M]"), times.astype("datetime64[Y]")
-    whole_year = ((years + 1).astype("datetime64[D]") - years.astype("datetime64[D]")).astype(np.int64)
+    whole_year = ((years + np.timedelta64(1, "Y")).astype("datetime64[D]") - years.astype("datetime64[D]")).astype(np.int64)
     shares = {
         "hour": (times - days).astype("timedelta64[s]").astype(np.int64) / 86400,
         "weekday": (days.astype(np.int64) + 3) % 7 / 7,  # the first day of 1970 was a Thursday
