@@ -192,7 +192,8 @@ def calendar_features(times: np.ndarray, features: Sequence[CalendarFeature]) ->
     """
     days = times.astype("datetime64[D]")
     months, years = times.astype("datetime64[M]"), times.astype("datetime64[Y]")
-    whole_year = ((years + np.timedelta64(1, "Y")).astype("datetime64[D]") - years.astype("datetime64[D]")).astype(np.int64)
+    next_years = (years + np.timedelta64(1, "Y")).astype("datetime64[D]")
+    whole_year = (next_years - years.astype("datetime64[D]")).astype(np.int64)
     shares = {
         "hour": (times - days).astype("timedelta64[s]").astype(np.int64) / 86400,
         "weekday": (days.astype(np.int64) + 3) % 7 / 7,  # the first day of 1970 was a Thursday
