@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import operator
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 
@@ -20,6 +22,34 @@ def closest(value: object, allowed: Iterable[object]) -> str:
     """`"; did you mean 'x'?"` for the allowed value most like `value`, or an empty string."""
     matches = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def import_extra(extra: str, library: str, module: str, *more: str) -> ModuleType:
+    """A module of a library that comes with an extra.
+
+    Args:
+        extra: which.
+        library: what it is, as the message begins.
+        module: its name.
+        more: modules that have to be imported besides.
+
+    Raises:
+        UsageError: it is not installed.
+
+    Examples:
+        >>> from gru_jax.errors import import_extra
+        >>> import_extra("text", "a library", "no_such_library")
+        Traceback (most recent call last):
+        ...
+        gru_jax.errors.UsageError: a library is not installed; pip install 'gru_jax[text]' brings it
+    """
+    try:
+        imported = importlib.import_module(module)
+        for name in more:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(f"{library} is not installed; pip install 'gru_jax[{extra}]' brings it") from error
+    return imported
 
 
 def listing(allowed: Iterable[object]) -> str:

@@ -68,6 +68,11 @@ class TransferConfig:
         return {part: float(factor) for part, factor in flatten(self.rates).items()}
 
     @property
+    def is_selective(self) -> bool:
+        """Whether parts differ in whether, when or how fast they learn."""
+        return self.frozen is not None or self.rate_decay is not None or bool(self.num_thaws or self.rates)
+
+    @property
     def num_thaws(self) -> int:
         """How many levels learn only after some steps."""
         return len(self.thaw_steps or self.thaw_epochs or ())

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from gru_jax.data.batching import StepIndices
 from gru_jax.data.npy import Rows
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, import_extra
 from gru_jax.runtime.processes import replicate
 
 READ_AHEAD_BYTES = 256 * 2**20  # of batches that are read ahead, and that go to the device in one call
@@ -164,9 +164,4 @@ def import_grain() -> ModuleType:
     """
     # It warns of what only its own worker processes would miss.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
-        import grain
-    except ImportError as error:
-        missing = "grain, which streams data, is not installed; pip install 'gru_jax[stream]' brings it"
-        raise UsageError(missing) from error
-    return grain
+    return import_extra("stream", "grain, which streams data,", "grain")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gru_jax.data.piano_rolls import LOWEST
-from gru_jax.errors import ArgumentError, UsageError
+from gru_jax.errors import ArgumentError, import_extra
 
 BEAT_SECONDS = 0.5  # at MIDI's default tempo, which files without another one have
 TICKS_OF_BEAT = 480
@@ -62,9 +62,4 @@ def import_mido() -> ModuleType:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import mido
-    except ImportError as error:
-        missing = "mido, which writes MIDI files, is not installed; pip install 'gru_jax[music]' brings it"
-        raise UsageError(missing) from error
-    return mido
+    return import_extra("music", "mido, which writes MIDI files,", "mido")

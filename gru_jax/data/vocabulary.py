@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, import_extra
 
 TokenKind = Literal["characters", "words", "bytes", "byte_pairs"]
 """What a token is."""
@@ -189,13 +189,5 @@ def import_tokenizers() -> ModuleType:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError as error:
-        missing = "tokenizers, which learns byte pairs, is not installed; pip install 'gru_jax[text]' brings it"
-        raise UsageError(missing) from error
-    return tokenizers
+    modules = [f"tokenizers.{name}" for name in ("decoders", "models", "pre_tokenizers", "trainers")]
+    return import_extra("text", "tokenizers, which learns byte pairs,", "tokenizers", *modules)

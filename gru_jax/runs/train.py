@@ -61,8 +61,9 @@ def train_run(
     if state == "new":  # what does not fit is said before anything is written
         teacher_of(config)
         starting_point(config, tells=False)
-        with precision(config.dtype, config.matmul_precision):
-            TrainedParts(config, build_model(config))
+        if config.transfer.is_selective:
+            with precision(config.dtype, config.matmul_precision):
+                TrainedParts(config, build_model(config))
     check_memory(config, device)
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gru_jax.errors import UsageError, in_one_line
+from gru_jax.errors import UsageError, import_extra, in_one_line
 from gru_jax.runs.directory import WALL_CLOCK
 
 
@@ -122,9 +121,4 @@ def check_writers(names: Iterable[str]) -> None:
 
 
 def _import(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"writers={extra}: {module} is not installed; pip install 'gru_jax[{extra}]' brings it"
-        ) from error
+    return import_extra(extra, f"writers={extra}: {module}", module)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_jax.errors import UsageError, in_one_line
+from gru_jax.errors import UsageError, import_extra, in_one_line
 from gru_jax.settings import flatten
 from gru_jax.studies.axes import CMAES, REPEATS, TPE, Axis, Point, holds, points_of, with_axes
 from gru_jax.studies.search_space import check_search, distribution_of, param_at, suggest, unit_of, value_of
@@ -259,14 +258,8 @@ def import_for(method: str, module: str) -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        imported = importlib.import_module(module)
-        if module == "optuna":
-            importlib.import_module("optuna.storages.journal")
-    except ImportError as error:
-        missing = f"{module} 4 or later is not installed" if module == "optuna" else f"{module} is not installed"
-        raise UsageError(f"sampling.method={method}: {missing}; pip install 'gru_jax[search]' brings it") from error
-    return imported
+    more, version = (("optuna.storages.journal",), " 4 or later") if module == "optuna" else ((), "")
+    return import_extra("search", f"sampling.method={method}: {module}{version}", module, *more)
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

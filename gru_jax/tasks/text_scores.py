@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import import_extra
 
 
 def translation_scores(written: Sequence[str], wanted: Sequence[str]) -> Mapping[str, float]:
@@ -24,7 +22,7 @@ def translation_scores(written: Sequence[str], wanted: Sequence[str]) -> Mapping
         >>> if importlib.util.find_spec("sacrebleu") is not None:  # where it is installed
         ...     assert round(translation_scores(texts, texts)["bleu"]) == 100
     """
-    library = import_sacrebleu()
+    library = import_extra("text", "sacrebleu, which scores translations,", "sacrebleu")
     bleu, chrf = library.corpus_bleu(list(written), [list(wanted)]), library.corpus_chrf(list(written), [list(wanted)])
     return {"bleu": bleu.score, "chrf": chrf.score}
 
@@ -44,7 +42,8 @@ def summary_scores(written: Sequence[str], wanted: Sequence[str]) -> Mapping[str
         ...     assert round(summary_scores(["a dog runs"], ["a dog sleeps"])["rouge_1"]) == 67
     """
     kinds = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
-    scorer = import_rouge().RougeScorer(list(kinds.values()))
+    library = import_extra("text", "rouge-score, which scores summaries,", "rouge_score.rouge_scorer")
+    scorer = library.RougeScorer(list(kinds.values()))
     each = [scorer.score(other, text) for text, other in zip(written, wanted, strict=True)]
     return {name: 100 * sum(one[kind].fmeasure for one in each) / max(1, len(each)) for name, kind in kinds.items()}
 
@@ -63,29 +62,3 @@ def share_of_equal(written: Sequence[str], wanted: Sequence[str]) -> float:
     """
     pairs = list(zip(written, wanted, strict=True))
     return sum(text == other for text, other in pairs) / max(1, len(pairs))
-
-
-def import_sacrebleu() -> ModuleType:
-    """The library that scores translations.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        return importlib.import_module("sacrebleu")
-    except ImportError as error:
-        missing = "sacrebleu, which scores translations, is not installed; pip install 'gru_jax[text]' brings it"
-        raise UsageError(missing) from error
-
-
-def import_rouge() -> ModuleType:
-    """The library that scores summaries.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        return importlib.import_module("rouge_score.rouge_scorer")
-    except ImportError as error:
-        missing = "rouge-score, which scores summaries, is not installed; pip install 'gru_jax[text]' brings it"
-        raise UsageError(missing) from error

@@ -66,7 +66,7 @@ class TrainedParts:
         self._decays = transfer.rate_decay is not None
         self._rates = dict[str, str]()
         self.levels: tuple[tuple[Path, ...], ...] = ()
-        if not (self.frozen or self._thaws or self._decays or transfer.rates):
+        if not transfer.is_selective:
             return
         self._parts = NetworkParts.of(jax.eval_shape(model.init, jax.random.key(0)), model.layers)
         frozen = self._parts.select("transfer.frozen", transfer.frozen or ())

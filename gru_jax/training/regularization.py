@@ -14,6 +14,7 @@ from gru_jax.config import Config, RegularizationConfig
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace, Functional, LayerTrace, Trace
+from gru_jax.nn.parts import nested, with_leaves
 from gru_jax.norms import euclidean_norm
 from gru_jax.tasks import Batch
 from gru_jax.training.network import mean_over_examples
@@ -135,9 +136,8 @@ def _dropped(model: Functional, params: Any, key: PRNGKeyArray, probability: Any
     def kept(kernel: Array, mask: Array) -> Array:
         return jnp.where(mask, kernel / (1.0 - probability).astype(kernel.dtype), 0)
 
-    for (_, place), kernels in zip(model.cells, jax.tree.map(kept, recurrent, masks), strict=True):
-        params = _with_part(params, (*place.path, "U"), kernels)
-    return params
+    changes = zip(model.cells, jax.tree.map(kept, recurrent, masks), strict=True)
+    return with_leaves(params, nested({(*place.path, "U"): kernels for (_, place), kernels in changes}))
 
 
 def _split_like(tree: Any, draw: Callable[[int, Any], Array]) -> Any:
@@ -151,11 +151,6 @@ def _split_like(tree: Any, draw: Callable[[int, Any], Array]) -> Any:
         for leaf, size, end in zip(leaves, sizes, ends.tolist(), strict=True)
     ]
     return jax.tree.unflatten(structure, parts)
-
-
-def _with_part(params: Any, path: tuple[str, ...], part: Any) -> Any:
-    """Nested dicts with another part at a path."""
-    return {**params, path[0]: _with_part(params[path[0]], path[1:], part)} if path else part
 
 
 def with_input_noise(config: Config, batch: Batch, keys: Key[Array, " B"] | None, values: Mapping[str, Any]) -> Batch:
