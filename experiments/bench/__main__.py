@@ -2,8 +2,8 @@
 
 usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:...] [--loss all|last|none]
                                            [--devices 1] [--peers linen,haiku,...] [--repeats 9] [--out DIR]
-       python -m experiments.bench train   [--configs quickstart,rows,pixels] [--devices CORES] [--peers ...]
-                                           [--repeats 9] [--out DIR]
+       python -m experiments.bench train   [--configs quickstart,rows,pixels|words,sentiment,translation]
+                                           [--devices CORES] [--peers ...] [--repeats 9] [--out DIR]
        python -m experiments.bench stream  [--widths D,H:D,H:...] [--peers ...] [--repeats 9] [--out DIR]
        python -m experiments.bench scaling [--peers ...] [--repeats 5] [--out DIR]
        python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
@@ -19,7 +19,8 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
            every peer's hidden states are checked against ours. --loss=none: the pass forwards alone. --devices=2:
            every JAX library on one device, as its users run it, and on two that share each batch
   train    whole training steps a second of a config: batches, passes, update. Ours on one device and on several, linen
-           with optax, Keras' fit, PyTorch with its data loader, each in a process of its own
+           with optax, Keras' fit, PyTorch with its data loader, each in a process of its own. Of networks that read
+           tokens (words, sentiment, translation) tokens a second: linen's and PyTorch's on the batches of ours
   stream   one step of one sequence, its parameters inside the program: how long one waits for it
   scaling  the same against T, B and H, each by itself, on log axes
   long     a step over very long sequences, B=1, H=64, last-state loss: time per step and peak memory of the process

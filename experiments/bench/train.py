@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench import text_networks
 from experiments.bench.measure import AskedProcess, Row, answer_when_asked
 from experiments.bench.population import training_calls
 from gru_jax.config import Config, load_config
@@ -21,8 +22,17 @@ from gru_jax.tasks import split_key
 from gru_jax.tasks.loading import load_splits
 from gru_jax.training.population import CompiledPopulation, Population
 
-CONFIGS = {"quickstart": "configs/quickstart.py", "rows": "configs/mnist_rows.py", "pixels": "configs/mnist_pixels.py"}
+CONFIGS = {
+    "quickstart": "configs/quickstart.py",
+    "rows": "configs/mnist_rows.py",
+    "pixels": "configs/mnist_pixels.py",
+    "words": "configs/penn_treebank.py",
+    "sentiment": "configs/sst2.py",
+    "translation": "configs/multi30k.py",
+}
 OURS, FLAX, KERAS, TORCH = "gru_jax", "flax", "keras", "torch"
+OF_TOKENS = ("words", "sentiment", "translation")
+"""Configs whose networks read tokens."""
 TRAINERS = {"linen": FLAX, KERAS: KERAS, TORCH: TORCH}
 """Which library trains for a peer."""
 STEPS = 10  # in one call
@@ -40,13 +50,14 @@ def measure_training(
 
     Args:
         configs: names in `CONFIGS`.
-        peers: installed libraries; those of `TRAINERS` are measured.
+        peers: installed libraries; those of `TRAINERS` are measured, Keras not on tokens.
         devices: CPU devices of ours, beside one.
         repeats: turns.
     """
-    who_and_count = {f"{OURS}, devices={count}": (OURS, count) for count in dict.fromkeys((devices, 1))}
-    who_and_count |= {TRAINERS[peer]: (TRAINERS[peer], 1) for peer in peers if peer in TRAINERS}
     for name in configs:
+        who_and_count = {f"{OURS}, devices={count}": (OURS, count) for count in dict.fromkeys((devices, 1))}
+        trainers = [TRAINERS[peer] for peer in peers if peer in TRAINERS]
+        who_and_count |= {who: (who, 1) for who in trainers if who != KERAS or name not in OF_TOKENS}
         with contextlib.ExitStack() as stack:
             contenders = {
                 who: stack.enter_context(contextlib.closing(_process(trainer, CONFIGS[name], count)))
@@ -54,7 +65,10 @@ def measure_training(
             }
             turns = [{who: process.seconds() for who, process in contenders.items()} for _ in range(repeats)]
         seconds = {who: float(np.median([turn[who] for turn in turns])) for who in contenders}
-        yield {"config": name, "devices": devices, "steps_per_second": {who: 1 / s for who, s in seconds.items()}}
+        row = {"config": name, "devices": devices, "steps_per_second": {who: 1 / s for who, s in seconds.items()}}
+        if name in OF_TOKENS:
+            row["tokens_per_step"] = text_networks.tokens_per_step(load_config(CONFIGS[name]))
+        yield row
 
 
 def _process(trainer: str, config: str, devices: int) -> AskedProcess:
@@ -67,7 +81,10 @@ def describe_training(row: Row) -> str:
     rates = row["steps_per_second"]
     ours = rates[f"{OURS}, devices={row['devices']}"]
     lines = [f"\n{row['config']}: {CONFIGS[row['config']]}"]
-    lines += [f"  {who:20}{rate:9.2f} steps/s   ours {ours / rate:.2f}x" for who, rate in rates.items()]
+    tokens = row.get("tokens_per_step")
+    for who, rate in rates.items():
+        said = f"{rate * tokens:9,.0f} tokens/s" if tokens else f"{rate:9.2f} steps/s"
+        lines.append(f"  {who:20}{said}   ours {ours / rate:.2f}x")
     return "\n".join(lines)
 
 
@@ -206,4 +223,6 @@ if __name__ == "__main__":
     trainer, config_file, count = sys.argv[1:]
     config = load_config(config_file)
     others = {FLAX: flax_training, KERAS: keras_training, TORCH: torch_training}
+    if config.task.reads_tokens:
+        others |= {FLAX: text_networks.flax_training, TORCH: text_networks.torch_training}
     answer_when_asked(others[trainer](config) if trainer in others else our_training(config, int(count)), STEPS)
