@@ -9,7 +9,8 @@ from typing import Literal
 from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
-from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, Params, mix
+from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, Params
+from gru_jax.cells.products import mix
 from gru_jax.settings import setting
 
 Reset = Literal["after", "before"]

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gru_jax.cells.base import Dense, Params, per_unit, product
+from gru_jax.cells.base import Dense, Params
 from gru_jax.cells.gru import GRU
+from gru_jax.cells.products import per_unit, product
 from gru_jax.dtypes import carry_dtype
 from gru_jax.initializers import Scheme
 

@@ -9,7 +9,8 @@ from typing import Literal
 from jax.nn import sigmoid
 from jaxtyping import Array
 
-from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory, mix
+from gru_jax.cells.base import ACTIVATIONS, Carry, Cell, Dense, Gates, Memory
+from gru_jax.cells.products import mix
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 from jaxtyping import Array
 
-from gru_jax.cells.base import Carry, Cell, Dense, Gates, Memory, mix
+from gru_jax.cells.base import Carry, Cell, Dense, Gates, Memory
+from gru_jax.cells.products import mix
 
 
 @dataclasses.dataclass(frozen=True)

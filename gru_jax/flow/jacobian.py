@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Params
-from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
+from gru_jax.cells.products import product
 from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import (
     TrajectoryLike,

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell
-from gru_jax.cells.base import carry_from_leaves, carry_leaves, product
+from gru_jax.cells.base import carry_from_leaves, carry_leaves
+from gru_jax.cells.products import product
 from gru_jax.dtypes import carry_dtype
 from gru_jax.unroll.blocked.chunks import StepNumber, cut
 from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands, Residuals, block_states

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell, Params
-from gru_jax.cells.base import matmul, per_unit, product
+from gru_jax.cells.products import matmul, per_unit, product
 from gru_jax.unroll.blocked.structure import trace_structure
 from gru_jax.unroll.sharding import zeros_beside
 
