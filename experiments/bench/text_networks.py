@@ -62,7 +62,7 @@ def needs_a_readout(config: Config) -> bool:
     return not config.task.is_stream and not is_translation(config)
 
 
-def flax_training(config: Config) -> Callable[[], Any]:
+def linen_text_training(config: Config) -> Callable[[], Any]:
     """Steps of a linen network with optax."""
     import optax
 
@@ -98,12 +98,12 @@ def flax_training(config: Config) -> Callable[[], Any]:
 def _linen_network(config: Config) -> Any:
     from flax import linen
 
-    model, task = config.model, config.task
+    model, task, width = config.model, config.task, config.model.embedding or 0
 
     class Network(linen.Module):
         @linen.compact
-        def __call__(self, batch: Batch, carry: Any) -> tuple[Any, Any]:
-            embed = linen.Embed(task.input_size, model.embedding)
+        def __call__(self, batch: Any, carry: Any) -> tuple[Any, Any]:
+            embed = linen.Embed(task.input_size, width)
             states, carry = self.read(embed(batch.xs), batch.lengths, carry)
             if is_translation(config):
                 states = self.write(states, carry, batch)
@@ -128,8 +128,8 @@ def _linen_network(config: Config) -> Any:
                 carries.append(last)
             return xs, tuple(carries)
 
-        def write(self, memory: Any, carries: Any, batch: Batch) -> Any:
-            xs = drop(model.input_dropout, linen.Embed(task.output_size, model.embedding)(batch.decoder_inputs))
+        def write(self, memory: Any, carries: Any, batch: Any) -> Any:
+            xs: Any = drop(model.input_dropout, linen.Embed(task.output_size, width)(batch.decoder_inputs))
             for carry, size in zip(carries, model.hidden, strict=True):
                 start = linen.Dense(size)(jnp.concatenate(carry, axis=-1)) if model.bidirectional else carry
                 xs = linen.RNN(linen.GRUCell(size))(xs, initial_carry=start, seq_lengths=batch.decoder_lengths)
@@ -145,7 +145,7 @@ def _linen_network(config: Config) -> Any:
     return Network()
 
 
-def torch_training(config: Config) -> Callable[[], Any]:
+def torch_text_training(config: Config) -> Callable[[], Any]:
     """Steps of a PyTorch network; texts of several lengths are packed, as `torch.nn.GRU` wants them."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -228,7 +228,7 @@ def _torch_network(config: Config) -> Any:
             context = torch.einsum("bnt,btw->bnw", looks, memory)
             return self.combine(torch.cat([context, states], -1)).tanh()
 
-    def within(batch: Batch, total: int) -> Any:
+    def within(batch: Any, total: int) -> Any:
         return torch.arange(total)[None] < batch.lengths[:, None]
 
     return Network()

@@ -224,5 +224,5 @@ if __name__ == "__main__":
     config = load_config(config_file)
     others = {FLAX: flax_training, KERAS: keras_training, TORCH: torch_training}
     if config.task.reads_tokens:
-        others |= {FLAX: text_networks.flax_training, TORCH: text_networks.torch_training}
+        others |= {FLAX: text_networks.linen_text_training, TORCH: text_networks.torch_text_training}
     answer_when_asked(others[trainer](config) if trainer in others else our_training(config, int(count)), STEPS)

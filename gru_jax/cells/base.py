@@ -17,12 +17,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gru_jax.cells.products import product
+from gru_jax.cells.products import per_unit, product
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, at_least_one, check_choice, in_one_line, listing
 from gru_jax.initializers import MEMORY_SETTINGS, Scheme
 from gru_jax.settings import check_values
 
+VECTORS_STREAM = 2**16
+"""What the keys of a cell's own vectors are folded from, beside those of its kernels and biases."""
 Params = Mapping[str, Any]
 Carry = Any  # `h [..., H]`, or a tuple of such arrays whose first is h
 Gates = dict[str, Array]
@@ -63,7 +65,7 @@ class Cell(abc.ABC):
 
     Parameters are `{"W": {gate: [D, H]}, "b": {gate: [H]}, "U": {gate: [H, H]}, "c": {gate: [H]}}`: with x the input
     and q a state-like vector, gate g sees u_g = x W_g + b_g and dense(g, q) = q U_g + c_g. A bias `c` exists only where
-    it is not the same thing as `b`; groups without a gate are left out.
+    it is not the same thing as `b`; groups without a gate are left out. Vectors of a cell's own are `"v": {name: [H]}`.
 
     Products run in the type of `x`; everything pointwise and the carry run in float32, or float64 if `x` is float64.
 
@@ -75,7 +77,7 @@ class Cell(abc.ABC):
         >>> cell.step(params, cell.initial_carry((4,), 3), jnp.ones((4, 2))).shape
         (4, 3)
         >>> cell.groups
-        {'W': ('n',), 'b': ('n',), 'U': ('n',), 'c': ()}
+        {'W': ('n',), 'b': ('n',), 'U': ('n',), 'c': (), 'v': ()}
     """
 
     carry_parts: ClassVar[int] = 1
@@ -110,10 +112,21 @@ class Cell(abc.ABC):
         return ()
 
     @property
+    def vectors(self) -> tuple[str, ...]:
+        """Learnable vectors of its own, a number for each unit, that equations read as `u[name]`: `[..., H]`."""
+        return ()
+
+    def initial_vector(self, name: str, key: PRNGKeyArray, hidden_size: int) -> Float[Array, " H"]:
+        """What a vector starts from; zeros, unless a cell says otherwise."""
+        del name, key
+        return jnp.zeros(hidden_size)
+
+    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The gates of each group of parameters."""
+        """The gates, or vectors, of each group of parameters."""
         return {
             "W": self.input_gates, "b": self.input_gates, "U": self.recurrent_gates, "c": self.recurrent_biases,
+            "v": self.vectors,
         }  # fmt: skip
 
     @property
@@ -128,7 +141,7 @@ class Cell(abc.ABC):
         Args:
             dense: `dense(gate, q)` is the recurrent product of `q [..., H]`, with its bias.
             carry: the state before this step.
-            u: input products of every input gate, `[..., H]`.
+            u: input products of every input gate, and every vector, `[..., H]`.
 
         Returns:
             The next carry, and every gate's value by name, `[..., H]`.
@@ -167,6 +180,7 @@ class Cell(abc.ABC):
             "b": {g: scheme.bias_vector(key, "b", g, hidden_size, dtype) for g in self.input_gates},
             "U": {g: scheme.recurrent_kernel(key, g, (hidden_size, hidden_size), dtype) for g in self.recurrent_gates},
             "c": {g: scheme.bias_vector(key, "c", g, hidden_size, dtype) for g in self.recurrent_biases},
+            "v": {name: self._vector(key, name, hidden_size, dtype) for name in self.vectors},
         }
         if self.memory is not None:
             gate, sign, write, refine, _ = self.memory
@@ -178,6 +192,14 @@ class Cell(abc.ABC):
                 if refine is not None and scheme.ties_refine_gate(gate):
                     params["b"][refine] = -retention
         return {group: gates for group, gates in params.items() if gates}
+
+    def _vector(self, key: PRNGKeyArray, name: str, hidden_size: int, dtype: DTypeLike) -> Float[Array, " H"]:
+        place = VECTORS_STREAM + self.vectors.index(name)
+        vector = jnp.asarray(self.initial_vector(name, jax.random.fold_in(key, place), hidden_size), dtype)
+        if vector.shape != (hidden_size,):
+            came = f"{type(self).__name__}.initial_vector: {name} is {list(vector.shape)}"
+            raise UsageError(f"{came}; needed is [H], {hidden_size} numbers")
+        return vector
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise `UsageError` where `scheme` names a gate or a memory rule that this cell lacks, or no time scales."""
@@ -225,8 +247,13 @@ class Cell(abc.ABC):
         return (h, *carry[1:]) if self.carry_parts > 1 else h
 
     def input_products(self, params: Params, x: Float[Array, "... D"]) -> dict[str, Array]:
-        """u_g = x W_g + b_g for every input gate, in the carry type."""
-        return {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
+        """u_g = x W_g + b_g for every input gate, and every vector, in the carry type."""
+        u = {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
+        like = u[self.input_gates[0]]
+        return u | {
+            name: jnp.broadcast_to(per_unit(params["v"][name].astype(like.dtype), like), like.shape)
+            for name in self.vectors
+        }
 
     def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         """The plain recurrent product, q U_g + c_g."""
@@ -267,15 +294,18 @@ class _Products(dict[str, Array]):
         self.name = name
 
     def __missing__(self, gate: str) -> Array:
-        raise UsageError(f"{self.name}: reads u[{gate!r}]; allowed are the input_gates, {listing(self)}")
+        raise UsageError(f"{self.name}: reads u[{gate!r}]; allowed are the input_gates and vectors, {listing(self)}")
 
 
 def check_equations(cell: Cell, hidden_size: int) -> None:
     """Raise `UsageError` unless the equations of a cell read the gates that it declares, and give a carry and gates."""
     name = f"{type(cell).__name__}.equations"
-    for kind in ("input_gates", "recurrent_gates", "recurrent_biases"):
-        if isinstance(getattr(cell, kind), str):
+    for kind in ("input_gates", "recurrent_gates", "recurrent_biases", "vectors"):
+        if not isinstance(getattr(cell, kind), tuple):
             raise UsageError(f"{type(cell).__name__}.{kind}={getattr(cell, kind)!r}: a tuple of names is needed")
+    twice = [name for name in cell.vectors if name in cell.input_gates or cell.vectors.count(name) > 1]
+    if twice:
+        raise UsageError(f"{type(cell).__name__}.vectors: {listing(sorted(set(twice)))} is a name twice")
 
     def dense(gate: str, q: Array) -> Array:
         check_choice(f"{name}: dense", gate, cell.recurrent_gates)
@@ -285,7 +315,7 @@ def check_equations(cell: Cell, hidden_size: int) -> None:
         return cell.equations(dense, carry, _Products(u, name))
 
     carry = cell.initial_carry((1,), hidden_size)
-    u = {gate: jnp.zeros((1, hidden_size), jnp.float32) for gate in cell.input_gates}
+    u = {name: jnp.zeros((1, hidden_size), jnp.float32) for name in cell.input_gates + cell.vectors}
     try:
         result = jax.eval_shape(equations, carry, u)
     except (TypeError, ValueError) as error:

@@ -93,21 +93,21 @@ def parameter_profile(cell: Cell, params: Params, along: TrajectoryLike, adjoint
         return cell.equations(dense, before, {gate: u[gate] + du[gate] for gate in u})[0], queries
 
     zero = jnp.zeros_like(cell.hidden(before))
-    calls = _count_calls(cell, before, u)
-    _, pull, queries = jax.vjp(equations, [zero] * calls, dict.fromkeys(u, zero), has_aux=True)
+    zeros = [zero] * _count_calls(cell, before, u), dict.fromkeys(u, zero)
+    _, pull, queries = jax.vjp(equations, *zeros, has_aux=True)
     arriving = jax.tree.map(lambda a: a.swapaxes(0, 1), adjoint)
-    # What arrives may be as small as numbers get: its squares would be zero.
-    scale = power_of_two(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))
+    scale = power_of_two(jnp.abs(to_vector(arriving)).max(axis=-1, initial=0.0))  # squares of small numbers are zero
     dv, du = pull(jax.tree.map(lambda a: a / scale[..., None], arriving))
     ones = jnp.ones((*zero.shape[:2], 1), zero.dtype)
     norms, shares = {}, {}
-    for gate in sorted({*cell.input_gates, *cell.recurrent_gates}):
-        calls_of_gate = [i for i, (name, _) in enumerate(queries) if name == gate]
-        pairs = [[(queries[i][1], dv[i]) for i in calls_of_gate]]
-        if gate in cell.recurrent_biases:
-            pairs.append([(ones, dv[i]) for i in calls_of_gate])
-        if gate in cell.input_gates:
-            pairs += [[(steps.xs.astype(zero.dtype), du[gate])], [(ones, du[gate])]]
+    for gate in sorted({*du, *cell.recurrent_gates}):
+        reading = [(q, ct) for (name, q), ct in zip(queries, dv, strict=True) if name == gate]
+        pairs = [
+            reading,
+            [(ones, ct) for _, ct in reading] if gate in cell.recurrent_biases else [],
+            [(steps.xs.astype(zero.dtype), du[gate])] if gate in cell.input_gates else [],
+            [(ones, du[gate])] if gate in du else [],
+        ]
         norms[gate], shares[gate] = _profile([terms for terms in pairs if terms], scale)
     return ParameterProfile({gate: norm.swapaxes(0, 1) for gate, norm in norms.items()}, shares)
 

@@ -15,16 +15,24 @@ from gru_jax.tasks import Batch, Generated
 
 @dataclasses.dataclass(frozen=True)
 class MinimalGatedUnit(Cell):
-    """One gate for both: f = sigmoid(u_f + U_f h), h' = (1 - f) h + f tanh(u_n + U_n (f h)). Zhou et al. 2016."""
+    """One gate for both: f = sigmoid(u_f + U_f h), h' = (1 - f) h + f tanh(u_n + g U_n (f h)). Zhou et al. 2016.
+
+    The gain g of the state is learnt, a number for each unit.
+    """
 
     shift: float = 0.0
     input_gates = ("f", "n")
     recurrent_gates = ("f", "n")
+    vectors = ("gain",)
+
+    def initial_vector(self, name, key, hidden_size):
+        """As in the paper at first."""
+        return jnp.ones(hidden_size)
 
     def equations(self, dense, carry, u):
         """See the class."""
         f = jax.nn.sigmoid(u["f"] + dense("f", carry) + self.shift)
-        n = jnp.tanh(u["n"] + dense("n", f * carry))
+        n = jnp.tanh(u["n"] + u["gain"] * dense("n", f * carry))
         return (1.0 - f) * carry + f * n, {"f": f}
 
 

@@ -280,12 +280,28 @@ class Spelled(mine.MinimalGatedUnit):
     input_gates = "fn"
 
 
+class Twice(mine.MinimalGatedUnit):
+    """A vector of a gate's name."""
+
+    vectors = ("gain", "f")
+
+
+class Wide(mine.MinimalGatedUnit):
+    """A vector of another size."""
+
+    def initial_vector(self, name, key, hidden_size):
+        """One number more."""
+        return jnp.ones(hidden_size + 1)
+
+
 @pytest.mark.parametrize(
     ("cell", "error"),
     [
         (Gateless, "Gateless.equations: returns the gates none; memory needs f among them"),
         (Scalar, r"Scalar.equations: gate 'f' is float32\[\]; needed is \[..., H\], a value for each unit"),
         (Spelled, "Spelled.input_gates='fn': a tuple of names is needed"),
+        (Twice, "Twice.vectors: f is a name twice"),
+        (Wide, r"Wide.initial_vector: gain is \[3\]; needed is \[H\], 2 numbers"),
     ],
 )
 def test_gates_that_do_not_fit_are_told(cell, error):
@@ -293,10 +309,16 @@ def test_gates_that_do_not_fit_are_told(cell, error):
         cell().init(jax.random.key(0), 1, 2)
 
 
+def test_vectors_of_a_cells_own_learn(run):
+    params = gru_jax.open(run, code=[str(FILE)]).params_at("latest")
+    gain = params["stack"]["layer_0"]["weights"]["v"]["gain"]
+    assert np.abs(np.asarray(gain) - 1).min() > 0
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("input", r"Wrong.equations: reads u\['m'\]; allowed are the input_gates, n"),
+        ("input", r"Wrong.equations: reads u\['m'\]; allowed are the input_gates and vectors, n"),
         ("gate", "Wrong.equations: dense='m': allowed are n"),
         ("state", r"Wrong.equations: returns float32\[1, 2\]; needed are the next carry and a dict"),
         ("pair", r"Wrong.equations: takes a carry float32\[1, 2\] and returns \(float32\[1, 2\], float32\[1, 2\]\)"),
@@ -550,7 +572,10 @@ class Upward(mine.Parity):
 @pytest.mark.parametrize(
     ("section", "error"),
     [
-        ({"model": {"cell": Wrong("input")}}, r"Wrong.equations: reads u\['m'\]; allowed are the input_gates, n"),
+        (
+            {"model": {"cell": Wrong("input")}},
+            r"Wrong.equations: reads u\['m'\]; allowed are the input_gates and vectors, n",
+        ),
         (
             {"model": {"cell": Unpacking()}},
             r"Unpacking.equations: fails on a carry of carry_parts = 1, float32\[1, 64\]: ",

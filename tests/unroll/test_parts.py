@@ -42,7 +42,7 @@ def test_structure_of_a_cell_nobody_knows():
     assert toy.calls == ("a", "b", "b", "a", "d", "d")
     assert toy.query == (0, 1, 2, 1, 3, 0)
     assert toy.source == (0, 2, None, None)
-    assert toy.sums == {"a": 0, "d": 4}
+    assert toy.sums == {"a": 0, "w": 2, "d": 4}
     assert toy.bundles(fused=True) == ((0, 5), (1, 3), (2,), (4,))
 
 
@@ -53,7 +53,7 @@ def test_partial_derivatives_are_diagonals_of_jacobians(cell, x64):
     structure = trace_structure(cell)
     carry = tuple(jnp.asarray(rng.standard_normal((1, 1))) for _ in range(cell.carry_parts))
     carry = carry if cell.carry_parts > 1 else carry[0]
-    u = {gate: jnp.asarray(rng.standard_normal((1, 1))) for gate in cell.input_gates}
+    u = {gate: jnp.asarray(rng.standard_normal((1, 1))) for gate in cell.input_gates + cell.vectors}
     v = [jnp.asarray(rng.standard_normal((1, 1))) for _ in structure.calls]
     partials = pointwise_partials(cell, carry, u, v)
 

@@ -108,7 +108,7 @@ def backward_pass(
             per_step["perturbation"] = _perturbation_cotangent(operands.perturbation, results, steps.valid)
         dv, du = _product_cotangents(settings, partials, results)
         if "xs" in wanted:
-            terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(du, inputs_back, strict=True)]
+            terms = [product(a, kernel, None, kernel.dtype) for a, kernel in zip(du, inputs_back, strict=False)]
             per_step["xs"] = _sum(terms).astype(operands.xs.dtype)
         if "params" in wanted:
             of_block = _weight_cotangent(settings, masked(steps.xs, steps.valid), queries, dv, du, weights)
@@ -298,7 +298,7 @@ def _product_cotangents(
     """Cotangents of the bundles of recurrent and of input products."""
     structure, layout = trace_structure(settings.cell), settings.layout
     dv = [_bundle_cotangent(calls, partials, results) for calls in layout.recurrent]
-    names: dict[str, ValueName] = {gate: ("u", gate) for gate in settings.cell.input_gates}
+    names: dict[str, ValueName] = {gate: ("u", gate) for gates in layout.inputs for gate in gates}
     names |= {gate: ("v", call) for gate, call in structure.sums.items()}
     du = {gate: _cotangent(name, partials, results) for gate, name in names.items()}
     return dv, [join_bundle(gates, du) for gates in layout.inputs]
@@ -311,9 +311,9 @@ def _weight_cotangent(
     """What a block adds to the gradient of the kernels."""
     recurrent_inputs = [queries[calls[0]] for calls in settings.layout.recurrent]
     return Kernels(
-        tuple(affine_gradient(x, ct, True, x.dtype) for ct in du),
+        tuple(affine_gradient(affine, x, ct, x.dtype) for affine, ct in zip(weights.inputs, du, strict=True)),
         tuple(
-            affine_gradient(q, ct, affine.bias is not None, x.dtype)
+            affine_gradient(affine, q, ct, x.dtype)
             for q, ct, affine in zip(recurrent_inputs, dv, weights.recurrent, strict=True)
         ),
     )

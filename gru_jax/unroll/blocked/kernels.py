@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell, Params
 from gru_jax.cells.products import matmul, per_unit, product
+from gru_jax.dtypes import carry_dtype
 from gru_jax.unroll.blocked.structure import trace_structure
 from gru_jax.unroll.sharding import zeros_beside
 
@@ -19,9 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Affine(NamedTuple):
-    """Kernels side by side `[D, k H]` and, where any of them has one, biases `[k H]`."""
+    """Kernels side by side `[D, k H]` and, where any has one, biases `[k H]`; a cell's vectors are biases alone."""
 
-    kernel: Array
+    kernel: Array | None
     bias: Array | None
 
 
@@ -36,7 +37,7 @@ class ProductLayout(NamedTuple):
     """Which products are computed as one.
 
     Attributes:
-        inputs: bundles of input gates.
+        inputs: bundles of input gates; the last is of the cell's vectors, where it has any.
         recurrent: bundles of recurrent products, by their number in the `calls` of the cell's `Structure`.
     """
 
@@ -48,7 +49,8 @@ def product_layout(cell: Cell, fused: bool) -> ProductLayout:
     """All products that can be one in one if `fused`, else each gate by itself."""
     gates = cell.input_gates
     input_bundles = (gates,) if fused else tuple((gate,) for gate in gates)
-    return ProductLayout(input_bundles, trace_structure(cell).bundles(fused))
+    vectors = (cell.vectors,) if cell.vectors else ()
+    return ProductLayout(input_bundles + vectors, trace_structure(cell).bundles(fused))
 
 
 def arrange_kernels(cell: Cell, params: Params, layout: ProductLayout) -> Kernels:
@@ -64,13 +66,12 @@ def arrange_kernels(cell: Cell, params: Params, layout: ProductLayout) -> Kernel
         zero = jnp.zeros(kernel.shape[0], kernel.dtype)
         return Affine(kernel, _side_by_side([biases.get(gate, zero) for gate in gates]))
 
-    return Kernels(
-        tuple(
-            Affine(_side_by_side([params["W"][g] for g in gates]), _side_by_side([params["b"][g] for g in gates]))
-            for gates in layout.inputs
-        ),
-        tuple(map(recurrent, layout.recurrent)),
-    )
+    def inputs(bundle: tuple[str, ...]) -> Affine:
+        if bundle == cell.vectors:
+            return Affine(None, _side_by_side([params["v"][name] for name in bundle]))
+        return Affine(*(_side_by_side([params[group][gate] for gate in bundle]) for group in ("W", "b")))
+
+    return Kernels(tuple(map(inputs, layout.inputs)), tuple(map(recurrent, layout.recurrent)))
 
 
 def _side_by_side(arrays: Sequence[Array]) -> Array:
@@ -78,10 +79,15 @@ def _side_by_side(arrays: Sequence[Array]) -> Array:
 
 
 def input_products(layout: ProductLayout, weights: Kernels, x: Float[Array, "... D"]) -> list[Array]:
-    """The product x W of every input gate, `[..., H]`, in the order of the layout."""
+    """The product x W of every input gate, `[..., H]`, in the order of the layout; zeros for vectors."""
     products: list[Array] = []
-    for gates, (kernel, _) in zip(layout.inputs, weights.inputs, strict=True):
-        products += jnp.split(product(x, kernel, None, x.dtype), len(gates), axis=-1)
+    for gates, (kernel, bias) in zip(layout.inputs, weights.inputs, strict=True):
+        if kernel is None:
+            assert bias is not None
+            together = zeros_beside(x, (*x.shape[:-1], bias.size), carry_dtype(x.dtype))
+        else:
+            together = product(x, kernel, None, x.dtype)
+        products += jnp.split(together, len(gates), axis=-1)
     return products
 
 
@@ -113,6 +119,7 @@ def recurrent_multiplier(
         if call not in products:
             bundle = layout.recurrent[bundle_of[call]]
             kernel, bias = weights.recurrent[bundle_of[call]]
+            assert kernel is not None
             together = product(q if mask is None else q * mask, kernel, bias, compute_dtype)
             products.update(zip(bundle, jnp.split(together, len(bundle), axis=-1), strict=True))
         return products[call]
@@ -121,16 +128,17 @@ def recurrent_multiplier(
 
 
 def affine_gradient(
-    x: Float[Array, "C B D"], ct: Float[Array, "C B H"], has_bias: bool, compute_dtype: DTypeLike
+    affine: Affine, x: Float[Array, "C B D"], ct: Float[Array, "C B H"], compute_dtype: DTypeLike
 ) -> Affine:
     """What a block of steps adds to the gradient of an `Affine`: one product over all of its rows."""
     x_rows, ct_rows = (a.astype(compute_dtype).reshape(-1, a.shape[-1]) for a in (x, ct))
-    return Affine(matmul(x_rows.T, ct_rows), ct.sum(axis=(0, 1)) if has_bias else None)
+    of_kernel = None if affine.kernel is None else matmul(x_rows.T, ct_rows)
+    return Affine(of_kernel, None if affine.bias is None else ct.sum(axis=(0, 1)))
 
 
 def transpose_kernels(weights: Sequence[Affine], compute_dtype: DTypeLike) -> list[Array]:
-    """Kernels `[k H, D]`, as the backward products read them."""
-    return [kernel.T.astype(compute_dtype) for kernel, _ in weights]
+    """Kernels `[k H, D]`, as the backward products read them; vectors, which come last, have none."""
+    return [kernel.T.astype(compute_dtype) for kernel, _ in weights if kernel is not None]
 
 
 def join_bundle(bundle: Sequence[Key], values: Mapping[Key, Array]) -> Array:

@@ -127,7 +127,7 @@ def trace_structure(cell: Cell) -> Structure:
         )
     calls: list[str] = []
     unit = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    carry, u = carry_from_leaves(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates, unit)
+    carry, u = carry_from_leaves(cell, [unit] * cell.carry_parts), dict.fromkeys(cell.input_gates + cell.vectors, unit)
 
     def count(call: int, gate: str, q: Array) -> Array:
         del call
@@ -143,7 +143,7 @@ def trace_structure(cell: Cell) -> Structure:
             "method='reference' takes any cell"
         )
     names: list[ValueName] = [("carry", part) for part in range(cell.carry_parts)]
-    names += [("u", gate) for gate in sorted(cell.input_gates)]  # as a dict is flattened
+    names += [("u", gate) for gate in sorted(cell.input_gates + cell.vectors)]  # as a dict is flattened
     names += [("v", call) for call in range(len(calls))]
     return _read_structure(jaxpr, dict(zip(jaxpr.invars, names, strict=True)), cell.carry_parts, tuple(calls))
 
