@@ -31,7 +31,7 @@ DURATIONS = ("warmup_epochs",)  # these decide how many steps something lasts
 SWITCHES = (
     "l1", "l2", "weight_decay", "noise", "omega", "detach", "dropout", "input_dropout", "output_dropout",
     "label_smoothing", "activation", "temporal_activation", "input_noise", "weight_noise", "dropconnect",
-    "recurrent_dropout", "orthogonality", "scheduled_sampling", "weight",
+    "recurrent_dropout", "sparsity", "orthogonality", "scheduled_sampling", "weight",
 )  # fmt: skip
 """Settings that, at 0, leave out a part of the program."""
 TRACED_ERRORS = (

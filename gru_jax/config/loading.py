@@ -180,6 +180,7 @@ def _check(config: Config) -> None:
     _check_sampling(config)
     _check_gradient(config)
     _check_regularization(config)
+    _check_sparsity(config)
     _check_distillation(config)
     _ = config.profile_steps
     _check_batches(config)
@@ -235,6 +236,20 @@ def _check_distillation(config: Config) -> None:
             f"distillation.teacher={distillation.teacher}: this task reads on from piece to piece, and no teacher with "
             "it; allowed are tasks of separate sequences"
         )
+
+
+def _check_sparsity(config: Config) -> None:
+    chosen, steps = config.regularization, plan(config).steps
+    until = f"regularization.sparsity_until={chosen.sparsity_until}"
+    if not chosen.sparsity and chosen.sparsity_until != 1:
+        raise UsageError(f"{until}: without effect; regularization.sparsity says how many weights go")
+    if chosen.sparsity and chosen.averages:
+        raise UsageError(
+            f"regularization.sparsity={chosen.sparsity:g}: an average of networks has other zeros than they; allowed "
+            "with regularization.ema=none and swa_from=none"
+        )
+    if chosen.sparse_from > steps:
+        raise UsageError(f"{until}: allowed are up to {steps}, the length of the training")
 
 
 def _check_batches(config: Config) -> None:

@@ -37,6 +37,10 @@ class RegularizationConfig:
             arXiv:1702.00071.
         max_norm: greatest norm of a column of a kernel, a unit's incoming weights, after each update; Srivastava et al.
             2014, JMLR 15. The embedding is left alone. None for any.
+        sparsity: share of the weights of each kernel that is zero, those of least magnitude; Zhu and Gupta 2017,
+            arXiv:1710.01878. The best network is one of those that are that sparse. The embedding is left alone.
+        sparsity_until: update up to which that share rises from nothing, fast at first; with 1 it is there at once.
+            After it the same weights stay zero.
         ema: decay of an exponential moving average of the parameters over steps, whose network is the one that is
             evaluated, chosen and kept; Polyak and Juditsky 1992, SIAM J. Control Optim. 30(4). None for the network
             of the last step itself.
@@ -50,7 +54,7 @@ class RegularizationConfig:
         (0.5, True)
     """
 
-    traced_counts: ClassVar[tuple[str, ...]] = ("swa_from",)
+    traced_counts: ClassVar[tuple[str, ...]] = ("swa_from", "sparsity_until")
     """Whole numbers that are traced as the real ones are."""
 
     label_smoothing: float = setting(0.0, low=0.0, high=1.0)
@@ -63,8 +67,15 @@ class RegularizationConfig:
     recurrent_dropout_per: Literal["sequence", "step"] = "sequence"
     orthogonality: float = setting(0.0, low=0.0)
     max_norm: float | None = setting(None, low=1e-30)
+    sparsity: float = setting(0.0, low=0.0, high=0.999)
+    sparsity_until: int = setting(1, low=1, high=10**9)
     ema: float | None = setting(None, low=0.0, high=LARGEST_DECAY)
     swa_from: int | None = setting(None, low=1, high=10**9)
+
+    @property
+    def sparse_from(self) -> int:
+        """Updates after which kernels are as sparse as they are to be."""
+        return self.sparsity_until if self.sparsity else 0
 
     @property
     def averages(self) -> bool:

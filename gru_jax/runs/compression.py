@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
+import numpy as np
 import polars as pl
 
 from gru_jax.config import Config, DistillationConfig, load, plan
@@ -25,11 +26,17 @@ from gru_jax.runs.train import train_run
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.files import write_json
 
-CompressionMethod = Literal["units", "distil", "int8", "bfloat16"]
+CompressionMethod = Literal["units", "magnitude", "distil", "int8", "bfloat16"]
 COMPRESSION_METHODS: tuple[CompressionMethod, ...] = get_args(CompressionMethod)
 COMPRESSION_FILE = "compression.json"
-TRAINED = ("units", "distil")
+RESIZED, TRAINED = ("units", "distil"), ("units", "magnitude", "distil")
+TAKEN_BY: Mapping[str, Sequence[str]] = {
+    "hidden": RESIZED, "steps": TRAINED, "lr": TRAINED, "weight": ("distil",), "temperature": ("distil",),
+    "sparsity": ("magnitude",),
+}  # fmt: skip
+"""The methods that each argument goes with."""
 RETRAINED = 4  # one part in so many of the original's training
+SPARSITY = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,7 @@ def compress_run(
     lr: float | None = None,
     weight: float | None = None,
     temperature: float | None = None,
+    sparsity: float | None = None,
     data_dir: str | None = None,
     train: Callable[[Config, Path], Any] = train_run,
 ) -> Compression:
@@ -74,14 +82,16 @@ def compress_run(
     Args:
         workdir: of the run, which is finished.
         output: the directory of the new run; that of the old one with the method behind it if None.
-        method: units, which takes out those that matter least and trains what stays; distil, which trains a new,
-            smaller network on the original's outputs; int8 or bfloat16, in which kernels are stored.
+        method: units, which takes out those that matter least and trains what stays; magnitude, which makes the
+            least weights of each kernel zero, more and more of them while the others are trained; distil, which trains
+            a new, smaller network on the original's outputs; int8 or bfloat16, in which kernels are stored.
         hidden: for units and distil, units of each layer of the new network; half of them if None.
-        steps: for these, of its training; for units a quarter of the original's if None and 0 for none, for distil as
-            many as the original's if None.
+        steps: for units, magnitude and distil, of its training; a quarter of the original's if None, and for units 0
+            for none; for distil as many as the original's if None.
         lr: for these, its learning rate; the original's if None.
         weight: for distil, of what the original says in the loss; that of `distillation.weight` if None.
         temperature: for distil; that of `distillation.temperature` if None.
+        sparsity: for magnitude, the share of each kernel's weights that is zero in the end; 0.8 if None.
         data_dir: where the data files are now, if not where the run found them.
         train: trains a config in a directory.
 
@@ -93,57 +103,50 @@ def compress_run(
     if not rundir.summary.exists():
         raise ArgumentError(f"workdir={workdir}: not finished, it has no summary; the same training goes on with it")
     check_is_served(config, rundir)
-    for name, value in {"hidden": hidden, "steps": steps, "lr": lr}.items():
-        if method not in TRAINED and value is not None:
-            raise ArgumentError(
-                f"{name}={value}: without effect on {method}; allowed with method={' or '.join(TRAINED)}"
-            )
-    said = {name: value for name, value in (("weight", weight), ("temperature", temperature)) if value is not None}
-    if said and method != "distil":
-        name, value = next(iter(said.items()))
-        raise ArgumentError(f"{name}={value}: without effect on {method}; allowed with method=distil")
+    arguments = {
+        "hidden": hidden, "steps": steps, "lr": lr, "weight": weight, "temperature": temperature, "sparsity": sparsity,
+    }  # fmt: skip
+    options = {name: value for name, value in arguments.items() if value is not None}
+    for name, value in options.items():
+        if method not in TAKEN_BY[name]:
+            needed = " or ".join(TAKEN_BY[name])
+            raise ArgumentError(f"{name}={value}: without effect on {method}; allowed with method={needed}")
     config = with_data_dir(config, data_dir)
     check_same_data(rundir, config)
     path = rundir.path.with_name(f"{rundir.path.name}-{method}") if output is None else Path(output)
-    smaller = _config_of(config, rundir.path, method, hidden, steps, lr, said)
+    smaller = _config_of(config, rundir.path, method, options)
     train(smaller, path)
     return _compared(rundir, config, RunDir(path), smaller, method)
 
 
-def _config_of(
-    config: Config,
-    path: Path,
-    method: str,
-    hidden: Sequence[int] | None,
-    steps: int | None,
-    lr: float | None,
-    distilled: Mapping[str, float],
-) -> Config:
-    """The config of the new run."""
-    planned, model, optimizer = plan(config), config.model, config.optimizer
-    if method in TRAINED:
+def _config_of(config: Config, path: Path, method: str, options: Mapping[str, Any]) -> Config:
+    """The config of the new run; what belongs to the steps of the original's training is not in it."""
+    planned, model, optimizer = plan(config), dataclasses.replace(config.model, weights=None), config.optimizer
+    usual_steps = planned.steps if method == "distil" else -(-planned.steps // RETRAINED)
+    steps = options.get("steps", usual_steps) if method in TRAINED else 0
+    if method in RESIZED:
         half = tuple(max(1, size // 2) for size in model.hidden)
-        model = dataclasses.replace(model, hidden=half if hidden is None else tuple(hidden))
-        part = RETRAINED if method == "units" else 1
-        steps = -(-planned.steps // part) if steps is None else steps
-    else:
-        steps = 0
-    if lr is not None:
-        optimizer = dataclasses.replace(optimizer, lr=lr)
+        model = dataclasses.replace(model, hidden=tuple(options.get("hidden", half)))
+    if "lr" in options:
+        optimizer = dataclasses.replace(optimizer, lr=options["lr"])
     if steps != planned.steps:
         optimizer = dataclasses.replace(optimizer, warmup_steps=None, warmup_epochs=None)
     original, distillation = f"{path}:{BEST}", DistillationConfig()
-    start: dict[str, Any] = {"init_from": original, "init_as": method}
+    start: dict[str, Any] = {"init_from": original, "init_as": "exact" if method == "magnitude" else method}
+    regularization = dataclasses.replace(config.regularization, swa_from=None, sparsity=0.0, sparsity_until=1)
     if method == "distil":
-        distillation, start = DistillationConfig(original, **distilled), {"init_from": None, "init_as": "exact"}
+        weights = {name: options[name] for name in ("weight", "temperature") if name in options}
+        distillation, start = DistillationConfig(original, **weights), {"init_from": None, "init_as": "exact"}
         model = dataclasses.replace(model, embedding=None if model.tied else model.embedding)
+    if method == "magnitude":
+        sparse = {"sparsity": options.get("sparsity", SPARSITY), "sparsity_until": max(1, steps // 2), "ema": None}
+        regularization = dataclasses.replace(regularization, **sparse)
     train = dataclasses.replace(
         config.train,
         steps=steps, epochs=None, eval_steps=None, eval_epochs=None, patience=None, target=None, **start,
     )  # fmt: skip
     return load(dataclasses.replace(
-        config, model=dataclasses.replace(model, weights=None), optimizer=optimizer, train=train,
-        distillation=distillation,
+        config, model=model, optimizer=optimizer, train=train, distillation=distillation, regularization=regularization,
     ))  # fmt: skip
 
 
@@ -157,6 +160,7 @@ def _compared(rundir: RunDir, config: Config, new_rundir: RunDir, new_config: Co
         summary = directory.read_summary()
         numbers[name] = {
             "parameters": summary["parameters"],
+            "not_zero": sum(int(np.count_nonzero(array)) for array in arrays.values()),
             "weights_kb": bytes_of(arrays) / 1024,
             **cost._asdict(),
             **{f"test_{metric}": value for metric, value in summary["best"]["test"].items()},

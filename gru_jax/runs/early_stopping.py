@@ -87,6 +87,9 @@ class EarlyStopping:
         """Take note of a validation, and of whether it ends the training; whether its network is the best so far."""
         name, direction = config.goal
         score, loss, sign = metrics[name], metrics["loss"], 1 if direction == "min" else -1
+        sparse_from = config.regularization.sparse_from
+        if self.best_score is not None and self.best_step < sparse_from <= self.steps:  # none of those before counts
+            self.best_score = self.improved_score = None
         best = None if self.best_score is None else (sign * self.best_score, self.best_loss)
         is_better = best is None or (sign * score, loss) < best
         if is_better:
@@ -111,7 +114,7 @@ class EarlyStopping:
     def _end_if_due(self, config: Config) -> None:
         """End it where its last validation says so."""
         score, train = self.last_score, config.train
-        if score is None:
+        if score is None or self.steps < config.regularization.sparse_from:
             return
         reached = train.target is not None and (
             score <= train.target if config.goal[1] == "min" else score >= train.target

@@ -53,6 +53,7 @@ from gru_jax.training.scheduled_sampling import OwnTokens, draw_own_tokens, with
 from gru_jax.training.schedules import learning_rate
 from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_skips
 from gru_jax.training.sources import follows_single_steps, live_profiles
+from gru_jax.training.sparsity import with_sparse_kernels
 from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
 from gru_jax.training.state import StepReport, StepsResult, TrainState, Update, all_finite, average_with, start_average
 from gru_jax.training.streams import Streams, carries_into, start_streams
@@ -211,10 +212,10 @@ class Trainer:
 
     def apply_updates(self, state: TrainState, update: Update, hyperparameters: Hyperparameters) -> Any:
         """The parameters after an update, from which the next step starts."""
-        start = state.training_params
-        trained: Any = optax.apply_updates(self.parts.trained(start), update.updates)
-        values = hyperparameters["regularization"]
-        return self.parts.whole(start, with_bounded_columns(self.config.regularization, trained, values))
+        start, regularization = state.training_params, self.config.regularization
+        before, values = self.parts.trained(start), hyperparameters["regularization"]
+        trained: Any = with_bounded_columns(regularization, optax.apply_updates(before, update.updates), values)
+        return self.parts.whole(start, with_sparse_kernels(regularization, before, trained, state.step, values))
 
     def _perturbed(self, state: TrainState, seed: Any, trained: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """The parameters that a step sees, and what takes a gradient in those that learn back to them."""

@@ -161,6 +161,20 @@ def test_a_run_of_fewer_units(original, tmp_path, undrawn, capsys):
     assert evaluate.run(run).equals_stored
 
 
+def test_a_run_of_fewer_weights(original, tmp_path, undrawn):
+    """Three in four of each kernel are gone; what is stored says how many are left. It goes out in bytes, too."""
+    compression = compress.run(original, tmp_path / "sparse", "magnitude", sparsity=0.75, steps=4)
+    run, table = gru_jax.open(tmp_path / "sparse"), {row["network"]: row for row in compression.table.to_dicts()}
+    kernels = [np.asarray(leaf) for leaf in jax.tree.leaves(run.params) if leaf.ndim > 1]
+    gone = sum(round(0.75 * kernel.size) for kernel in kernels)
+    assert sum(int((kernel == 0).sum()) for kernel in kernels) == gone
+    assert table["magnitude"]["parameters"] == table["original"]["parameters"]
+    assert table["magnitude"]["not_zero"] <= table["original"]["parameters"] - gone
+    assert evaluate.run(run).equals_stored
+    compress.run(run, tmp_path / "bytes", "int8")
+    assert gru_jax.open(tmp_path / "bytes").config.regularization.sparsity == 0
+
+
 @pytest.mark.slow
 def test_without_retraining_it_is_what_stays(original, tmp_path, undrawn):
     compress.run(original, tmp_path / "half", "units", steps=0)
@@ -177,9 +191,9 @@ def test_wrong_use_is_one_line(original, tmp_path):
     for arguments, message in (
         (
             [*flags, "--method", "int4"],
-            "--method='int4': allowed are units, distil, int8, bfloat16; did you mean 'int8'?",
+            "--method='int4': allowed are units, magnitude, distil, int8, bfloat16; did you mean 'int8'?",
         ),
-        (flags, "--method: missing; allowed is units, distil, int8, bfloat16"),
+        (flags, "--method: missing; allowed is units, magnitude, distil, int8, bfloat16"),
         (
             [*flags, "--method", "int8", "--hidden", "3"],
             "--hidden=[3]: without effect on int8; allowed with method=units or distil",

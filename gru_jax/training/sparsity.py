@@ -1,0 +1,52 @@
+"""Kernels of which most weights are zero: those of least magnitude go, and the others learn on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gru_jax.config import RegularizationConfig
+from gru_jax.training.regularization import EMBEDDING
+
+
+def with_sparse_kernels(
+    config: RegularizationConfig, before: Any, after: Any, step: Any, values: Mapping[str, Any]
+) -> Any:
+    """Parameters after an update of whose kernels the weights of least magnitude are zero; as they are without that.
+
+    After update t the share of them is s_t = s (1 - (1 - t / n)^3), with s `sparsity` and n `sparsity_until`: Zhu and
+    Gupta 2017, arXiv:1710.01878, eq. 1. From update n on it is s, and what is zero stays so. The embedding is left
+    alone.
+
+    Args:
+        config: the section `regularization`.
+        before, after: parameters before and after the update.
+        step: updates done before it.
+        values: hyperparameters of the section.
+    """
+    if not config.sparsity:
+        return after
+    until = values["sparsity_until"]
+    done = jnp.asarray(step, until.dtype) / until
+    left = jnp.maximum(1.0 - done - 1.0 / until, 0.0)
+    share, is_rising = values["sparsity"] * (1.0 - left**3), done < 1.0
+
+    def sparse(path: tuple[Any, ...], old: Array, new: Array) -> Array:
+        if new.ndim < 2 or path[-1].key == EMBEDDING:
+            return new
+        goes = jax.lax.cond(is_rising, lambda: least(new, share), lambda: old == 0)
+        return jnp.where(goes, 0, new)
+
+    return jax.tree.map_with_path(sparse, before, after)
+
+
+def least(kernel: Float[Array, "D H"], share: Any) -> Bool[Array, "D H"]:
+    """Where the given share of a kernel's weights is, those of least magnitude; of equal ones all or none."""
+    magnitudes = jnp.abs(kernel)
+    count = jnp.round(share * kernel.size).astype(jnp.int32)
+    ordered = jnp.sort(magnitudes.ravel())
+    return (magnitudes <= ordered[jnp.maximum(count - 1, 0)]) & (count > 0)
