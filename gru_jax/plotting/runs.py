@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from gru_jax.plotting.style import BLUE, GREEN, ORANGE, OUTSIDE, draw_levels, figure, house_style
 
 UNITS = {"loss": "loss", "accuracy": "accuracy", "recall": "recall accuracy"}
+SPANNING = ("loss", "perplexity")
+"""Metrics that fall over powers of ten."""
 
 
 def plot_learning_curve(
@@ -35,7 +37,7 @@ def plot_learning_curve(
                     x, y = zip(*points, strict=True)
                     ax.plot(x, y, ls=style, color=colour, marker=marker, ms=size, lw=1.2, label=split)
             draw_levels(ax, {answer: metrics.get(name) for answer, metrics in baselines.items()})
-            if name == "loss":
+            if name in SPANNING:
                 ax.set_yscale("log")
             ax.set(xlabel="training step", ylabel=UNITS.get(name, name))
             ax.legend(**OUTSIDE)

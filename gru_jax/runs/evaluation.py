@@ -19,6 +19,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.predictions import Predictions, pairs_of_split, predict_split, write_texts
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
+from gru_jax.runtime.files import read_json, write_json
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import Answers, scores_of
@@ -29,6 +30,9 @@ from gru_jax.training.decoding import Search
 from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer
+
+WRITTEN_SCORES = "written_scores.json"
+"""In the directory of a run with a decoder, how good what its best network writes for the test sources is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,8 @@ def evaluate_run(
         predicts: whether predictions are wanted.
         search: how a decoder looks for what it writes, beside greedily; None for a beam of 5.
 
+    How good what the best network writes for the test sources is, by that beam, is kept in the run's directory.
+
     Raises:
         UsageError: there is no such run, checkpoint, split or data.
     """
@@ -100,6 +106,8 @@ def evaluate_run(
             metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
         written = _scores_of_written(config, params, split, data, search, mesh)
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
+    if written and search is None and (split, checkpoint) == ("test", BEST) and os.access(rundir.path, os.W_OK):
+        write_json(rundir.path / WRITTEN_SCORES, written)
     recorded = None
     if rundir.summary.exists():
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
@@ -121,6 +129,12 @@ def _scores_of_written(
         texts = write_texts(config, params, pairs, how, mesh).columns["text"].tolist()
         scores |= {f"{score}_{name}": value for score, value in task.text_scores(texts, wanted).items()}
     return scores
+
+
+def read_written_scores(rundir: RunDir) -> dict[str, float]:
+    """What `evaluate_run` has kept of what the best network writes; empty if it has not been called."""
+    path = rundir.path / WRITTEN_SCORES
+    return read_json(path) if path.is_file() else {}
 
 
 def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answers:

@@ -14,38 +14,43 @@ from typing import Any
 from gru_jax.config import NEUTRAL_KEYS, SOURCES
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.evaluation import read_written_scores
 from gru_jax.runs.summary import baselines_of
 from gru_jax.runtime.files import read_json
 from gru_jax.settings import flatten
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.study import read_study_file
 
-SEED = "seed"
+SEED, FOLD = "seed", "test_fold"
+REPEATED = (SEED, f"task.{FOLD}")
+"""Keys in which runs differ that are one row."""
 TellCommand = Callable[[str, Sequence[str]], tuple[str, str]]
 HEAD = """# Results
 
-Test scores of the network that is best in validation, mean and standard deviation over seeds where there are several.
+Test scores of the network that is best in validation, mean and standard deviation over seeds, or over the parts of the
+data that were tested on in turn (folds), where there are several.
 This page is written by `python -m experiments.results DIR …` from the directories of runs and studies; nothing in it
 is typed. Minutes are those of one run, or of all members of a study together, which train side by side, on the machine
 that is said. What is published is of the sources named below, for the network that is said.
 
-| | task | test | seeds | without a network | published | parameters | minutes |
+| | task | test | seeds or folds | without a network | published | parameters | minutes |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What runs that differ in their seeds alone came to.
+    """What runs that differ in their seeds, or in the folds of the data that they are tested on, alone came to.
 
     Attributes:
-        known_by: what they are known by, which follows from their config but for the seed.
+        known_by: what they are known by, which follows from their config but for seed and fold.
         name: what a reader calls them.
         command: that trains them, but for the directory, and for the seed of a single run.
         task: the section of the config.
         varied: what sets them apart from other members of their study, by axis.
         goal: the metric by which the network is chosen.
-        scores: test metrics of that network, by seed.
+        scores: test metrics of that network, by seed, and fold where there are any, as 0 or 0/3; with what
+            `experiments.evaluate` had it write, scores of that.
         baselines: how answers without a network score by the goal, by their names.
         parameters: trained numbers in the network.
         minutes: of training, the median over runs.
@@ -97,7 +102,7 @@ def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for name, member in read_study_file(path / STUDY_FILE)["members"].items():
         if RunDir(path / MEMBERS / name).summary.is_file():
-            varied = tuple((axis, text) for axis, text in member["labels"].items() if axis != SEED)
+            varied = tuple((axis, text) for axis, text in member["labels"].items() if axis not in REPEATED)
             groups.setdefault(varied, []).append(path / MEMBERS / name)
     if not groups:
         raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")
@@ -110,7 +115,7 @@ def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
     for result in new:
         known = merged.get(result.known_by)
         scores = {**(known.scores if known else {}), **result.scores}
-        ordered = dict(sorted(scores.items(), key=lambda pair: int(pair[0])))
+        ordered = dict(sorted(scores.items(), key=lambda pair: [int(number) for number in pair[0].split("/")]))
         merged[result.known_by] = dataclasses.replace(result, scores=ordered)
     return sorted(merged.values(), key=lambda result: (result.label, result.command))
 
@@ -165,10 +170,13 @@ def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCom
     return Result(
         _digest(configs[0]),
         *tell_command(str(configs[0]["task"]["name"]), environment["command"]),
-        {key: value for key, value in configs[0]["task"].items() if key != "data_dir"},
+        {key: value for key, value in configs[0]["task"].items() if key not in ("data_dir", FOLD)},
         varied,
         goal,
-        {str(config[SEED]): summary["best"]["test"] for config, summary in zip(configs, summaries, strict=True)},
+        {
+            _repetition(config): {**summary["best"]["test"], **read_written_scores(RunDir(path))}
+            for path, config, summary in zip(paths, configs, summaries, strict=True)
+        },
         baselines_of(summaries[0], goal),
         summaries[0]["parameters"],
         statistics.median(summary["seconds"] for summary in summaries) / 60,
@@ -176,7 +184,13 @@ def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCom
     )
 
 
+def _repetition(config: Mapping[str, Any]) -> str:
+    """Which seed a run has, and on which fold it was tested, if on any."""
+    fold = config["task"].get(FOLD)
+    return str(config[SEED]) if fold is None else f"{config[SEED]}/{fold}"
+
+
 def _digest(config: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in config.items() if key not in (SEED, SOURCES)}
-    kept = {key: value for key, value in flatten(plain).items() if key not in NEUTRAL_KEYS}
+    plain = {key: value for key, value in config.items() if key != SOURCES}
+    kept = {key: value for key, value in flatten(plain).items() if key not in (*NEUTRAL_KEYS, *REPEATED)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

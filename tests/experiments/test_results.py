@@ -50,6 +50,16 @@ def test_rows_of_runs_and_of_studies(tmp_path):
     assert page.read_text() == text
 
 
+def test_folds_are_one_row(tmp_path, data_dir, undrawn):
+    """Of a study over them, and of a run on one of them: with mean and deviation, as over seeds."""
+    base = {**SMALL, "task": {"name": "rt_polarity", "length": 6}}
+    ablate.run({"base": base, "axes": {"task.test_fold": [0, 3]}}, tmp_path / "study")
+    train.run({**base, "task": {**base["task"], "test_fold": 1}}, tmp_path / "run")
+    (row,) = results.run([tmp_path / "study", tmp_path / "run"], tmp_path / "page.md")
+    assert list(row.scores) == ["0/0", "0/1", "0/3"]
+    assert row.varied == {}
+
+
 def test_what_is_published_stands_beside_the_row_it_is_of():
     task = {"name": "music", "collection": "jsb"}
     row = Result("a0", "jsb", "c", task, {}, "loss", {"0": {"loss": 9.0}}, {}, 10, 1.0, "cpu")

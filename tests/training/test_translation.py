@@ -14,6 +14,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
+from gru_jax.studies.results import read_results
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.loading import load_splits
 from gru_jax.tasks.text_scores import translation_scores
@@ -187,6 +188,8 @@ def test_translations_are_scored_and_written_without_the_data(tmp_path, undrawn)
     wanted = translation_scores(texts["text"].to_list(), texts["target"].to_list())
     assert {name: scores.written[f"{name}_greedy"] for name in ("bleu", "chrf")} == dict(wanted)
     assert scores.written.keys() == {"bleu_greedy", "chrf_greedy", "bleu_beam", "chrf_beam"}
+    (row,) = read_results(tmp_path / "run", lambda task, _: (task, "a command"))
+    assert row.scores["0"] == {**scores.metrics, **scores.written}  # kept for the page of results
     for split in SPLITS:
         (tmp_path / f"{split}.tsv").unlink()
     (tmp_path / "new.txt").write_text("one two\nfour\n\n")
