@@ -1,7 +1,9 @@
 """The Penn Treebank by `words` (10,000 of them) or by `characters`: one GRU whose head shares the embedding.
 
-GRU_JAX_DATA=DIR python -m experiments.train --config configs/penn_treebank.py
+    GRU_JAX_DATA=DIR python -m experiments.train --config configs/penn_treebank.py
 
+Measured (one of 2 CPU cores that other work shared, seed 0), `words`: perplexity 91.8 in test, 97.5 in validation, in
+81 minutes; how often each word occurs gives 640. `characters` is not measured.
 """
 
 from ml_collections import ConfigDict
