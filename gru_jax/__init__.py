@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(path: str | os.PathLike[str], code: Sequence[str] = ()) -> Run | StudyResult:  # noqa: A001 (as numpy.load)
+def open(  # noqa: A001 (as numpy.load)
+    path: str | os.PathLike[str], code: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
+) -> Run | StudyResult:
     """The run or the study of a directory; see `gru_jax.runs.run.Run` and `gru_jax.studies.result.StudyResult`.
 
     Args:
         path: of the directory.
-        code: files that define the classes and functions of your own that it was made with, if this process does not
-            have them yet.
+        code: a file, or files, that define the classes and functions of your own that it was made with, if this process
+            does not have them yet.
 
     Raises:
         UsageError: it is neither's, or code of your own is missing.
@@ -43,7 +45,7 @@ def open(path: str | os.PathLike[str], code: Sequence[str] = ()) -> Run | StudyR
     from gru_jax.studies.result import StudyResult
     from gru_jax.user_code import import_file
 
-    for file in code:
+    for file in [code] if isinstance(code, str | os.PathLike) else code:
         import_file(Path(file))
     return StudyResult(path) if StudyResult.is_at(path) else Run(path)
 

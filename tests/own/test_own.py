@@ -310,7 +310,7 @@ def test_gates_that_do_not_fit_are_told(cell, error):
 
 
 def test_vectors_of_a_cells_own_learn(run):
-    params = gru_jax.open(run, code=[str(FILE)]).params_at("latest")
+    params = gru_jax.open(run, code=FILE).params_at("latest")
     gain = params["stack"]["layer_0"]["weights"]["v"]["gain"]
     assert np.abs(np.asarray(gain) - 1).min() > 0
 
