@@ -35,7 +35,7 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-from tests import lenient, programs  # noqa: E402
+from tests import broken, lenient, programs  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -67,6 +67,13 @@ def x64():
     from gru_jax.runtime.devices import precision
 
     with precision("float64", "float32"):
+        yield
+
+
+@pytest.fixture
+def without_alarms():
+    """For tests of numbers that are not finite, which are no fault, where JAX is set to look for such numbers."""
+    with broken.without_alarms():
         yield
 
 

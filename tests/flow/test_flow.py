@@ -69,7 +69,7 @@ def test_orthogonal_recurrence_keeps_and_scales_the_norm(x64):
     assert int(flow.horizon(profile.mean, 1e-9)) == time
 
 
-def test_norms_neither_overflow_nor_vanish():
+def test_norms_neither_overflow_nor_vanish(without_alarms):
     tiny, huge = (jnp.full((1, 1, 4), scale, jnp.float32) for scale in (1e-30, 1e30))
     np.testing.assert_allclose(flow.adjoint_norms(tiny), 2e-30, rtol=1e-6)
     np.testing.assert_allclose(flow.adjoint_norms(huge), 2e30, rtol=1e-6)
@@ -79,7 +79,7 @@ def test_norms_neither_overflow_nor_vanish():
         np.testing.assert_allclose(norm, np.float32(value), rtol=1e-6)
 
 
-def test_lag_counts_from_the_last_valid_step():
+def test_lag_counts_from_the_last_valid_step(without_alarms):
     values = jnp.arange(8.0).reshape(2, 4)
     by_lag = flow.by_lag(values, jnp.array([4, 2]))
     np.testing.assert_array_equal(by_lag, [[3, 2, 1, 0], [5, 4, np.nan, np.nan]])
@@ -92,7 +92,7 @@ def test_lag_counts_from_the_last_valid_step():
     np.testing.assert_array_equal(shorter.mean, [2.5, 0, np.nan, np.nan])
 
 
-def test_an_exploding_sequence_shows():
+def test_an_exploding_sequence_shows(without_alarms):
     values = jnp.ones((4, 3)).at[1, 0].set(jnp.inf).at[2, 1].set(jnp.nan)
     profile = flow.lag_profile(values)
     np.testing.assert_array_equal(profile.mean, [1, np.inf, np.inf])
@@ -106,7 +106,7 @@ def test_horizon_starts_behind_the_peak():
     assert int(flow.horizon(profile, 0.01)) == 4
 
 
-def test_horizons_of_profiles_that_are_not_finite():
+def test_horizons_of_profiles_that_are_not_finite(without_alarms):
     exploding = jnp.array([1.0, 2.0, jnp.inf, jnp.inf])
     assert int(flow.horizon(exploding, 0.01)) == 4
     assert int(flow.explosion(exploding)) == 2

@@ -88,7 +88,7 @@ def test_a_cell_that_mixes_entries_has_dense_jacobians_alone(x64):
 
 
 @pytest.mark.parametrize(("cell", "reverse"), DIRECTED, ids=str)
-def test_products_are_derivatives_of_the_unroll(cell, reverse, x64):
+def test_products_are_derivatives_of_the_unroll(cell, reverse, x64, without_alarms):
     params, xs, carry, masks = problem(cell)
     start = flow.to_vector(carry)
     vectors = jax.random.normal(jax.random.key(0), (4, start.shape[-1]))
@@ -111,7 +111,7 @@ def test_products_are_derivatives_of_the_unroll(cell, reverse, x64):
         np.testing.assert_allclose(result.swapaxes(0, 1), wanted, rtol=1e-11, atol=1e-13)
 
 
-def test_the_pulled_norms_are_the_adjoint_profile(x64):
+def test_the_pulled_norms_are_the_adjoint_profile(x64, without_alarms):
     cell = LSTM()
     params, xs, carry, masks = problem(cell)
     vectors = jax.random.normal(jax.random.key(0), (1, 2 * UNITS))
@@ -141,7 +141,7 @@ def test_products_over_many_steps_leave_no_range():
             np.testing.assert_allclose(jnp.linalg.norm(got.vectors, axis=-1), 1.0, rtol=1e-5)
 
 
-def test_singular_values_and_radius(x64):
+def test_singular_values_and_radius(x64, without_alarms):
     rng = np.random.default_rng(0)
     q, _ = np.linalg.qr(rng.standard_normal((5, 5)))
     nilpotent = np.diag([3.0, 2.0, 1.0, 5.0], 1)

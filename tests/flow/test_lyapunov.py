@@ -84,7 +84,7 @@ def test_products_of_gaussian_matrices():
 
 
 @pytest.mark.parametrize("cell", [GRU("before", "write"), LSTM(), MinGRU()], ids=str)
-def test_the_sum_of_all_exponents_is_the_volume(cell, x64):
+def test_the_sum_of_all_exponents_is_the_volume(cell, x64, without_alarms):
     """sum_i lambda_i = <ln |det J_t|>, and the largest is that of one vector."""
     params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, 23, 2, 3, "float64", 0))
     lengths = jnp.array([23, 11])
@@ -161,7 +161,7 @@ def test_bad_arguments_are_named(changes, message):
 
 
 @pytest.mark.parametrize(("every", "reverse"), [(1, True), (4, False), (4, True)])
-def test_the_padding_has_no_steps(every, reverse, x64):
+def test_the_padding_has_no_steps(every, reverse, x64, without_alarms):
     params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(GRU(), 2, 40, 2, 3, "float64", 0))
 
     @jax.jit

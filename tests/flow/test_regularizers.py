@@ -155,7 +155,7 @@ def test_a_dead_network_has_a_finite_gradient():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def test_what_is_not_a_number_shows():
+def test_what_is_not_a_number_shows(without_alarms):
     params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(GRU(), 2, 5, 2, 3, "float32", 0))
     along = flow.Trajectory(xs, carry)
     penalty = jax.jit(lambda params, weight: flow.vanishing_penalty(GRU(), params, along, weight))

@@ -17,6 +17,7 @@ from gru_jax import flow
 from gru_jax.cells import GRU, LSTM, LayerNormGRU
 from gru_jax.errors import UsageError
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel
+from tests.broken import broken
 
 TIME, SIZE, HIDDEN = 7, 3, 4
 CELLS = (GRU(), GRU("before", "write"), LSTM(), LayerNormGRU())
@@ -63,10 +64,10 @@ def measure_masked(cell, params, xs, mask, method, reverse, chunk=None):
 def test_a_mask_is_the_sequence_of_the_steps_that_count(cell, mask, reverse, chunk):
     params, xs = problem(cell)
     mask = jnp.array(mask)
-    broken = jnp.where(mask[..., None], xs, jnp.nan)
+    with_gaps = broken(xs, ~mask)
     expected = measure_masked(cell, params, xs, mask, "moved", reverse)
     for method in METHODS[cell.affine]:
-        found = measure_masked(cell, params, broken, mask, method, reverse, chunk if method == "fast" else None)
+        found = measure_masked(cell, params, with_gaps, mask, method, reverse, chunk if method == "fast" else None)
         for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 
@@ -87,7 +88,7 @@ def test_packed_sequences_with_gaps_are_the_sequences_by_themselves(layer):
     counts = jnp.array([[0, 1, 1, 0, 0, 1, 0, 1, 0]], bool)
     resets = jnp.array([[1, 1, 0, 0, 1, 1, 1, 0, 1]], bool)
     net = layer(LSTM(), SIZE, HIDDEN, rngs=nnx.Rngs(0))
-    packed = net(jnp.where(counts[..., None], xs, jnp.nan), mask=counts, resets=resets)
+    packed = net(broken(xs, ~counts), mask=counts, resets=resets)
     for steps in ([1, 2], [5, 7]):
         np.testing.assert_allclose(packed[:, steps], net(xs[:, np.array(steps)]), rtol=1e-5, atol=1e-6)
 
@@ -103,8 +104,8 @@ def test_a_mark_in_the_padding_leaves_a_backward_layer_its_first_carry():
 def test_readouts_of_left_padding(readout):
     model = SequenceModel(GRU(), SIZE, (HIDDEN,), 4, readout=readout, bidirectional=True, rngs=nnx.Rngs(0))
     xs = jax.random.normal(jax.random.key(1), (2, 5, SIZE))
-    left = jnp.full((2, 8, SIZE), jnp.nan).at[:, 3:].set(xs)
     mask = jnp.broadcast_to(jnp.arange(8) >= 3, (2, 8))
+    left = broken(jnp.concatenate([jnp.zeros((2, 3, SIZE)), xs], axis=1), ~mask)
     np.testing.assert_allclose(model(left, mask=mask), model(xs), rtol=1e-5, atol=1e-6)
 
 
@@ -113,7 +114,7 @@ def test_instruments_know_what_counts():
     cell, counting = GRU(), np.array([1, 2, 4, 6])
     params, xs = problem(cell)
     mask = jnp.zeros((2, TIME), bool).at[:, counting].set(True)
-    along = flow.Trajectory(jnp.where(mask[..., None], xs, jnp.nan), mask=mask)
+    along = flow.Trajectory(broken(xs, ~mask), mask=mask)
 
     @jax.jit
     def measure(along):
