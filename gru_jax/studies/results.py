@@ -30,8 +30,8 @@ HEAD = """# Results
 Test scores of the network that is best in validation, mean and standard deviation over seeds, or over the parts of the
 data that were tested on in turn (folds), where there are several.
 This page is written by `python -m experiments.results DIR …` from the directories of runs and studies; nothing in it
-is typed. Minutes are those of one run, the median over several; members of a study that train side by side each count the
-time of all of them. What is published is of the sources named below, for the network that is said.
+is typed. Minutes are those of one run, the median over several; members of a study that train side by side each count
+the time of all of them. What is published is of the sources named below, for the network that is said.
 
 | | task | test | seeds or folds | without a network | published | parameters | minutes |
 | --- | --- | --- | --- | --- | --- | --- | --- |
