@@ -45,6 +45,17 @@ hypothesis.settings.register_profile("gru_jax", deadline=None, max_examples=25, 
 hypothesis.settings.load_profile("gru_jax")
 
 
+LONG = frozenset(Path(__file__).with_name("long.txt").read_text().splitlines())
+"""Tests that the default run leaves out; `tests.list_long` writes them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.long)
+
+
 def pytest_collection_finish():
     """What is imported stays; looking through all of it for garbage takes a tenth of the time that JAX traces."""
     gc.freeze()

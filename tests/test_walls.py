@@ -148,6 +148,12 @@ def test_no_two_classes_or_functions_of_one_name():
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
+def test_long_tests_are_there():
+    for line in (ROOT / "tests" / "long.txt").read_text().splitlines():
+        path, name = line.split("[")[0].split("::")
+        assert f"def {name}(" in (ROOT / path).read_text(), line
+
+
 VAGUE = {"asked", "found", "given", "of", "own", "some", "there", "told"}
 
 
