@@ -1,7 +1,7 @@
 """Write `long.txt`, the tests that take more than some seconds: `python -m tests.list_long FILE SECONDS`.
 
-FILE is what `pytest -n 2 -m 'not slow' --durations=0 --durations-min=0.1` printed. What a test shares with others, and has
-to make first, does not count: it would be the next one's.
+FILE is what `pytest -n 2 -m 'not slow' --durations=0 --durations-min=0.1` printed. What a test shares with others, and
+has to make first, does not count: it would be the next one's.
 """
 
 from __future__ import annotations
