@@ -18,7 +18,6 @@ from gru_jax.errors import UsageError
 from gru_jax.tasks import Batch, split_key
 
 BATCHES = 64  # that a peer goes through again and again
-STEPS = 10  # in one call
 
 
 def token_batches(config: Config) -> list[Batch]:
@@ -62,8 +61,8 @@ def needs_a_readout(config: Config) -> bool:
     return not config.task.is_stream and not is_translation(config)
 
 
-def linen_text_training(config: Config) -> Callable[[], Any]:
-    """Steps of a linen network with optax."""
+def linen_text_training(config: Config, steps: int) -> Callable[[], Any]:
+    """So many steps in a call of a linen network with optax."""
     import optax
 
     batches, network, stream = token_batches(config), _linen_network(config), config.task.is_stream
@@ -87,7 +86,7 @@ def linen_text_training(config: Config) -> Callable[[], Any]:
 
     def call() -> None:
         nonlocal state
-        for number, batch in itertools.islice(turns, STEPS):
+        for number, batch in itertools.islice(turns, steps):
             params, opt_state, carry = state
             state = step(params, opt_state, batch, carry, jax.random.key(number))
         jax.block_until_ready(state)
@@ -145,8 +144,8 @@ def _linen_network(config: Config) -> Any:
     return Network()
 
 
-def torch_text_training(config: Config) -> Callable[[], Any]:
-    """Steps of a PyTorch network; texts of several lengths are packed, as `torch.nn.GRU` wants them."""
+def torch_text_training(config: Config, steps: int) -> Callable[[], Any]:
+    """So many steps in a call of a PyTorch network; texts of several lengths are packed, as its GRU wants them."""
     import torch  # pyright: ignore[reportMissingImports]
 
     network = _torch_network(config)
@@ -156,7 +155,7 @@ def torch_text_training(config: Config) -> Callable[[], Any]:
 
     def call() -> None:
         nonlocal carry
-        for batch in itertools.islice(batches, STEPS):
+        for batch in itertools.islice(batches, steps):
             optimizer.zero_grad(set_to_none=True)
             scores, carry = network(batch, carry)
             carry = carry.detach() if config.task.is_stream else None

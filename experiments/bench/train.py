@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -31,8 +32,6 @@ CONFIGS = {
     "translation": "configs/multi30k.py",
 }
 OURS, FLAX, KERAS, TORCH = "gru_jax", "flax", "keras", "torch"
-OF_TOKENS = ("words", "sentiment", "translation")
-"""Configs whose networks read tokens."""
 TRAINERS = {"linen": FLAX, KERAS: KERAS, TORCH: TORCH}
 """Which library trains for a peer."""
 STEPS = 10  # in one call
@@ -55,9 +54,10 @@ def measure_training(
         repeats: turns.
     """
     for name in configs:
+        config = load_config(CONFIGS[name])
         who_and_count = {f"{OURS}, devices={count}": (OURS, count) for count in dict.fromkeys((devices, 1))}
         trainers = [TRAINERS[peer] for peer in peers if peer in TRAINERS]
-        who_and_count |= {who: (who, 1) for who in trainers if who != KERAS or name not in OF_TOKENS}
+        who_and_count |= {who: (who, 1) for who in trainers if who != KERAS or not config.task.reads_tokens}
         with contextlib.ExitStack() as stack:
             contenders = {
                 who: stack.enter_context(contextlib.closing(_process(trainer, CONFIGS[name], count)))
@@ -66,8 +66,8 @@ def measure_training(
             turns = [{who: process.seconds() for who, process in contenders.items()} for _ in range(repeats)]
         seconds = {who: float(np.median([turn[who] for turn in turns])) for who in contenders}
         row = {"config": name, "devices": devices, "steps_per_second": {who: 1 / s for who, s in seconds.items()}}
-        if name in OF_TOKENS:
-            row["tokens_per_step"] = text_networks.tokens_per_step(load_config(CONFIGS[name]))
+        if config.task.reads_tokens:
+            row["tokens_per_step"] = text_networks.tokens_per_step(config)
         yield row
 
 
@@ -224,5 +224,6 @@ if __name__ == "__main__":
     config = load_config(config_file)
     others = {FLAX: flax_training, KERAS: keras_training, TORCH: torch_training}
     if config.task.reads_tokens:
-        others |= {FLAX: text_networks.linen_text_training, TORCH: text_networks.torch_text_training}
+        readers = {FLAX: text_networks.linen_text_training, TORCH: text_networks.torch_text_training}
+        others |= {who: functools.partial(training, steps=STEPS) for who, training in readers.items()}
     answer_when_asked(others[trainer](config) if trainer in others else our_training(config, int(count)), STEPS)

@@ -248,12 +248,13 @@ class Cell(abc.ABC):
 
     def input_products(self, params: Params, x: Float[Array, "... D"]) -> dict[str, Array]:
         """u_g = x W_g + b_g for every input gate, and every vector, in the carry type."""
-        u = {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
-        like = u[self.input_gates[0]]
-        return u | {
-            name: jnp.broadcast_to(per_unit(params["v"][name].astype(like.dtype), like), like.shape)
-            for name in self.vectors
-        }
+        products = {g: product(x, params["W"][g], params["b"][g], x.dtype) for g in self.input_gates}
+        return products | self.vectors_like(params, products[self.input_gates[0]])
+
+    def vectors_like(self, params: Params, like: Float[Array, "... H"]) -> dict[str, Array]:
+        """Every vector, as often as another array has it, `[..., H]`, in that one's type."""
+        rows = {name: per_unit(params["v"][name].astype(like.dtype), like) for name in self.vectors}
+        return {name: jnp.broadcast_to(row, like.shape) for name, row in rows.items()}
 
     def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         """The plain recurrent product, q U_g + c_g."""

@@ -64,7 +64,7 @@ class LayerNormGRU(GRU):
             v = normalise_units(product(x, params["W"][gate], None, x.dtype))
             gain, bias = (per_unit(params[group][gate].astype(wide), v) for group in ("p", "b"))
             products[gate] = v * gain + bias
-        return products
+        return products | self.vectors_like(params, products[self.input_gates[0]])
 
     def dense(self, params: Params, compute_dtype: DTypeLike) -> Dense:
         wide = carry_dtype(compute_dtype)

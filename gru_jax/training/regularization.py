@@ -206,6 +206,11 @@ def orthogonality(model: Functional, params: Any) -> Float[Array, ""]:
     return sum(terms[1:], terms[0])
 
 
+def is_product_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
+    """Whether a parameter at a place of the tree is a matrix that is multiplied with: no vector, and no embedding."""
+    return leaf.ndim > 1 and path[-1].key != EMBEDDING
+
+
 def with_bounded_columns(config: RegularizationConfig, params: Any, values: Mapping[str, Any]) -> Any:
     """Parameters of whose kernels each column is scaled down to the norm `max_norm`, if it is longer.
 
@@ -215,7 +220,7 @@ def with_bounded_columns(config: RegularizationConfig, params: Any, values: Mapp
         return params
 
     def bounded(path: tuple[Any, ...], leaf: Array) -> Array:
-        if leaf.ndim < 2 or path[-1].key == EMBEDDING:
+        if not is_product_kernel(path, leaf):
             return leaf
         norms, greatest = euclidean_norm(leaf.swapaxes(-1, -2))[..., None, :], values["max_norm"].astype(leaf.dtype)
         return jnp.where(norms > greatest, leaf * (greatest / jnp.where(norms > 0, norms, 1)), leaf)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.config import RegularizationConfig
-from gru_jax.training.regularization import EMBEDDING
+from gru_jax.training.regularization import is_product_kernel
 
 
 def with_sparse_kernels(
@@ -36,7 +36,7 @@ def with_sparse_kernels(
     share, is_rising = values["sparsity"] * (1.0 - left**3), done < 1.0
 
     def sparse(path: tuple[Any, ...], old: Array, new: Array) -> Array:
-        if new.ndim < 2 or path[-1].key == EMBEDDING:
+        if not is_product_kernel(path, new):
             return new
         goes = jax.lax.cond(is_rising, lambda: least(new, share), lambda: old == 0)
         return jnp.where(goes, 0, new)

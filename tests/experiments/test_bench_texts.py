@@ -49,7 +49,7 @@ def test_they_have_our_parameters(config):
 
 
 def test_they_take_steps(config):
-    text_networks.linen_text_training(config)()
+    text_networks.linen_text_training(config, 10)()
     assert text_networks.tokens_per_step(config) > 3
 
 
@@ -63,7 +63,7 @@ def test_batches_are_those_that_ours_sees(config):
 
 def test_pytorch_takes_steps(config):
     pytest.importorskip("torch")
-    text_networks.torch_text_training(config)()
+    text_networks.torch_text_training(config, 10)()
 
 
 def test_another_network_is_refused(config):

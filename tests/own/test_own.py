@@ -18,7 +18,7 @@ import pytest
 
 import gru_jax
 from experiments import ablate, evaluate, flow, report, train
-from gru_jax.cells import Cell, Memory
+from gru_jax.cells import Cell, LayerNormGRU, Memory
 from gru_jax.config import Config, FlowConfig, OptimizerConfig, TrainConfig, load, load_config, training_program
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
@@ -307,6 +307,25 @@ class Wide(mine.MinimalGatedUnit):
 def test_gates_that_do_not_fit_are_told(cell, error):
     with pytest.raises(UsageError, match=error):
         cell().init(jax.random.key(0), 1, 2)
+
+
+class Damped(LayerNormGRU):
+    """A normalised cell with a vector."""
+
+    vectors = ("damping",)
+
+    def equations(self, dense, carry, u):
+        """Less of the state."""
+        h, gates = super().equations(dense, carry, u)
+        return jax.nn.sigmoid(u["damping"]) * h, gates
+
+
+def test_normalised_cells_have_vectors_too():
+    cell, params = Damped(), Damped().init(jax.random.key(0), 2, 3)
+    h, plain = (c.step(p, jnp.ones((4, 3)), jnp.ones((4, 2))) for c, p in (
+        (cell, params), (LayerNormGRU(), {group: params[group] for group in params if group != "v"}),
+    ))  # fmt: skip
+    np.testing.assert_allclose(h, 0.5 * plain, rtol=1e-6)
 
 
 def test_vectors_of_a_cells_own_learn(run):
