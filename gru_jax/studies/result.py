@@ -12,13 +12,13 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from gru_jax.errors import UsageError, check_choice
-from gru_jax.plotting.style import OUTSIDE, cycle, figure, house_style
+from gru_jax.plotting.style import BLUE, OUTSIDE, figure, house_style
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import Findings, find_findings
 from gru_jax.studies.report.paired import ComparisonRequest, compare_settings
-from gru_jax.studies.report.pictures import logarithmic
+from gru_jax.studies.report.pictures import logarithmic, value_colours
 from gru_jax.studies.report.table import ID, read_table
 from gru_jax.studies.report.write import SOURCE, gather
 from gru_jax.studies.unusable import find_unusable
@@ -118,12 +118,13 @@ class StudyResult:
             check_choice(name, column, table.columns)
         if not table[y].dtype.is_numeric():
             raise UsageError(f"y={y}: a column of numbers is needed")
-        groups = table.partition_by(by, maintain_order=True) if by else [table]
+        colours = value_colours(table, by) if by else {None: BLUE}
         values = table[x].unique(maintain_order=True).to_list()
         with house_style():
             picture, (ax, *_) = figure(1)
-            for part, colour in zip(groups, cycle(len(groups)), strict=True):
-                _draw_points(ax, part, x, y, values, colour, f"{part[by][0]}" if by else None)
+            for value, colour in colours.items():
+                part = table.filter(pl.col(by).eq_missing(pl.lit(value))) if by else table
+                _draw_points(ax, part, x, y, values, colour, f"{value}" if by else None)
             ax.set(xlabel=x, ylabel=y)
             if not table[x].dtype.is_numeric():
                 ax.set_xticks(range(len(values)), [str(value) for value in values])

@@ -195,6 +195,25 @@ def test_pictures_have_numbers_in_cells_and_count_marks_that_coincide():
     assert sorted(text.get_text() for text in axes[1].texts) == ["2×", "2×", "3×", "3×"]
 
 
+def test_a_value_has_one_colour_in_every_picture():
+    """Learning curves come best first, the other pictures in the order of the values."""
+    frame = frame_of({"a": [3.0, 3.1, 3.2], "b": [1.0, 1.1, 1.2], "c": [2.0, 2.1, 2.2]})
+    frame = frame.with_columns(pl.col("x").replace("c", None))
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+    colours = pictures.value_colours(frame, "x")
+    assert list(colours) == ["a", "b", None]
+    assert len(set(colours.values())) == 3
+    _, (curves, scatter) = figure(2)
+    of_members = {member: {"step": [1, 2], "score": [1.0, 2.0]} for member in frame["member"]}
+    pictures.draw_learning_curves(curves, frame, found, of_members, {})
+    pictures.draw_scatter(scatter, frame, "init_horizon/layer_0", ["x"], found, {})
+    assert [(line.get_label(), line.get_color()) for line in curves.lines] == [
+        ("b", colours["b"]), ("(none)", colours[None]), ("a", colours["a"])
+    ]  # fmt: skip
+    drawn = {line.get_label(): line.get_color() for line in scatter.lines if not line.get_label().startswith("_")}
+    assert drawn == {"a": colours["a"], "b": colours["b"], "(none)": colours[None]}
+
+
 @pytest.mark.parametrize(
     ("members", "title"), [(1, "1 member a value, no bars of one repeat"), (3, "3 members a value")]
 )

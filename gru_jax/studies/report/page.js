@@ -27,8 +27,8 @@ const AGGREGATE = {
 const DIVERGED = "share that diverged";
 const value = (row, name) => name === DIVERGED ? (row.status === "diverged" ? 1 : 0) : row[name];
 const levels = name => {
-  const all = [...new Set(D.rows.map(r => r[name]))];
-  return all.every(v => typeof v === "number") ? all.sort((a, b) => a - b) : all;
+  const all = [...new Set(D.rows.map(r => r[name]))], names = all.filter(v => typeof v !== "number" && v !== NONE);
+  return [...all.filter(v => typeof v === "number").sort((a, b) => a - b), ...names, ...all.filter(v => v === NONE)];
 };
 const short = v => typeof v === "number" ? String(parseFloat(v.toPrecision(7))) : String(v);
 const shorter = v => typeof v === "number" ? String(parseFloat(v.toPrecision(4))) : String(v);

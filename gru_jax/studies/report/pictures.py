@@ -36,6 +36,7 @@ from gru_jax.studies.sweep import GAIN, stability_edge
 
 SVG: Any = {"svg.hashsalt": "gru_jax"}  # the same picture is the same file
 TITLE_WIDTH, LABEL_WIDTH, TICK_WIDTH = 46, 26, 14  # characters of a line in a title, a legend, a name of a tick
+NONE = "(none)"  # a value that a member has not, as on the page
 Curves = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
@@ -186,8 +187,9 @@ def draw_learning_curves(
             seen.add(value)
             chosen.append(effect)
     drawn: list[float] = []
-    for effect, colour in zip(chosen, cycle(len(chosen)), strict=True):
-        part = frame
+    colours = value_colours(frame, first)
+    for effect in chosen:
+        part, colour = frame, colours[effect.value[findings.axes.index(first)]]
         for axis, value in zip(findings.axes, effect.value, strict=True):
             part = part.filter(pl.col(axis).is_null() if value is None else pl.col(axis) == value)
         of_members = [curves[member] for member in part["member"] if member in curves]
@@ -195,7 +197,7 @@ def draw_learning_curves(
         rows = [dict(zip(curve["step"], curve["score"], strict=True)) for curve in of_members]
         at = [[row[step] for row in rows if step in row] for step in steps]
         low, mid, high = (np.array([np.quantile(values, q) for values in at]) for q in (0.25, 0.5, 0.75))
-        label = _wrapped(", ".join(_short(v) for v in effect.value if v is not None), LABEL_WIDTH)
+        label = _wrapped(", ".join(_short(v) for v in effect.value if v is not None) or NONE, LABEL_WIDTH)
         ax.plot(steps, mid, color=colour, lw=1.5, label=label)
         ax.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
         drawn += list(mid)
@@ -217,14 +219,14 @@ def draw_scatter(
 ) -> None:
     """The score of every member against a reading of the instruments, coloured by an axis."""
     by = _shorter_up(frame, varied[0], varied[1])[1] if len(varied) > 1 else varied[0]
-    values, flag = levels(frame, by), f"{CENSORED}{reading}"
+    flag = f"{CENSORED}{reading}"
     alive = frame.filter(pl.col(STATUS) != DIVERGED)
     is_censored = pl.col(flag).fill_null(False) if flag in frame.columns else pl.lit(False)
-    for value, colour in zip(values, cycle(len(values)), strict=True):
-        part = alive.filter(pl.col(by) == value)
+    for value, colour in value_colours(frame, by).items():
+        part = alive.filter(pl.col(by).eq_missing(pl.lit(value)))
         for marker, shown in (("o", part.filter(~is_censored)), (">", part.filter(is_censored))):
             ax.plot(shown[reading], shown[findings.score], marker, ms=4, alpha=0.7, color=colour)
-        ax.plot([], [], "o", ms=4, color=colour, label=_wrapped(_short(value), LABEL_WIDTH))
+        ax.plot([], [], "o", ms=4, color=colour, label=_wrapped(NONE if value is None else _short(value), LABEL_WIDTH))
     limits = alive.filter(is_censored)[reading].drop_nulls()
     if len(limits):
         ax.plot([], [], ">", ms=4, color=GREY, label=at_least(limits.to_list()))
@@ -303,6 +305,12 @@ def levels(frame: pl.DataFrame, axis: str) -> list[Any]:
     """The values of a column: numbers in their order, names as they come."""
     values = frame[axis].drop_nulls().unique(maintain_order=True).to_list()
     return sorted(values) if frame[axis].dtype.is_numeric() else values
+
+
+def value_colours(frame: pl.DataFrame, column: str) -> dict[Any, str]:
+    """The colour of each value of a column, the same in all pictures of a table and on the report's page."""
+    values = [*levels(frame, column), *([None] if frame[column].null_count() else [])]
+    return dict(zip(values, cycle(len(values)), strict=True))
 
 
 def logarithmic(values: Any) -> bool:
