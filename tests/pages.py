@@ -50,7 +50,7 @@ def blocks_of(text: str) -> list[str]:
 
 def pictures_of(page: Path) -> list[Picture]:
     """The pictures of a page that are files of the project."""
-    text = page.read_text()
+    text = re.sub(r"`[^`\n]+`", "", page.read_text())  # code in a line is no picture
     return [
         Picture((page.parent / match["path"]).resolve(), match["origin"] or "", blocks_of(text[: match.start()]))
         for match in IMAGE.finditer(text)
