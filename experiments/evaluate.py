@@ -2,6 +2,7 @@
 
 usage: python -m experiments.evaluate --workdir RUN [--split test] [--checkpoint best] [--data_dir DIR]
                                       [--predictions FILE] [--beam_size 5] [--length_penalty 1]
+                                      [--code FILE.py]
 
   --workdir RUN        a directory that experiments.train made, finished or not
   --split NAME         train, valid or test (default test); generated tasks have no finite train split

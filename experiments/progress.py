@@ -56,7 +56,7 @@ class ProgressBar:
             self._last_line = now
             numbers = "  ".join(f"{k} {v:.4g}" for k, v in self._metrics.items())
             rate = self.pace.rate()
-            left = f"  {(self.total - step) / rate:.0f} s left" if rate else ""
+            left = f"  {(self.total - step) / rate:.0f} s left" if rate and self.pace.is_warm else ""
             print(f"{self.unit} {step}/{self.total}  {rate:.1f} {self.unit}s/s{left}  {numbers}", flush=True)
 
     def close(self) -> None:

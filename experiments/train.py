@@ -57,7 +57,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathLike[str]) -> Run:
-    """Train a config in a directory, resuming what is there, with its progress shown; for notebooks.
+    """Train a config in a directory, resuming what is there, with its progress and its result shown; for notebooks.
 
     Args:
         config: a `Config`, or nested dicts or a ConfigDict with what differs from the defaults, which may hold objects.
@@ -72,7 +72,8 @@ def run(config: Config | ConfigDict | Mapping[str, Any], workdir: str | os.PathL
         PreemptedError: the process got SIGTERM; all that was done is saved, and the same call goes on.
     """
     checked = load(config)
-    train_shown(checked, workdir)
+    summary = train_shown(checked, workdir)
+    cli.print_once(report(summary, RunDir(workdir)))
     return Run(workdir, checked)
 
 

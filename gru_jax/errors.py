@@ -13,6 +13,10 @@ from typing import Any
 class UsageError(ValueError):
     """Bad input from a user (config, data, directory). The command line prints it as one line and exits with 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the one line, without the way to it through the library."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ArgumentError(UsageError):
     """Bad input whose message begins with the name of an argument; commands write it as their flag, `--name`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ def check_values(section: Any) -> None:
 
     Choices are those of `setting` or of a `Literal`. Traced numbers have no value yet and pass.
     """
+    check_fields(type(section))
     annotations = annotations_of(type(section))
     for field in dataclasses.fields(section):
         choices, value = choices_of(annotations.get(field.name), field.metadata), getattr(section, field.name)
@@ -69,6 +71,19 @@ def check_values(section: Any) -> None:
                 check_open_choice(field.name, item, choices, field.metadata)
             else:
                 check_number(field, item)
+
+
+@functools.cache
+def check_fields(cls: type) -> None:
+    """Raise `UsageError` where a class annotates what is no field, since it is no dataclass like its base."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    annotated = inspect.get_annotations(cls)
+    lost = [name for name, kind in annotated.items() if name not in fields and "ClassVar" not in str(kind)]
+    if lost and "__dataclass_params__" not in vars(cls):
+        raise UsageError(
+            f"{cls.__name__}: {listing(lost)} is no setting of it; above the class is needed "
+            "@dataclasses.dataclass(frozen=True)"
+        )
 
 
 def check_number(field: dataclasses.Field[Any], value: Any, prefix: str = "") -> None:

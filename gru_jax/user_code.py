@@ -8,6 +8,7 @@ optimisers and schedules of optax. It never makes the process run code, or call 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.machinery
@@ -16,7 +17,7 @@ import sys
 import tokenize
 import traceback
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -27,7 +28,10 @@ Name = str | Callable[..., Any]
 """What stands for a function or a class in a config: a registered name, a reference, or the function itself."""
 FILE = "file "  # begins the names of modules that were made of files
 LIBRARY = "optax"  # whose functions need not be given
+NOTEBOOK = "__main__"
 UNKNOWN = "unknown"
+"""The digest of source that cannot be had."""
+_PLAIN = str | int | float | bool | tuple
 _given: dict[str, Any] = {}
 _digests: dict[str, str] = {}
 
@@ -52,6 +56,10 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
         'mine.py:Parity'
         >>> folder.cleanup()
     """
+    if path.suffix == ".ipynb":
+        raise ArgumentError(
+            f"{argument}={path}: a notebook; needed is a Python file, with the classes, which the notebook may import"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -67,6 +75,7 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
         if isinstance(thing, type | types.FunctionType) and not label.startswith("_") and _is_named(thing):
             _given[_name_of(thing)] = thing
             _given[f"{path.stem}:{label}"] = thing  # as a module that imports this file calls it
+            _given[f"{NOTEBOOK}:{label}"] = thing  # as a notebook called it that had defined it
     return module
 
 
@@ -191,9 +200,32 @@ def _digest_of(thing: Any) -> str:
 
 
 def _own_lines(thing: Any) -> bytes:
-    """The source of a function, or of all functions of a class with the values of its plain attributes."""
-    if not isinstance(thing, type):
-        return inspect.getsource(thing).encode()
-    parts = [inspect.getsource(part) for part in vars(thing).values() if isinstance(part, types.FunctionType)]
-    plain = {k: v for k, v in vars(thing).items() if isinstance(v, str | int | float | bool | tuple) and k[:2] != "__"}
-    return "\n".join([repr(sorted(plain.items())), *parts]).encode()
+    """The source of a function or class, and of what it uses of the same module: bases, functions, other classes."""
+    parts, waiting = dict[str, str](), [thing]
+    while waiting:
+        current = waiting.pop()
+        if current.__qualname__ in parts:
+            continue
+        functions = list(_functions_of(current))
+        lines = [inspect.getsource(function) for function in functions]
+        if isinstance(current, type):
+            plain = {k: v for k, v in vars(current).items() if isinstance(v, _PLAIN) and k[:2] != "__"}
+            lines.append(repr(sorted(plain.items())))
+        parts[current.__qualname__] = "\n".join(lines)
+        used = [function.__globals__.get(name) for function in functions for name in function.__code__.co_names]
+        for other in (*used, *getattr(current, "__bases__", ())):
+            if isinstance(other, type | types.FunctionType) and other.__module__ == thing.__module__:
+                waiting.append(other)
+    return "\n".join(parts[name] for name in sorted(parts)).encode()
+
+
+def _functions_of(thing: Any) -> Iterator[types.FunctionType]:
+    """A function itself, or those that the lines of a class define; a dataclass has others, which no line does."""
+    for part in vars(thing).values() if isinstance(thing, type) else (thing,):
+        for name in ("fget", "func", "__func__"):  # of properties, cached ones, class and static methods
+            part = getattr(part, name, part)
+        part = inspect.unwrap(part) if callable(part) else part
+        if isinstance(part, types.FunctionType):
+            is_made_by_code = part.__code__.co_filename == "<string>" and part.__name__[:2] == "__"
+            if not (is_made_by_code and dataclasses.is_dataclass(thing)):
+                yield part

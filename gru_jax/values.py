@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import math
 import numbers
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from gru_jax.errors import ArgumentError, UsageError, check_choice, in_one_line, listing
-from gru_jax.user_code import find, is_reference, reference
+from gru_jax.user_code import NOTEBOOK, find, is_reference, reference
 
 NONES = ("none", "null")
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -99,6 +100,12 @@ def unpacked(value: Any) -> Any:
 
 def missing_code(name: str, value: str, choices: Iterable[Any]) -> ArgumentError:
     """What to say of a reference to what the user has not given."""
+    where, _, path = value.partition(":")
+    if where == NOTEBOOK:
+        return ArgumentError(
+            f"code: missing; {name}={value} was defined in a notebook or at a prompt: run that cell here, or give a "
+            f"file that defines {path}"
+        )
     return ArgumentError(
         f"code: missing; {name}={value} is not loaded, give the file that defines it; built in are {listing(choices)}"
     )
@@ -126,6 +133,8 @@ def scalar_of(path: str, value: Any, kind: type) -> Any:
     raw: Any = value.value if isinstance(value, Text) else unpacked(value)
     if kind is str and callable(raw):
         return reference(raw)
+    if kind is str and isinstance(raw, os.PathLike):
+        return os.fspath(raw)
     if kind is str and isinstance(raw, str):
         return raw
     if kind is bool:

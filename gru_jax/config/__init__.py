@@ -7,6 +7,7 @@ from gru_jax.config.comparison import (
     fingerprint,
     flat_differences,
     say_what_differs,
+    unknown_sources,
     varying_keys,
 )
 from gru_jax.config.distillation import DistillationConfig
@@ -125,6 +126,7 @@ __all__ = [
     "say_what_differs",
     "traced_hyperparameters",
     "training_program",
+    "unknown_sources",
     "varying_keys",
     "with_task_values",
     "with_values",

@@ -9,6 +9,7 @@ from typing import Any
 
 from gru_jax.config.schema import DATA, GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
 from gru_jax.settings import flatten
+from gru_jax.user_code import UNKNOWN
 
 
 def fingerprint(config: Config, *, of_any_length: bool = False) -> str:
@@ -42,6 +43,17 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     """
     before, after = (side.get(SOURCES, {}) for side in (old, new))
     return [name for name in before if name in after and before[name] != after[name]]
+
+
+def unknown_sources(config: Mapping[str, Any]) -> list[str]:
+    """The classes and functions of a user's own in a config as a dict whose source could not be had.
+
+    Examples:
+        >>> from gru_jax.config import unknown_sources
+        >>> unknown_sources({"sources": {"__main__:Parity": "unknown", "mine.py:Cell": "1f"}})
+        ['__main__:Parity']
+    """
+    return [name for name, digest in config.get(SOURCES, {}).items() if digest == UNKNOWN]
 
 
 def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.config import GROWING_KEYS, changed_sources, differences, say_what_differs
+from gru_jax.config import GROWING_KEYS, changed_sources, differences, say_what_differs, unknown_sources
 from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
@@ -77,7 +77,7 @@ class RunDir:
             raise ArgumentError(f"workdir={self.path}: cannot be used ({error.strerror})") from error
         if changed:
             may_grow = any(text.split(" ")[0] in GROWING_KEYS for text in changed)
-            hint = "; allowed are later ends alone" if may_grow else ""
+            hint = "; allowed are later ends alone" if may_grow else "; it goes into another directory"
             what = say_what_differs(changed, "a run of another config")
             raise ArgumentError(f"workdir={self.path}: belongs to {what}{hint}")
         return "done" if self.summary.exists() and not grown else "started"
@@ -115,9 +115,16 @@ class RunDir:
         return differences(old, new)
 
     def changed_sources(self, config: Mapping[str, Any]) -> str | None:
-        """That the source of classes or functions of a user's own is another than when the run began, if it is so."""
-        changed = changed_sources(read_json(self.config), config) if self.config.exists() else []
-        return f"{OTHER_SOURCE} this run was made with; results may differ: {', '.join(changed)}" if changed else None
+        """That the source of classes or functions of a user's own is another than when the run began, if it is so.
+
+        Of some it cannot be known, which is said as well.
+        """
+        stored = read_json(self.config) if self.config.exists() else {}
+        if changed := changed_sources(stored, config):
+            return f"{OTHER_SOURCE} this run was made with; results may differ: {', '.join(changed)}"
+        if unknown := unknown_sources(stored):
+            return f"whether code of your own is still what this run was made with is not known: {', '.join(unknown)}"
+        return None
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run.

@@ -31,9 +31,14 @@ class Pace:
         self.step += steps
         self._warm = None
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether enough has been measured since the first call."""
+        return self._warm is not None and time.monotonic() - self._warm[1] > LEAST_SECONDS
+
     def rate(self) -> float:
         """Steps per second of this process so far; without the first call, once there have been a few."""
         now, first, start = time.monotonic(), self._first, self._start
-        if self._warm is not None and now - self._warm[1] > LEAST_SECONDS:
+        if self._warm is not None and self.is_warm:
             first, start = self._warm
         return (self.step - first) / max(now - start, 1e-9)

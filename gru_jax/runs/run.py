@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
-from gru_jax.errors import UsageError, check_choice
+from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.nn import SequenceModel
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.export import PLATFORMS, export_run
@@ -156,5 +156,9 @@ class Run:
             UsageError: nothing was recorded for a picture of that name.
         """
         drawn = figures_of_run(self._rundir, self.config, name)
+        if name not in drawn and self.config.flow.every == 0:
+            raise UsageError(
+                f"name={name!r}: allowed are {listing(drawn)}; with flow.every=0 nothing else was recorded"
+            )
         check_choice("name", name, drawn)
         return drawn[name]

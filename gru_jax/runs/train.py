@@ -54,7 +54,7 @@ def train_run(
     if (change := on_main_process(lambda: rundir.changed_sources(as_dict))) is not None:
         log_once(logger, change)
     if state == "done":
-        log_once(logger, f"{rundir.path}: already done")
+        log_once(logger, f"{rundir.path}: already done{'; other code takes another directory' if change else ''}")
         return on_main_process(rundir.read_summary)
     devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)
     device = devices_here(devices)[0]

@@ -183,4 +183,4 @@ def _draw_points(
     ax.plot(places, table[y], "o", color=colour, ms=3, alpha=0.5)
     order = sorted(set(places))
     medians = [np.median([v for place, v in zip(places, table[y], strict=True) if place == at]) for at in order]
-    ax.plot(order, medians, "-", color=colour, lw=1.5, label=label)
+    ax.plot(order, medians, "-" if is_number else "_", color=colour, lw=1.5, ms=12, label=label)

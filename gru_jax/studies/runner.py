@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gru_jax.config import Config, changed_data, changed_sources, load, plan, training_program
+from gru_jax.config import Config, changed_data, changed_sources, load, plan, training_program, unknown_sources
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import OTHER_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
@@ -151,6 +151,9 @@ class StudyRunner:
         if members:
             message = "%s %s of the members were made with; results may differ: %s"
             logger.warning(message, OTHER_SOURCE, len(members), ", ".join(sorted(names)))
+        elif unknown := {name for config in stored.values() for name in unknown_sources(config)}:
+            message = "whether code of your own is still what %s members were made with is not known: %s"
+            logger.warning(message, len(stored), ", ".join(sorted(unknown)))
 
     def stop_requested(self) -> bool:
         """Whether a process of this study has been asked to end."""

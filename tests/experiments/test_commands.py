@@ -22,6 +22,7 @@ from gru_jax.runtime.preemption import PreemptedError
 from gru_jax.studies.runner import RunnerOptions
 from gru_jax.tasks import split_key
 from gru_jax.training.step import Trainer
+from tests import lenient
 from tests.training.small import small
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -45,8 +46,9 @@ def test_help(module):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_configs_are_valid_and_say_what_to_expect(path):
-    config = load_config(str(path))
-    assert config.train.steps or config.train.epochs
+    with lenient.skipped_without_files():
+        config = load_config(str(path))
+        assert config.train.steps or config.train.epochs
     text = path.read_text().split('"""')[1]
     assert f"python -m experiments.train --config configs/{path.name}" in text
     assert "Measured" in text
