@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gru_jax.nn import Functional, Trace
 from gru_jax.nn.families import FAMILIES
 
-MOST_AT_ONCE = 2**22
-"""Outputs of a batch up to which a head's are computed at once."""
-MOST_IN_BLOCK = 2**21
-"""Outputs of a block of sequences, where there are more."""
+MOST_AT_ONCE = 2**21
+"""Outputs up to which a head's are computed at once; of a batch with more, those of a block of sequences."""
 
 
 def blocks_of(sequences: int, of_each: int) -> int:
@@ -29,7 +28,7 @@ def blocks_of(sequences: int, of_each: int) -> int:
     if sequences * of_each <= MOST_AT_ONCE:
         return 1
     divisors = (n for n in range(1, sequences) if sequences % n == 0)
-    return next((n for n in divisors if sequences // n * of_each <= MOST_IN_BLOCK), sequences)
+    return next((n for n in divisors if sequences // n * of_each <= MOST_AT_ONCE), sequences)
 
 
 def over_outputs(
@@ -48,15 +47,109 @@ def over_outputs(
         trace: of the batch.
         rows: a pytree of batch-major arrays.
     """
-    features, outputs = trace.features, trace.outputs
-    count = blocks_of(len(outputs), math.prod(outputs.shape[1:]))
-    network = model.module(params) if count > 1 and features is not None else None
-    if network is None or type(network) not in FAMILIES.values():
-        return function(outputs, rows)
+    count = _blocks_of_trace(model, params, trace)
+    if count == 1:
+        return function(trace.outputs, rows)
+    network = model.module(params)
 
     @jax.checkpoint
     def of_block(features: Array, rows: Any) -> Any:
         return function(network.read_out(features), rows)
 
-    blocks = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), (features, rows))
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.lax.map(lambda block: of_block(*block), blocks))
+    return _joined(jax.lax.map(lambda block: of_block(*block), _cut((trace.features, rows), count)))
+
+
+def mean_loss_over_outputs(
+    metrics_of: Callable[[Array, Any], dict[str, Array]],
+    mean_of: Callable[[Array, Any], Array],
+    model: Functional,
+    params: Any,
+    trace: Trace,
+    rows: Any,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The mean loss, and what `over_outputs` gives of all metrics. Where outputs are many, the mean alone has a gradient.
+
+    It is taken in the forward pass, while a block's outputs are there, and scaled in the backward pass: outputs are
+    computed once, where a backward pass of its own would compute them again.
+
+    Args:
+        metrics_of: the metrics of each sequence by name, `loss` among them, from outputs and rows.
+        mean_of: the mean of what each sequence has, linear in it, from that and rows.
+        model: the network.
+        params: its parameters.
+        trace: of the batch.
+        rows: a pytree of batch-major arrays.
+    """
+    count = _blocks_of_trace(model, params, trace)
+    if count == 1:
+        metrics = metrics_of(trace.outputs, rows)
+        return mean_of(metrics["loss"], rows), metrics
+    head, read_out = _head_of(model, params, trace.features)
+
+    def with_gradient(head: list[Array], features: Array, rows: Any) -> tuple[Any, Any]:
+        loss = jax.eval_shape(metrics_of, trace.outputs, rows)["loss"]
+        shares = jax.grad(mean_of)(jnp.zeros(loss.shape, loss.dtype), rows)
+
+        def share_of_mean(head: list[Array], block: Any) -> tuple[Array, dict[str, Array]]:
+            features, rows, shares = block
+            metrics = metrics_of(read_out(head, features), rows)
+            return jnp.where(shares != 0, shares * metrics["loss"], 0).sum(), metrics
+
+        def add(sums: list[Array], block: Any) -> tuple[list[Array], Any]:
+            features, *others = block
+            gradients = jax.grad(lambda *both: share_of_mean(both[0], (both[1], *others)), argnums=(0, 1), has_aux=True)
+            (of_head, of_features), metrics = gradients(head, features)
+            return jax.tree.map(jnp.add, sums, of_head), (of_features, metrics)
+
+        sums, of_blocks = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, head), _cut((features, rows, shares), count))
+        of_features, metrics = _joined(of_blocks)
+        return (mean_of(metrics["loss"], rows), metrics), (sums, of_features)
+
+    @jax.custom_vjp
+    def mean_loss(head: list[Array], features: Array, rows: Any) -> tuple[Array, dict[str, Array]]:
+        return with_gradient(head, features, rows)[0]
+
+    def scaled(gradients: Any, cotangents: tuple[Array, Any]) -> tuple[Any, Any, None]:
+        return *jax.tree.map(lambda leaf: cotangents[0].astype(leaf.dtype) * leaf, gradients), None
+
+    mean_loss.defvjp(with_gradient, scaled)
+    return mean_loss(head, trace.features, rows)
+
+
+def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> int:
+    """Into how many blocks the outputs of a trace are cut; one where its network cannot read features out itself."""
+    count = blocks_of(len(trace.outputs), math.prod(trace.outputs.shape[1:]))
+    can_read_out = trace.features is not None and (count == 1 or type(model.module(params)) in FAMILIES.values())
+    return count if can_read_out else 1
+
+
+def _head_of(
+    model: Functional, params: Any, features: Array
+) -> tuple[list[Array], Callable[[list[Array], Array], Array]]:
+    """The parameters that a head reads, and its outputs as a function of these and of features."""
+    leaves, structure = jax.tree.flatten(params)
+
+    def read_out(leaves: list[Array], features: Array) -> Array:
+        return model.module(jax.tree.unflatten(structure, leaves)).read_out(features)
+
+    program = jax.make_jaxpr(read_out)(leaves, features[:1]).jaxpr
+    read = {id(variable) for equation in program.eqns for variable in equation.invars}
+    places = [i for i, variable in enumerate(program.invars[: len(leaves)]) if id(variable) in read]
+
+    def of_head(head: list[Array], features: Array) -> Array:
+        others = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]  # which nothing reads
+        for place, leaf in zip(places, head, strict=True):
+            others[place] = leaf
+        return read_out(others, features)
+
+    return [leaves[place] for place in places], of_head
+
+
+def _cut(tree: Any, count: int) -> Any:
+    """Batch-major arrays cut into so many blocks of as many sequences."""
+    return jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), tree)
+
+
+def _joined(tree: Any) -> Any:
+    """The inverse of `_cut`."""
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)

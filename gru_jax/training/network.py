@@ -23,7 +23,7 @@ from gru_jax.nn.families import FAMILIES
 from gru_jax.nn.models import Readout
 from gru_jax.nn.stack import DropoutRates
 from gru_jax.tasks import Batch, split_key
-from gru_jax.training.large_heads import over_outputs
+from gru_jax.training.large_heads import mean_loss_over_outputs, over_outputs
 from gru_jax.user_code import look_up
 
 
@@ -108,12 +108,33 @@ def run_network(
     config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
+    trace = _trace_of(config, model, params, batch, **kwargs)
+    with naming_traced_numbers(config.task):
+        metrics = over_outputs(config.task.metrics, model, params, trace, batch)
+    _check_metrics(config, batch, metrics)
+    return trace, metrics
+
+
+def run_for_loss(
+    config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
+) -> tuple[Trace, Float[Array, ""], dict[str, Array]]:
+    """As `run_network`, with the mean loss, whose gradient may be taken; that of the metrics where outputs are few."""
+    trace = _trace_of(config, model, params, batch, **kwargs)
+    with naming_traced_numbers(config.task):
+        loss, metrics = mean_loss_over_outputs(config.task.metrics, mean_over_examples, model, params, trace, batch)
+    _check_metrics(config, batch, metrics)
+    return trace, loss, metrics
+
+
+def _trace_of(config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any) -> Trace:
     xs = batch.xs if config.task.reads_tokens else batch.xs.astype(config.dtype)
     if batch.decoder_inputs is not None:
         kwargs |= {"decoder_inputs": batch.decoder_inputs, "decoder_lengths": batch.decoder_lengths}
-    trace = model.apply(params, xs, lengths=batch.lengths, **kwargs)
-    with naming_traced_numbers(config.task):
-        metrics = over_outputs(config.task.metrics, model, params, trace, batch)
+    return model.apply(params, xs, lengths=batch.lengths, **kwargs)
+
+
+def _check_metrics(config: Config, batch: Batch, metrics: dict[str, Array]) -> None:
+    """Raise `UsageError` where a task's metrics are not what is needed of them."""
     for name in ("loss", config.task.goal[0]):
         check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
     check_choice("train.monitor", config.goal[0], [*metrics, *(config.train.metrics or ())])
@@ -123,7 +144,6 @@ def run_network(
                 f"task: {type(config.task).__name__}.metrics gives {name} of shape {list(value.shape)}; needed is a "
                 f"number for each example, [{batch.xs.shape[0]}]"
             )
-    return trace, metrics
 
 
 def total_weight(batch: Batch) -> Array | None:

@@ -35,7 +35,7 @@ from gru_jax.training.network import (
     initial_values,
     leaves_by_path,
     mean_over_examples,
-    run_network,
+    run_for_loss,
     shares,
     total_weight,
     zero_perturbations,
@@ -133,8 +133,10 @@ class Trainer:
 
     def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
-        trace, metrics = run_network(self.config, self.model, params, batch, perturbations=perturbations, **kwargs)
-        means = {name: mean_over_examples(value, batch) for name, value in metrics.items()}
+        trace, loss, metrics = run_for_loss(
+            self.config, self.model, params, batch, perturbations=perturbations, **kwargs
+        )
+        means = {**{name: mean_over_examples(value, batch) for name, value in metrics.items()}, "loss": loss}
         loss, means = with_teacher(self.config, self.teacher, self.distillation, trace.outputs, batch, means)
         return loss, (means, trace)
 
