@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-import gru_jax
 from gru_jax.config import load
 from gru_jax.plotting.schedules import plot_learning_rates
+from gru_jax.runs.inspection.inspection import inspect_run
 from gru_jax.training.schedules import learning_rates
 from tests.pages import ROOT, Picture, commands_of, pictures_of
 
@@ -57,8 +58,8 @@ def make_picture(picture: Picture) -> None:
         DRAWN[picture.origin]().savefig(picture.path, facecolor="white", dpi=150)
     elif name.startswith("#"):
         flags = dict(itertools.pairwise(inspecting(picture, run)))
-        options = {"resting": flags["--input"]} if "--input" in flags else {}
-        gru_jax.open(ROOT / run).inspect(**options).plot(name[1:]).savefig(picture.path, facecolor="white")
+        inspection = inspect_run(ROOT / run, resting=flags.get("--input", "median"))
+        inspection.plot(name[1:]).savefig(picture.path, facecolor="white")
     elif is_inspection:
         photograph(ROOT / run / "inspect.html", name[1:], picture.path)
     else:
@@ -75,9 +76,11 @@ def photograph(html: Path, section: str, path: Path) -> None:
     """Take a picture of a page in a browser, from a section on, as large as the file is that it replaces."""
     browser = next(filter(None, map(shutil.which, BROWSERS)))
     height, width = imread(path).shape[:2]
-    place = f"{html.absolute().as_uri()}#{section}"
     flags = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}"]
-    subprocess.run([browser, *flags, "--virtual-time-budget=5000", f"--screenshot={path}", place], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Path(folder, html.name)
+        shown.write_text(f"{html.read_text()}<style>:has(~ #{section or 'none'}) {{ display: none }}</style>")
+        subprocess.run([browser, *flags, f"--screenshot={path.absolute()}", shown.as_uri()], check=True)
 
 
 def main(page: str, only: str = "") -> None:

@@ -57,6 +57,7 @@ def test_needed_blocks_are_those_that_lead_to_a_picture():
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.path.stem)
 def test_a_picture_says_what_it_is_a_copy_of_and_commands_above_it_make_that(picture):
     assert picture.origin in DRAWN or any(writes(block, picture.origin) for block in picture.blocks), picture.origin
+    assert imread(picture.path).std() > 0.01, "blank"
 
 
 def test_every_picture_is_on_a_page():

@@ -3,8 +3,9 @@
     cut -f1 $GRU_JAX_DATA/sst2/train.tsv > texts/sst2.txt    # of words alone: the training texts without their labels
     python -m experiments.train --config configs/studies/pretrain.py:words --config.task.data_dir=texts --workdir RUN
 
-Measured (one of 2 CPU cores that many others used, seed 0): `words` has a perplexity of 568 in test, in 12 minutes; how
-often each word occurs gives 960. The others are not measured.
+Measured (one of 2 CPU cores, seed 0, a minute or less each): `words` has a perplexity of 568 in test, where how often
+each word occurs gives 960; `musedata` 8.47 nats a frame (11.5 from the shares of the notes, 8.56 from each note's last
+frame); `speakers` is right in 70.6 % of the digits of theo, whom it has never heard.
 """
 
 from typing import Any

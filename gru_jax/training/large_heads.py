@@ -67,7 +67,7 @@ def mean_loss_over_outputs(
     trace: Trace,
     rows: Any,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The mean loss, and what `over_outputs` gives of all metrics. Where outputs are many, the mean alone has a gradient.
+    """The mean loss, and what `over_outputs` gives of all metrics; of many outputs the mean alone has a gradient.
 
     It is taken in the forward pass, while a block's outputs are there, and scaled in the backward pass: outputs are
     computed once, where a backward pass of its own would compute them again.
