@@ -2,8 +2,8 @@
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/spoken_digits.py
 
-Measured (one of 2 CPU cores that many others used, seed 0): 99.3 % in test, 298 of 300, in 5.2 minutes;
-chance is 10 %.
+Measured (one CPU core, seeds 0 to 2): 98.9 ± 0.4 % in test, half a minute each; chance is 10 %. With one speaker
+held out, 39.9 % (george) to 88.7 % (yweweler), 69.1 % on average.
 """
 
 from ml_collections import ConfigDict
