@@ -212,6 +212,8 @@ class SequenceModel(nnx.Module):
         valid = valid_steps(lengths, batch, time, mask)
         if self.readout == "mean":
             count = jnp.full(batch, time) if valid is None else valid.sum(axis=1)
+            # In the padding states are zeros; that no gradient comes from there tells which steps a loss reads.
+            hs = hs if valid is None else jnp.where(valid[..., None], hs, 0)
             return hs.astype(wide).sum(axis=1) / jnp.maximum(count, 1).astype(wide)[:, None]
         if self.readout == "max":
             if valid is None:

@@ -14,7 +14,8 @@ from gru_jax.flow.sources import choose_steps
 from gru_jax.nn import SequenceModel
 from gru_jax.tasks import split_key
 from gru_jax.training.instruments import build_instruments, cell_passes, loss_adjoints
-from gru_jax.training.network import run_network, zero_perturbations
+from gru_jax.training.network import draw_batch, run_network, zero_perturbations
+from gru_jax.training.sources import source_adjoints
 from gru_jax.training.step import Trainer
 from tests.training.small import small
 
@@ -74,6 +75,22 @@ def test_every_direction_has_steps_of_its_own(source):
         assert horizon_of(profile) == HORIZON
         # The delayed task reads no state of its first steps, at which a pass against time would end.
         assert TIME - 3 <= np.isfinite(profile).sum() <= TIME
+
+
+@pytest.mark.parametrize("readout", ["mean", "max", "attention"])
+def test_steps_are_those_of_sequences_and_none_of_what_fills_them_up(readout):
+    config = linear("sampled", ORDER, readout=readout)
+    trainer, values = Trainer(config), traced_hyperparameters(config)
+    lengths = jnp.array([20, 30, 150, 40, 10, 60], jnp.int32)
+    batch = draw_batch(config, {}, split_key("valid", 0), jnp.arange(6))._replace(lengths=lengths)
+    params = trainer.init(0, values).params
+    sent = source_adjoints(config, trainer.model, params, batch, values["gradient"], jax.random.key(0))["layer_0"]
+    steps = jnp.argmax(sent.chosen, axis=1)
+    assert (sent.chosen.sum(axis=1) == 1).all()
+    assert (steps < lengths).all()
+    if readout == "mean":  # evenly spaced over each sequence
+        np.testing.assert_array_equal(steps, -(-lengths * jnp.arange(1, 7) // 6) - 1)
+    assert all((jnp.linalg.norm(sent.adjoint[i, step]) > 0).item() for i, step in enumerate(steps))
 
 
 def test_a_mean_over_states_is_a_loss_at_every_step():
