@@ -3,8 +3,8 @@
 GRU_JAX_DATA=DIR python -m experiments.train --config configs/listops.py
 GRU_JAX_DATA=DIR python -m experiments.train --config configs/listops.py:2000 --config.task.min_length=500
 
-Measured (one of 2 CPU cores that many others used, seed 0), to 500 tokens: 46.1 % in test after 0.3 passes
-(`--config.train.epochs=0.3`), in 1.4 minutes; the most frequent digit gives 11.3 %, the first operator alone 23.9 %.
+Measured (one CPU core, seed 0), to 500 tokens: 60.4 % in test after 4 passes (`--config.train.epochs=4`), in 3
+minutes, with chrono biases 58.9 %; the most frequent digit gives 11.3 %, the first operator alone 23.9 %.
 """
 
 from ml_collections import ConfigDict

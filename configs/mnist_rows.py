@@ -2,7 +2,7 @@
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_rows.py
 
-Measured (2 CPU cores, seed 0): 99.14 % in test, in 7.5 minutes, other work beside it; chance is 10 %.
+Measured (one CPU core, seed 0): 99.25 % in test, in 2.7 minutes; chance is 10 %.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/sst2.py
 
-Measured (one of 2 CPU cores that others used too, seed 0): 80.7 % in test, in 2.6 minutes; chance is 50 %.
+Measured (one CPU core, seeds 0 to 2): 80.6 ± 0.7 % in test, in 1.5 minutes each; chance is 50 %.
 """
 
 from ml_collections import ConfigDict

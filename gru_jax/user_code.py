@@ -8,30 +8,26 @@ optimisers and schedules of optax. It never makes the process run code, or call 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import importlib.machinery
-import inspect
 import sys
-import tokenize
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
 from gru_jax.errors import ArgumentError, UsageError, in_one_line
+from gru_jax.notebook_code import NOTEBOOK, notebook_source
 
 Name = str | Callable[..., Any]
 """What stands for a function or a class in a config: a registered name, a reference, or the function itself."""
 FILE = "file "  # begins the names of modules that were made of files
 LIBRARY = "optax"  # whose functions need not be given
-NOTEBOOK = "__main__"
 UNKNOWN = "unknown"
 """The digest of source that cannot be had."""
-_PLAIN = str | int | float | bool | tuple
 _given: dict[str, Any] = {}
 _digests: dict[str, str] = {}
 
@@ -69,8 +65,9 @@ def import_file(path: Path, argument: str = "code") -> ModuleType:
         _run(name, path, content, argument)
         _digests[name] = digest
     module = sys.modules[name]
-    for known in [known for known in _given if known.startswith(f"{path.name}:")]:
-        del _given[known]  # of another file of this name, or of what stood here before
+    for known, thing in list(_given.items()):  # of another file of this name, or of what stood here before
+        if known.startswith(f"{path.name}:") or thing.__module__ == name:
+            del _given[known]
     for label, thing in vars(module).items():
         if isinstance(thing, type | types.FunctionType) and not label.startswith("_") and _is_named(thing):
             _given[_name_of(thing)] = thing
@@ -124,7 +121,7 @@ def reference(thing: Any) -> str:
             "notebook's cell"
         )
     name = _name_of(thing)
-    holder = _attribute(sys.modules.get(thing.__module__ or "__main__"), thing.__qualname__)
+    holder = _attribute(sys.modules.get(thing.__module__ or NOTEBOOK), thing.__qualname__)
     if holder is not None and holder is not thing:
         raise UsageError(f"{thing!r}: its name, {name}, now leads to {holder!r}, which is not the same")
     _given[name] = thing
@@ -136,9 +133,9 @@ def _is_named(thing: Any) -> bool:
 
 
 def _name_of(thing: Any) -> str:
-    module = thing.__module__ or "__main__"
+    module = thing.__module__ or NOTEBOOK
     file = getattr(sys.modules.get(module), "__file__", None)
-    is_file = module == "__main__" or module.startswith(FILE)
+    is_file = module == NOTEBOOK or module.startswith(FILE)
     return f"{Path(file).name if is_file and file else module}:{thing.__qualname__}"
 
 
@@ -159,12 +156,14 @@ def find(name: str) -> Any:
     Of several files of one name, the one that was given last counts, and of a class that was defined again the new one.
     """
     where, _, path = name.partition(":")
+    main = sys.modules[NOTEBOOK]
+    if getattr(main, "__spec__", None) is None and where in (NOTEBOOK, Path(getattr(main, "__file__", "")).name):
+        thing = _attribute(main, path)  # of a script or a notebook, not of a command
+        if getattr(thing, "__module__", None) == NOTEBOOK:
+            return thing
     thing = _given.get(name)
     if thing is not None:
-        return _attribute(sys.modules.get(thing.__module__ or "__main__"), thing.__qualname__) or thing
-    main = sys.modules["__main__"]
-    if getattr(main, "__spec__", None) is None and where in ("__main__", Path(getattr(main, "__file__", "")).name):
-        return _attribute(main, path)  # of a script or a notebook, not of a command
+        return _attribute(sys.modules.get(thing.__module__ or NOTEBOOK), thing.__qualname__) or thing
     if where.split(".")[0] == LIBRARY and where in sys.modules:
         thing = vars(sys.modules[where]).get(path)
         return thing if getattr(thing, "__module__", None) == where else None
@@ -185,47 +184,17 @@ def files_of(things: Iterable[Any]) -> list[str]:
 
 
 def source_digest(thing: Any) -> str:
-    """The sha256 of the file that defines a class or function, as it was loaded; in a notebook, of its own lines."""
-    return _digests.get(thing.__module__) or _digest_of(thing)
+    """The sha256 of the file that defines a class or function, as it was loaded; in a notebook, of its source."""
+    if thing.__module__ in (None, NOTEBOOK) and getattr(sys.modules[NOTEBOOK], "__file__", None) is None:
+        source = notebook_source(thing.__qualname__.partition(".")[0])
+        return UNKNOWN if source is None else hashlib.sha256(source.encode()).hexdigest()
+    return _digests.get(thing.__module__) or _digest_of_module(thing.__module__)
 
 
 @functools.cache
-def _digest_of(thing: Any) -> str:
-    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+def _digest_of_module(name: str) -> str:
+    file = getattr(sys.modules.get(name), "__file__", None)
     try:
-        content = Path(file).read_bytes() if file else _own_lines(thing)
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # typed at a prompt, or made by code
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else UNKNOWN
+    except OSError:
         return UNKNOWN
-    return hashlib.sha256(content).hexdigest()
-
-
-def _own_lines(thing: Any) -> bytes:
-    """The source of a function or class, and of what it uses of the same module: bases, functions, other classes."""
-    parts, waiting = dict[str, str](), [thing]
-    while waiting:
-        current = waiting.pop()
-        if current.__qualname__ in parts:
-            continue
-        functions = list(_functions_of(current))
-        lines = [inspect.getsource(function) for function in functions]
-        if isinstance(current, type):
-            plain = {k: v for k, v in vars(current).items() if isinstance(v, _PLAIN) and k[:2] != "__"}
-            lines.append(repr(sorted(plain.items())))
-        parts[current.__qualname__] = "\n".join(lines)
-        used = [function.__globals__.get(name) for function in functions for name in function.__code__.co_names]
-        for other in (*used, *getattr(current, "__bases__", ())):
-            if isinstance(other, type | types.FunctionType) and other.__module__ == thing.__module__:
-                waiting.append(other)
-    return "\n".join(parts[name] for name in sorted(parts)).encode()
-
-
-def _functions_of(thing: Any) -> Iterator[types.FunctionType]:
-    """A function itself, or those that the lines of a class define; a dataclass has others, which no line does."""
-    for part in vars(thing).values() if isinstance(thing, type) else (thing,):
-        for name in ("fget", "func", "__func__"):  # of properties, cached ones, class and static methods
-            part = getattr(part, name, part)
-        part = inspect.unwrap(part) if callable(part) else part
-        if isinstance(part, types.FunctionType):
-            is_made_by_code = part.__code__.co_filename == "<string>" and part.__name__[:2] == "__"
-            if not (is_made_by_code and dataclasses.is_dataclass(thing)):
-                yield part

@@ -9,7 +9,7 @@ from typing import Any
 
 from gru_jax.config.schema import DATA, GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
 from gru_jax.settings import flatten
-from gru_jax.user_code import UNKNOWN
+from gru_jax.user_code import NOTEBOOK, UNKNOWN
 
 
 def fingerprint(config: Config, *, of_any_length: bool = False) -> str:
@@ -45,15 +45,19 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     return [name for name in before if name in after and before[name] != after[name]]
 
 
-def unknown_sources(config: Mapping[str, Any]) -> list[str]:
-    """The classes and functions of a user's own in a config as a dict whose source could not be had.
+def unknown_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The classes and functions of a user's own in a config as a dict of which it cannot be told if they changed.
+
+    Their source could not be had, or a notebook defined them and a file does now.
 
     Examples:
         >>> from gru_jax.config import unknown_sources
-        >>> unknown_sources({"sources": {"__main__:Parity": "unknown", "mine.py:Cell": "1f"}})
+        >>> unknown_sources({"sources": {"__main__:Parity": "unknown", "mine.py:Cell": "1f"}}, {})
         ['__main__:Parity']
     """
-    return [name for name, digest in config.get(SOURCES, {}).items() if digest == UNKNOWN]
+    before, after = (side.get(SOURCES, {}) for side in (old, new))
+    moved = [name for name in before if name.startswith(f"{NOTEBOOK}:") and name not in after]
+    return [name for name, digest in before.items() if digest == UNKNOWN or name in moved]
 
 
 def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

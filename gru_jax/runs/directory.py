@@ -122,7 +122,7 @@ class RunDir:
         stored = read_json(self.config) if self.config.exists() else {}
         if changed := changed_sources(stored, config):
             return f"{OTHER_SOURCE} this run was made with; results may differ: {', '.join(changed)}"
-        if unknown := unknown_sources(stored):
+        if unknown := unknown_sources(stored, config):
             return f"whether code of your own is still what this run was made with is not known: {', '.join(unknown)}"
         return None
 

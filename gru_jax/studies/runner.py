@@ -151,7 +151,13 @@ class StudyRunner:
         if members:
             message = "%s %s of the members were made with; results may differ: %s"
             logger.warning(message, OTHER_SOURCE, len(members), ", ".join(sorted(names)))
-        elif unknown := {name for config in stored.values() for name in unknown_sources(config)}:
+            return
+        unknown = {
+            source
+            for name, config in stored.items()
+            for source in unknown_sources(config, self.members[name].config.to_dict())
+        }
+        if unknown:
             message = "whether code of your own is still what %s members were made with is not known: %s"
             logger.warning(message, len(stored), ", ".join(sorted(unknown)))
 

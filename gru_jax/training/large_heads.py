@@ -80,11 +80,11 @@ def mean_loss_over_outputs(
         trace: of the batch.
         rows: a pytree of batch-major arrays.
     """
-    count = _blocks_of_trace(model, params, trace)
-    if count == 1:
+    count, features = _blocks_of_trace(model, params, trace), trace.features
+    if count == 1 or features is None:
         metrics = metrics_of(trace.outputs, rows)
         return mean_of(metrics["loss"], rows), metrics
-    head, read_out = _head_of(model, params, trace.features)
+    head, read_out = _head_of(model, params, features)
 
     def with_gradient(head: list[Array], features: Array, rows: Any) -> tuple[Any, Any]:
         loss = jax.eval_shape(metrics_of, trace.outputs, rows)["loss"]
@@ -113,7 +113,7 @@ def mean_loss_over_outputs(
         return *jax.tree.map(lambda leaf: cotangents[0].astype(leaf.dtype) * leaf, gradients), None
 
     mean_loss.defvjp(with_gradient, scaled)
-    return mean_loss(head, trace.features, rows)
+    return mean_loss(head, features, rows)
 
 
 def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -110,19 +111,16 @@ def run_network(
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     trace = _trace_of(config, model, params, batch, **kwargs)
     with naming_traced_numbers(config.task):
-        metrics = over_outputs(config.task.metrics, model, params, trace, batch)
-    _check_metrics(config, batch, metrics)
-    return trace, metrics
+        return trace, over_outputs(functools.partial(_metrics_of, config), model, params, trace, batch)
 
 
 def run_for_loss(
     config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, Float[Array, ""], dict[str, Array]]:
     """As `run_network`, with the mean loss, whose gradient may be taken; that of the metrics where outputs are few."""
-    trace = _trace_of(config, model, params, batch, **kwargs)
+    trace, metrics_of = _trace_of(config, model, params, batch, **kwargs), functools.partial(_metrics_of, config)
     with naming_traced_numbers(config.task):
-        loss, metrics = mean_loss_over_outputs(config.task.metrics, mean_over_examples, model, params, trace, batch)
-    _check_metrics(config, batch, metrics)
+        loss, metrics = mean_loss_over_outputs(metrics_of, mean_over_examples, model, params, trace, batch)
     return trace, loss, metrics
 
 
@@ -133,8 +131,9 @@ def _trace_of(config: Config, model: Functional, params: Any, batch: Batch, **kw
     return model.apply(params, xs, lengths=batch.lengths, **kwargs)
 
 
-def _check_metrics(config: Config, batch: Batch, metrics: dict[str, Array]) -> None:
-    """Raise `UsageError` where a task's metrics are not what is needed of them."""
+def _metrics_of(config: Config, outputs: Array, batch: Batch) -> dict[str, Array]:
+    """A task's metrics, where they are what is needed of them."""
+    metrics = config.task.metrics(outputs, batch)
     for name in ("loss", config.task.goal[0]):
         check_choice(f"task: {type(config.task).__name__}.metrics: needed", name, metrics)
     check_choice("train.monitor", config.goal[0], [*metrics, *(config.train.metrics or ())])
@@ -144,6 +143,7 @@ def _check_metrics(config: Config, batch: Batch, metrics: dict[str, Array]) -> N
                 f"task: {type(config.task).__name__}.metrics gives {name} of shape {list(value.shape)}; needed is a "
                 f"number for each example, [{batch.xs.shape[0]}]"
             )
+    return metrics
 
 
 def total_weight(batch: Batch) -> Array | None:

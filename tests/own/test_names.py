@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
 from types import ModuleType
 
@@ -47,14 +46,14 @@ class Mine(Base):
 
 @pytest.fixture
 def notebook(monkeypatch):
-    """Runs a cell as IPython does, in a main module without a file, and gives what it defined."""
+    """Runs a cell as IPython does, in a main module without a file, and gives what is defined then."""
     main = ModuleType("__main__")
+    main.In = [""]
     monkeypatch.setitem(sys.modules, "__main__", main)
 
     def run_cell(source):
-        name = f"<ipython-input-{len(linecache.cache)}>"
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        exec(compile(source, name, "exec"), main.__dict__)
+        main.In.append(source)
+        exec(source, main.__dict__)
         return main
 
     return run_cell
@@ -76,6 +75,61 @@ def test_a_change_in_a_notebook_changes_the_digest(notebook, old, new):
     assert source_digest(notebook(CELL).Mine) == before  # the cell was run again
     assert old in CELL
     assert source_digest(notebook(CELL.replace(old, new)).Mine) != before
+
+
+USED = [  # what a method may use of a notebook, and the same otherwise
+    ("helper = 1", "helper = 2"),
+    ("helper = [1]", "helper = [2]"),
+    ("import jax\n@jax.jit\ndef helper(x):\n    return x", "import jax\n@jax.jit\ndef helper(x):\n    return -x"),
+    ("import functools\nhelper = functools.partial(max, 1)", "import functools\nhelper = functools.partial(max, 2)"),
+    ("def make(k):\n    return lambda: k\nhelper = make(1)", "def make(k):\n    return lambda: k\nhelper = make(2)"),
+    ("class helper:\n    pass\nhelper.k = 1", "class helper:\n    pass\nhelper.k = 2"),
+    ("for k in (1, 2):\n    helper = k", "for k in (1, 3):\n    helper = k"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), USED)
+@pytest.mark.parametrize("use", ["helper", "[helper for _ in range(2)]", "lambda: helper", "(lambda k=helper: k)()"])
+def test_a_change_of_what_a_class_uses_changes_the_digest(notebook, old, new, use):
+    """Though only the cell of the helper was run again."""
+    notebook(old)
+    thing = notebook(f"class Mine:\n    def f(self):\n        return {use}").Mine
+    before = source_digest(thing)
+    notebook(old)
+    assert source_digest(thing) == before
+    notebook(new)
+    assert source_digest(thing) != before
+    notebook(old)
+    if not old.startswith("for "):  # a loop changes a name, whatever it was before
+        assert source_digest(thing) == before
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def mean(rows):\n    return 0",  # a method of arrays is called so too
+        "x = 3\n!ls",  # no Python
+        "other = Mine()",
+        "class Mine:  # a remark\n    gates = (('r', abs),)\n\n    def f(self, x):\n        return x.mean()",
+    ],
+)
+def test_what_a_class_does_not_use_changes_no_digest(notebook, cell):
+    thing = notebook("class Mine:\n    gates = (('r', abs),)\n    def f(self, x):\n        return x.mean()").Mine
+    before = source_digest(thing)
+    sys.modules["__main__"].In.append(cell)
+    assert source_digest(thing) == before
+
+
+def test_what_a_notebook_defines_now_is_what_its_names_lead_to(notebook, tmp_path):
+    mine = notebook("import os\nclass Mine:\n    pass").Mine
+    (tmp_path / "mine.py").write_text("class Mine:\n    pass\n\nclass Other:\n    pass\n")
+    module = import_file(tmp_path / "mine.py")
+    assert find("__main__:Mine") is mine
+    assert find("__main__:Other") is module.Other
+    assert find("__main__:os.system") is None
+    (tmp_path / "mine.py").write_text("class Mine:\n    pass\n")
+    import_file(tmp_path / "mine.py")
+    assert [find(f"{where}:Other") for where in ("mine.py", "mine", "__main__")] == [None, None, None]
 
 
 def test_runs_of_a_class_that_has_changed_say_so(notebook, tmp_path, capsys, undrawn):
@@ -116,14 +170,14 @@ def test_what_was_typed_at_a_prompt_is_said_to_be_unknown(monkeypatch, tmp_path,
     assert "still what 1 members were made with is not known: __main__:Mine" in capsys.readouterr().out
 
 
-def test_a_class_of_a_notebook_is_found_in_a_file_that_is_given(notebook, tmp_path, undrawn):
+def test_a_class_of_a_notebook_is_found_in_a_file_that_is_given(notebook, tmp_path, monkeypatch, caplog, undrawn):
     config = {
         "task": {"name": "adding", "length": 5, "test_size": 8}, "model": {"hidden": 4, "cell": notebook(CELL).Mine()},
         "train": {"steps": 2, "batch_size": 4}, "flow": {"every": 0},
     }  # fmt: skip
     metrics = train.run(config, tmp_path / "run").summary["best"]["test"]
     stored = load(config).to_dict()
-    sys.modules["__main__"] = ModuleType("__main__")  # as in another process
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # as in another process
     from gru_jax import user_code
 
     for name in [name for name in user_code._given if name.endswith(":Mine")]:
@@ -133,6 +187,7 @@ def test_a_class_of_a_notebook_is_found_in_a_file_that_is_given(notebook, tmp_pa
     (tmp_path / "mine.py").write_text(CELL)
     run = gru_jax.open(tmp_path / "run", code=tmp_path / "mine.py")
     assert type(run.config.model.cell).__name__ == "Mine"
+    assert "still what this run was made with is not known: __main__:Mine" in caplog.text
     assert evaluate.run(run).metrics == metrics
 
 
