@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 # A room imports those before it.
 ORDER = (
     "errors", "dtypes", "norms", "notebook_code", "user_code", "values", "settings", "runtime", "initializers", "cells",
-    "unroll", "flow", "inspect", "data", "tasks", "nn", "deploy", "interop", "config", "training", "plotting", "runs", "studies",
-    "experiments",
+    "unroll", "flow", "inspect", "data", "tasks", "nn", "deploy", "interop", "config", "training", "plotting", "runs",
+    "studies", "experiments",
 )  # fmt: skip
 LEVELS = {name: level for level, name in enumerate(ORDER)}
 CORE = (
