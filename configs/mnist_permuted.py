@@ -1,8 +1,9 @@
-"""MNIST, pixels in a fixed random order: 784 steps of one value with a GRU of 128 units and uniform-gate biases.
+"""MNIST, pixels in a fixed random order: 784 steps with a GRU of 144 units, uniform gates and averaged weights.
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_permuted.py
 
-Measured (2 CPU cores, seed 0): 89.8 % in test after 3 epochs in 12 minutes, other work beside it.
+Measured (one CPU core, seed 0): 92.98 % in test, in 19 minutes; 64,666 parameters. With 128 units, 3 epochs and no
+average it was 89.8 %.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +13,8 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = ConfigDict()
     config.task = ConfigDict({"name": "mnist", "layout": "permuted"})
-    config.model = ConfigDict({"hidden": (128,), "init": {"gate_bias": "uniform_gate"}})
+    config.model = ConfigDict({"hidden": (144,), "init": {"gate_bias": "uniform_gate"}})
     config.optimizer = ConfigDict({"name": "adam", "lr": 4e-3, "schedule": "cosine"})
-    config.train = ConfigDict({"batch_size": 50, "epochs": 3, "eval_epochs": 0.25})
+    config.train = ConfigDict({"batch_size": 50, "epochs": 6, "eval_epochs": 1})
+    config.regularization = ConfigDict({"ema": 0.999})
     return config

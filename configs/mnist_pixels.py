@@ -1,4 +1,4 @@
-"""MNIST, pixel by pixel: 784 steps of one value with a GRU of 144 units, uniform-gate biases and averaged weights.
+"""MNIST, pixel by pixel: 784 steps of one value with a GRU of 144 units, uniform gates and averaged weights.
 
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/mnist_pixels.py
 

@@ -185,10 +185,11 @@ def files_of(things: Iterable[Any]) -> list[str]:
 
 def source_digest(thing: Any) -> str:
     """The sha256 of the file that defines a class or function, as it was loaded; in a notebook, of its source."""
-    if thing.__module__ in (None, NOTEBOOK) and getattr(sys.modules[NOTEBOOK], "__file__", None) is None:
+    module = thing.__module__ or NOTEBOOK
+    if module == NOTEBOOK and getattr(sys.modules[NOTEBOOK], "__file__", None) is None:
         source = notebook_source(thing.__qualname__.partition(".")[0])
         return UNKNOWN if source is None else hashlib.sha256(source.encode()).hexdigest()
-    return _digests.get(thing.__module__) or _digest_of_module(thing.__module__)
+    return _digests.get(module) or _digest_of_module(module)
 
 
 @functools.cache
