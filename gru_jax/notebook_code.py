@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 NOTEBOOK = "__main__"
 CELLS = "In"  # the name under which IPython keeps the cells that were run
@@ -20,7 +20,7 @@ def notebook_source(name: str) -> str | None:
     cells = vars(sys.modules[NOTEBOOK]).get(CELLS)
     if not isinstance(cells, list):
         return None
-    defined = _definitions(cells)
+    defined = _definitions(tuple(cells))
     if name not in defined:
         return None
     needed, waiting = set[str](), [name]
@@ -33,13 +33,14 @@ def notebook_source(name: str) -> str | None:
     return "\n".join(text for current in sorted(needed) for text in defined[current])
 
 
-def _definitions(cells: list[Any]) -> dict[str, dict[str, ast.stmt]]:
+@functools.lru_cache(maxsize=1)  # configs become dicts many times in a run
+def _definitions(cells: tuple[str, ...]) -> dict[str, dict[str, ast.stmt]]:
     """By name the statement that bound it last, and those after it that changed it, each once, by its text."""
     defined: dict[str, dict[str, ast.stmt]] = {}
     for cell in cells:
         try:
             statements = ast.parse(cell).body
-        except (SyntaxError, TypeError, ValueError):  # a cell that failed
+        except (SyntaxError, ValueError):  # a cell that failed
             continue
         for statement in statements:
             text = ast.unparse(statement)

@@ -40,6 +40,11 @@ class Picture(NamedTuple):
         return needed
 
 
+def text_of(page: Path) -> str:
+    """A page without code in its lines, which is no picture and no link."""
+    return re.sub(r"`[^`\n]+`", "", page.read_text())
+
+
 def blocks_of(text: str) -> list[str]:
     """The blocks of commands, indented or fenced as `sh`; other code in fences is none."""
     text = re.sub(r"^```sh\n(.*?)^```$", lambda fence: textwrap.indent(fence[1], "    "), text, flags=re.S | re.M)
@@ -50,7 +55,7 @@ def blocks_of(text: str) -> list[str]:
 
 def pictures_of(page: Path) -> list[Picture]:
     """The pictures of a page that are files of the project."""
-    text = re.sub(r"`[^`\n]+`", "", page.read_text())  # code in a line is no picture
+    text = text_of(page)
     return [
         Picture((page.parent / match["path"]).resolve(), match["origin"] or "", blocks_of(text[: match.start()]))
         for match in IMAGE.finditer(text)

@@ -56,8 +56,11 @@ def unknown_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         ['__main__:Parity']
     """
     before, after = (side.get(SOURCES, {}) for side in (old, new))
-    moved = [name for name in before if name.startswith(f"{NOTEBOOK}:") and name not in after]
-    return [name for name, digest in before.items() if digest == UNKNOWN or name in moved]
+    return [
+        name
+        for name, digest in before.items()
+        if digest == UNKNOWN or (name.startswith(f"{NOTEBOOK}:") and name not in after)
+    ]
 
 
 def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -20,7 +20,8 @@ from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_
 from gru_jax.runtime.locks import LOCK, lock_directory
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, SOURCE
 
-OTHER_SOURCE = "code or weights of your own are others than"
+OTHER_SOURCE = "code or weights of your own are others than {0} made with; results may differ: {1}"
+UNKNOWN_SOURCE = "whether code of your own is still what {0} made with is not known: {1}"
 
 ENVIRONMENT = ("packages", "device")
 """Parts of `env.json` on which the bits of a result may depend."""
@@ -121,9 +122,9 @@ class RunDir:
         """
         stored = read_json(self.config) if self.config.exists() else {}
         if changed := changed_sources(stored, config):
-            return f"{OTHER_SOURCE} this run was made with; results may differ: {', '.join(changed)}"
+            return OTHER_SOURCE.format("this run was", ", ".join(changed))
         if unknown := unknown_sources(stored, config):
-            return f"whether code of your own is still what this run was made with is not known: {', '.join(unknown)}"
+            return UNKNOWN_SOURCE.format("this run was", ", ".join(unknown))
         return None
 
     def read_summary(self) -> dict[str, Any]:

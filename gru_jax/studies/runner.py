@@ -13,7 +13,7 @@ import jax
 
 from gru_jax.config import Config, changed_data, changed_sources, load, plan, training_program, unknown_sources
 from gru_jax.errors import UsageError
-from gru_jax.runs.directory import OTHER_SOURCE, RunDir
+from gru_jax.runs.directory import OTHER_SOURCE, UNKNOWN_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
 from gru_jax.runs.teacher import teacher_of
 from gru_jax.runtime.devices import Device, choose_device, free_memory, precision, without_alarms
@@ -144,22 +144,15 @@ class StudyRunner:
         stored = {path.name: read_json(path / "config.json") for path in done}
         for wave, _ in begun:
             stored |= read_wave(wave)
-        changed = [
-            (name, changed_sources(config, self.members[name].config.to_dict())) for name, config in stored.items()
-        ]
-        members, names = [m for m, names in changed if names], {name for _, names in changed for name in names}
-        if members:
-            message = "%s %s of the members were made with; results may differ: %s"
-            logger.warning(message, OTHER_SOURCE, len(members), ", ".join(sorted(names)))
-            return
-        unknown = {
-            source
-            for name, config in stored.items()
-            for source in unknown_sources(config, self.members[name].config.to_dict())
-        }
-        if unknown:
-            message = "whether code of your own is still what %s members were made with is not known: %s"
-            logger.warning(message, len(stored), ", ".join(sorted(unknown)))
+        now = {name: self.members[name].config.to_dict() for name in stored}
+        changed = {name: changed_sources(config, now[name]) for name, config in stored.items()}
+        unknown = {source for name, config in stored.items() for source in unknown_sources(config, now[name])}
+        names = {source for sources in changed.values() for source in sources}
+        if names:
+            count = sum(map(bool, changed.values()))
+            logger.warning(OTHER_SOURCE.format(f"{count} of the members were", ", ".join(sorted(names))))
+        elif unknown:
+            logger.warning(UNKNOWN_SOURCE.format(f"{len(stored)} members were", ", ".join(sorted(unknown))))
 
     def stop_requested(self) -> bool:
         """Whether a process of this study has been asked to end."""

@@ -47,8 +47,8 @@ def over_outputs(
         trace: of the batch.
         rows: a pytree of batch-major arrays.
     """
-    count = _blocks_of_trace(model, params, trace)
-    if count == 1:
+    count, features = _blocks_of_trace(model, params, trace)
+    if features is None:
         return function(trace.outputs, rows)
     network = model.module(params)
 
@@ -56,7 +56,7 @@ def over_outputs(
     def of_block(features: Array, rows: Any) -> Any:
         return function(network.read_out(features), rows)
 
-    return _joined(jax.lax.map(lambda block: of_block(*block), _cut((trace.features, rows), count)))
+    return _joined(jax.lax.map(lambda block: of_block(*block), _cut((features, rows), count)))
 
 
 def mean_loss_over_outputs(
@@ -80,8 +80,8 @@ def mean_loss_over_outputs(
         trace: of the batch.
         rows: a pytree of batch-major arrays.
     """
-    count, features = _blocks_of_trace(model, params, trace), trace.features
-    if count == 1 or features is None:
+    count, features = _blocks_of_trace(model, params, trace)
+    if features is None:
         metrics = metrics_of(trace.outputs, rows)
         return mean_of(metrics["loss"], rows), metrics
     head, read_out = _head_of(model, params, features)
@@ -90,15 +90,16 @@ def mean_loss_over_outputs(
         loss = jax.eval_shape(metrics_of, trace.outputs, rows)["loss"]
         shares = jax.grad(mean_of)(jnp.zeros(loss.shape, loss.dtype), rows)
 
-        def share_of_mean(head: list[Array], block: Any) -> tuple[Array, dict[str, Array]]:
-            features, rows, shares = block
+        def share_of_mean(
+            head: list[Array], features: Array, rows: Any, shares: Array
+        ) -> tuple[Array, dict[str, Array]]:
             metrics = metrics_of(read_out(head, features), rows)
             return jnp.where(shares != 0, shares * metrics["loss"], 0).sum(), metrics
 
+        gradients = jax.grad(share_of_mean, argnums=(0, 1), has_aux=True)
+
         def add(sums: list[Array], block: Any) -> tuple[list[Array], Any]:
-            features, *others = block
-            gradients = jax.grad(lambda *both: share_of_mean(both[0], (both[1], *others)), argnums=(0, 1), has_aux=True)
-            (of_head, of_features), metrics = gradients(head, features)
+            (of_head, of_features), metrics = gradients(head, *block)
             return jax.tree.map(jnp.add, sums, of_head), (of_features, metrics)
 
         sums, of_blocks = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, head), _cut((features, rows, shares), count))
@@ -116,11 +117,15 @@ def mean_loss_over_outputs(
     return mean_loss(head, features, rows)
 
 
-def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> int:
-    """Into how many blocks the outputs of a trace are cut; one where its network cannot read features out itself."""
+def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> tuple[int, Array | None]:
+    """Into how many blocks the outputs of a trace are cut, and the features that these are read out of.
+
+    One and None where outputs are taken as they are: few, or of a network that does not read features out as ours do.
+    """
     count = blocks_of(len(trace.outputs), math.prod(trace.outputs.shape[1:]))
-    can_read_out = trace.features is not None and (count == 1 or type(model.module(params)) in FAMILIES.values())
-    return count if can_read_out else 1
+    if count == 1 or trace.features is None or type(model.module(params)) not in FAMILIES.values():
+        return 1, None
+    return count, trace.features
 
 
 def _head_of(

@@ -136,7 +136,7 @@ class Trainer:
         trace, loss, metrics = run_for_loss(
             self.config, self.model, params, batch, perturbations=perturbations, **kwargs
         )
-        means = {**{name: mean_over_examples(value, batch) for name, value in metrics.items()}, "loss": loss}
+        means = {n: loss if n == "loss" else mean_over_examples(value, batch) for n, value in metrics.items()}
         loss, means = with_teacher(self.config, self.teacher, self.distillation, trace.outputs, batch, means)
         return loss, (means, trace)
 
