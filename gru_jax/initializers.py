@@ -2,7 +2,8 @@
 
 A kernel initialiser is one function `(key, shape, dtype) -> array` under its name in `KERNELS`; a bias initialiser
 is one in `BIASES`; a rule for the biases that set a cell's memory is one in `GATE_BIASES`. Adding one is adding one
-function. Kernels and biases may also be drawn by a function of a user's own, in place of a name.
+function. Kernels and biases may also be drawn by a function of a user's own, in place of a name, with values for
+arguments of its own where it has some (`gru_jax.with_arguments`).
 
 Every array is drawn from a key of its own, folded from the layer's key and the array's name, so that changing how
 one gate is initialised leaves all other arrays of the layer as they were: an ablation varies one thing.

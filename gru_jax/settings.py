@@ -31,6 +31,7 @@ from gru_jax.values import (
     tuple_of,
     unpacked,
 )
+from gru_jax.with_arguments import WithArguments, has_arguments, names_with_arguments, without_arguments
 
 Section = TypeVar("Section")
 
@@ -210,6 +211,8 @@ def to_dict(section: Any, registries: Registries) -> Any:
     """The inverse of `resolve`: plain nested dicts, fit for JSON; classes and functions by their references."""
     if isinstance(section, Text):
         return section
+    if isinstance(section, WithArguments):
+        return section.as_section()
     if getattr(section, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
         return section.tolist()
     if hasattr(section, "items") and not isinstance(section, Mapping):  # a ConfigDict
@@ -243,7 +246,7 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
         elif field.metadata.get("is_open") or isinstance(value, Mapping):
             named = flatten(value).values() if isinstance(value, Mapping) else value
             for item in named if isinstance(named, Iterable) and not isinstance(named, str) else (named,):
-                thing = find(item) if is_reference(item) else item
+                thing = find(item) if is_reference(item) else without_arguments(item)
                 if callable(thing):
                     yield thing
 
@@ -299,6 +302,8 @@ def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any]
         return resolve(typing.cast(type, kind), value, registries, path)
     value = unpacked(value)
     origin = typing.get_origin(kind) or kind
+    if metadata.get("is_open") and has_arguments(value):
+        return names_with_arguments(path, value, metadata, several=origin is tuple)
     if origin is tuple:
         return tuple_of(path, value, _plain_type(typing.get_args(kind)[0]), metadata)
     if isinstance(origin, type) and issubclass(origin, Mapping):

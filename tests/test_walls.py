@@ -16,14 +16,14 @@ from gru_jax import flow
 ROOT = Path(__file__).parent.parent
 # A room imports those before it.
 ORDER = (
-    "errors", "dtypes", "norms", "notebook_code", "user_code", "values", "settings", "runtime", "initializers", "cells",
-    "unroll", "flow", "inspect", "data", "tasks", "nn", "deploy", "interop", "config", "training", "plotting", "runs",
-    "studies", "experiments",
+    "errors", "dtypes", "norms", "notebook_code", "user_code", "values", "with_arguments", "settings", "runtime",
+    "initializers", "cells", "unroll", "flow", "inspect", "data", "tasks", "nn", "deploy", "interop", "config",
+    "training", "plotting", "runs", "studies", "experiments",
 )  # fmt: skip
 LEVELS = {name: level for level, name in enumerate(ORDER)}
 CORE = (
-    "errors", "dtypes", "norms", "notebook_code", "user_code", "values", "settings", "initializers", "cells", "unroll",
-    "flow", "inspect",
+    "errors", "dtypes", "norms", "notebook_code", "user_code", "values", "with_arguments", "settings", "initializers",
+    "cells", "unroll", "flow", "inspect",
 )  # fmt: skip
 FOREIGN_TO_CORE = {"flax", "optax", "orbax", "ml_collections", "matplotlib", "tqdm"}
 FILES = [p for folder in ("gru_jax", "experiments") for p in sorted((ROOT / folder).rglob("*.py"))]

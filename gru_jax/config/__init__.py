@@ -36,7 +36,6 @@ from gru_jax.config.gradient import (
     GradientConfig,
 )
 from gru_jax.config.hyperparameters import (
-    TRACED_ERRORS,
     Hyperparameters,
     initial_program,
     naming_traced_numbers,
@@ -91,7 +90,6 @@ __all__ = [
     "REGISTRIES",
     "SCHEDULES",
     "SOURCES",
-    "TRACED_ERRORS",
     "WRITERS",
     "Config",
     "DistillationConfig",

@@ -14,7 +14,7 @@ from gru_jax.config.loading import load
 from gru_jax.config.schema import REGISTRIES, Config
 from gru_jax.errors import ArgumentError, UsageError, closest, listing
 from gru_jax.settings import flatten, to_dict
-from gru_jax.user_code import describe_error, import_file
+from gru_jax.user_code import describe_error, import_file, is_reference
 from gru_jax.values import Text, follow_text, is_none
 
 
@@ -94,11 +94,19 @@ def read_config_file(spec: str) -> dict[str, Any]:
     return to_dict(config, REGISTRIES)
 
 
+def _stands_for_section(value: Any, key: str, known: Sequence[str]) -> bool:
+    """Whether a text names what has keys of its own: a task, a cell, an optimiser, a function of a user's own."""
+    text = value.value if isinstance(value, Text) else value
+    return isinstance(text, str) and (f"{key}.name" in known or is_reference(text))
+
+
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
     *sections, last = key.split(".")
     section: Any = values
-    for name in sections:
-        section = section.setdefault(name, {})
+    for i, name in enumerate(sections):
+        if _stands_for_section(section.setdefault(name, {}), ".".join(sections[: i + 1]), known):
+            section[name] = {"name": section[name]}
+        section = section[name]
         if not isinstance(section, dict):
             raise ArgumentError(f"config.{key}={text}: {name} is no section{closest(key, known)}")
     if not sections and last not in {k.split(".")[0] for k in known}:

@@ -21,6 +21,7 @@ from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError
 from gru_jax.initializers import Scheme
 from gru_jax.tasks import SPLITS, Task
+from gru_jax.with_arguments import TRACED_ERRORS, real_arguments, with_traced
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Values by section and name: Python numbers or traced scalars."""
@@ -34,10 +35,6 @@ SWITCHES = (
     "recurrent_dropout", "sparsity", "orthogonality", "scheduled_sampling", "weight",
 )  # fmt: skip
 """Settings that, at 0, leave out a part of the program."""
-TRACED_ERRORS = (
-    jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
-)  # fmt: skip
-"""What JAX raises where a traced number is needed as a number."""
 HOST_KEYS = (
     "train.monitor", "train.direction", "train.min_delta", "train.target", "train.patience",
     "optimizer.plateau_patience", "model.weights", "train.init_from", "train.batch_by_length", "transfer.parts",
@@ -67,6 +64,8 @@ def _traced_settings(config: Config, section: str) -> dict[str, float]:
     if section == "task" and not config.task.traces_numbers:
         return {}
     values = real_settings(_section(config, section))
+    if section == "model":  # a network is built with the arguments of its family, which are no values of its programs
+        values = {name: value for name, value in values.items() if "." not in name}
     if section == "transfer":
         values |= {f"{RATES}.{part}": factor for part, factor in config.transfer.rate_by_part.items()}
         values |= {f"{THAWS}{i}": float(step) for i, step in enumerate(plan(config).thaws)}
@@ -87,6 +86,8 @@ def real_settings(section: Any) -> dict[str, float]:
     gates = values.pop("gates", None)
     for gate, changes in gates.items() if isinstance(gates, Mapping) else ():
         values |= {f"gates.{gate}.{name}": value for name, value in changes.items()}
+    for name, value in list(values.items()):
+        values |= real_arguments(name, value)
     counts = {name: float(values[name]) for name in getattr(section, "traced_counts", ()) if values[name] is not None}
     real = {name: value for name, value in values.items() if isinstance(value, float) and name not in DURATIONS}
     return {**real, **counts}
@@ -101,15 +102,17 @@ def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
         >>> with_values(Scheme(), {"recurrent_scale": 2.0}).recurrent_scale
         2.0
     """
-    gates = {gate: dict(changes) for gate, changes in scheme.gates.items()}
-    changes = {}
-    for name, value in values.items():
-        if name.startswith("gates."):
-            _, gate, setting = name.split(".")
-            gates[gate][setting] = value
-        else:
-            changes[name] = value
+    names = [field.name for field in dataclasses.fields(scheme) if field.name != "gates"]
+    gates = {
+        gate: {name: _traced(value, values, f"gates.{gate}.{name}") for name, value in changes.items()}
+        for gate, changes in scheme.gates.items()
+    }
+    changes = {name: _traced(getattr(scheme, name), values, name) for name in names}
     return dataclasses.replace(scheme, **changes, gates=gates)
+
+
+def _traced(value: Any, values: Mapping[str, Any], key: str) -> Any:
+    return values[key] if key in values else with_traced(value, values, key)
 
 
 def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -169,7 +172,8 @@ def training_program(config: Config) -> str:
     plain["transfer"] |= {RATES: None, "thaw_steps": None, "thaw_epochs": None}  # in their place are traced values
     for name, values in traced_hyperparameters(config).items():
         if name != "model.init":
-            plain[name] |= {key: bool(value) if key in SWITCHES else "number" for key, value in values.items()}
+            for key, value in values.items():
+                _put(plain[name], key, bool(value) if key in SWITCHES else "number")
     for key in HOST_KEYS:
         section, name = key.split(".")
         del plain[section][name]
@@ -191,12 +195,17 @@ def initial_program(config: Config) -> str:
     """
     init = config.to_dict()["model"]["init"]
     for key in real_settings(config.model.init):
-        *path, name = key.split(".")
-        section = init
-        for part in path:
-            section = section[part]
-        section[name] = "number"
+        _put(init, key, "number")
     return json.dumps([training_program(config), init], sort_keys=True)
+
+
+def _put(section: dict[str, Any], key: str, value: Any) -> None:
+    """Give a dotted key of a section, where it has the sections before the last name, a value."""
+    first, dot, rest = key.partition(".")
+    if dot and isinstance(section.get(first), dict):
+        _put(section[first], rest, value)
+    else:
+        section[key] = value
 
 
 def _section(config: Config, name: str) -> Any:

@@ -29,7 +29,6 @@ from gru_jax.settings import resolve, to_dict
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.scores import DIRECTIONS
 from gru_jax.unroll.options import choose_method
-from gru_jax.user_code import look_up
 
 
 def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
@@ -62,7 +61,8 @@ def load(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     if optimizer.weight_decay is None:
         optimizer = dataclasses.replace(optimizer, weight_decay=_default_decay(optimizer))
     family = config.task.family if model.family == AUTO else model.family
-    model = dataclasses.replace(model, init=init, readout=readout, family=family, attention=_attention(model, family))
+    model = dataclasses.replace(model, init=init, readout=readout, family=family)
+    model = dataclasses.replace(model, attention=_attention(model))
     config = dataclasses.replace(config, model=model)
     model = dataclasses.replace(model, embedding=_embedding(config))
     config = dataclasses.replace(config, model=model, optimizer=optimizer, flow=_with_source(config.flow, readout))
@@ -93,9 +93,10 @@ def _embedding(config: Config) -> int | None:
     return last
 
 
-def _attention(model: ModelConfig, family: Any) -> Attention:
+def _attention(model: ModelConfig) -> Attention:
     """What a decoder looks at its source through; none where there is no decoder."""
-    decodes = issubclass(as_class, EncoderDecoder) if isinstance(as_class := look_up(FAMILIES, family), type) else False
+    family = model.family_class
+    decodes = isinstance(family, type) and issubclass(family, EncoderDecoder)
     if model.attention == AUTO:
         return "luong" if decodes else "none"
     if model.attention != "none" and not decodes:
@@ -107,7 +108,7 @@ def _attention(model: ModelConfig, family: Any) -> Attention:
 
 def _check_family(config: Config) -> None:
     """Refuse a network that cannot learn the task: one with a decoder, where there is nothing to decode, …"""
-    family = look_up(FAMILIES, config.model.family)
+    family = config.model.family_class
     if not isinstance(family, type):
         return  # building the network says what is wrong with it
     kinds = ((EncoderDecoder, ENCODER_DECODER), (Forecaster, FORECASTER))

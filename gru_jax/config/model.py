@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from gru_jax.cells import GRU, Cell
 from gru_jax.initializers import Scheme
@@ -11,7 +12,8 @@ from gru_jax.nn.attention import Attention
 from gru_jax.nn.families import FAMILIES
 from gru_jax.settings import setting
 from gru_jax.unroll.options import Keep, Method
-from gru_jax.user_code import Name
+from gru_jax.user_code import Name, look_up
+from gru_jax.with_arguments import WithArguments, without_arguments
 
 AUTO = "auto"
 SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
@@ -23,7 +25,7 @@ class ModelConfig:
 
     Attributes:
         family: what kind of network: sequence, encoder_decoder, or a subclass of `gru_jax.nn.SequenceModel` of a user's
-            own; auto is what the task needs.
+            own, or a section with that as its `name` and values for arguments of its own; auto is what the task needs.
         cell: its `name` and settings; see `gru_jax.cells`.
         hidden: units of each layer, bottom to top.
         bidirectional: whether each layer runs in both directions, of an encoder and a decoder the encoder's.
@@ -75,3 +77,13 @@ class ModelConfig:
     keep: Keep = "auto"
     init: Scheme = dataclasses.field(default_factory=Scheme)
     weights: str | None = None
+
+    @property
+    def family_class(self) -> Any:
+        """The class that `family` names."""
+        return without_arguments(look_up(FAMILIES, self.family))
+
+    @property
+    def family_arguments(self) -> Mapping[str, Any]:
+        """Arguments of a user's own of that class."""
+        return self.family.arguments if isinstance(self.family, WithArguments) else {}

@@ -32,7 +32,8 @@ class OptimizerBase:
             updates; one_cycle, along a cosine from `lr * start` up to `lr`, which takes the warm-up, and down to
             `lr * final` (Smith and Topin 2017, arXiv:1708.07120); plateau, times `drop` where validations are no
             better; or a function of the number of updates after the warm-up that gives an `optax.Schedule`, the
-            fraction of `lr` after 0 to so many of them.
+            fraction of `lr` after 0 to so many of them, or a section with such a function as its `name` and values
+            for its other arguments.
         final: fraction of `lr` at the end; with plateau the least.
         start: fraction of `lr` at the first update, of one_cycle.
         drop: factor, of step and plateau.

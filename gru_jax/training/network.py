@@ -25,13 +25,12 @@ from gru_jax.nn.models import Readout
 from gru_jax.nn.stack import DropoutRates
 from gru_jax.tasks import Batch, split_key
 from gru_jax.training.large_heads import mean_loss_over_outputs, over_outputs
-from gru_jax.user_code import look_up
 
 
 def build_model(config: Config) -> Functional:
     """Split the network of a config into pure functions."""
     model, task = config.model, config.task
-    family: Any = look_up(FAMILIES, model.family)
+    family = model.family_class
     if not (isinstance(family, type) and issubclass(family, SequenceModel)):
         raise UsageError(
             f"model.family={model.family}: allowed are {', '.join(FAMILIES)}, or a subclass of SequenceModel"
@@ -47,7 +46,7 @@ def build_model(config: Config) -> Functional:
             readout=readout,
             bidirectional=model.bidirectional,
             dropout=model.dropout,
-            **{**_options_in_use(config), **initial},
+            **{**_options_in_use(config), **initial, **model.family_arguments},
             scheme=scheme,
             method=model.method,
             chunk=model.chunk,

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gru_jax.config import LEARNING_RATE, TRACED_ERRORS, OptimizerBase, OptimizerConfig, Plan
+from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan
 from gru_jax.errors import UsageError
 from gru_jax.norms import scaled_global_norm
 from gru_jax.training.schedules import Values, schedule_fraction
 from gru_jax.user_code import reference
+from gru_jax.with_arguments import refusing_decisions
 
 NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
@@ -81,13 +82,8 @@ def _of_function(
     """What a function of a user's own gives, with the keys of the section as its arguments."""
     traced = {LEARNING_RATE: schedule, **values}
     arguments = {name: traced[name] if name in traced else getattr(config, name) for name in config.own_arguments}
-    try:
+    with refusing_decisions(f"optimizer.name={reference(function)}"):
         rule = function(**arguments)
-    except TRACED_ERRORS as error:
-        raise UsageError(
-            f"optimizer.name={reference(function)}: it decides by the value of a real number, which is traced; allowed "
-            "are decisions by whole numbers, texts and booleans"
-        ) from error
     if not (hasattr(rule, "init") and hasattr(rule, "update")):
         kind = type(rule).__name__
         raise UsageError(f"optimizer.name={reference(function)}: gives a {kind}; needed is a GradientTransformation")

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from gru_jax.config import Config, OptimizerBase, Plan, plan, traced_hyperparameters
 from gru_jax.user_code import look_up
+from gru_jax.with_arguments import with_traced
 
 Values = Mapping[str, Any]
 """Hyperparameters of the section `optimizer`; they may be traced."""
@@ -39,7 +40,7 @@ def schedule_fraction(config: OptimizerBase, durations: Plan, values: Values) ->
     if isinstance(config.schedule, str) and config.schedule in DECAYS:
         decay = DECAYS[config.schedule](durations, values)
     else:
-        decay = look_up({}, config.schedule)(durations.decay)
+        decay = look_up({}, with_traced(config.schedule, values, "schedule"))(durations.decay)
 
     def fraction(count: Any) -> Any:
         # The fraction of an int32 count is a float32 even in double precision, that of an int64 count is not.

@@ -65,12 +65,16 @@ class Parity(Generated):
 
 
 class Doubled(SequenceModel):
-    """A model family: the stack as it is, and outputs of twice the size."""
+    """A model family: the stack as it is, and outputs of twice the size, or another factor."""
+
+    def __init__(self, *args, rngs, factor=2.0, **kwargs):
+        super().__init__(*args, rngs=rngs, **kwargs)
+        self.factor = factor
 
     def trace(self, xs, **kwargs):
         """As `SequenceModel.trace`."""
         trace = super().trace(xs, **kwargs)
-        return trace._replace(outputs=2.0 * trace.outputs)
+        return trace._replace(outputs=self.factor * trace.outputs)
 
 
 def sign_descent(momentum: float = 0.9):
@@ -78,20 +82,20 @@ def sign_descent(momentum: float = 0.9):
     return optax.chain(optax.trace(momentum), optax.scale_by_sign())
 
 
-def ramp(steps):
-    """Down to a tenth."""
-    return optax.linear_schedule(1.0, 0.1, steps)
+def ramp(steps, floor=0.1):
+    """Down to a tenth, or another floor."""
+    return optax.linear_schedule(1.0, floor, steps)
 
 
-def sparse(key, shape, dtype):
-    """One number in five, from N(0, 1)."""
+def sparse(key, shape, dtype, density=0.2):
+    """One number in five, or another share of them, from N(0, 1)."""
     draw, choose = jax.random.split(key)
-    return jax.random.normal(draw, shape, dtype) * jax.random.bernoulli(choose, 0.2, shape).astype(dtype)
+    return jax.random.normal(draw, shape, dtype) * jax.random.bernoulli(choose, density, shape).astype(dtype)
 
 
-def input_size_of(batch_pass, options):
-    """An instrument: how large what a cell reads is."""
-    return {"input": jnp.abs(batch_pass.along.xs).mean()}
+def input_size_of(batch_pass, options, power=1):
+    """An instrument: how large what a cell reads is, or a power of that."""
+    return {"input": (jnp.abs(batch_pass.along.xs) ** power).mean()}
 
 
 def get_config():

@@ -172,7 +172,7 @@ def test_a_changed_source_is_told(run, file, tmp_path, caplog):
     path = shutil.copytree(run, tmp_path / "run")
     (path / "summary.json").unlink()
     changed = tmp_path / "mine.py"
-    changed.write_text(Path(file).read_text().replace("0.2, shape", "0.3, shape"))
+    changed.write_text(Path(file).read_text().replace("density=0.2", "density=0.3"))
     with caplog.at_level(logging.INFO, "gru_jax"):
         train.train_run(load_config(str(changed)), path)
     (told,) = [record.getMessage() for record in caplog.records if "are others than" in record.getMessage()]
