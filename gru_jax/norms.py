@@ -13,11 +13,11 @@ but zeros is 0, and so is its derivative there.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from gru_jax.dtypes import carry_dtype
 
@@ -90,7 +90,7 @@ def _near_one(x: Float[Array, "*B N"]) -> tuple[Float[Array, "*B"], Float[Array,
     return scale, x * (1.0 / scale)[..., None]
 
 
-def scaled_global_norm(tree: Any) -> ScaledNorm:
+def scaled_global_norm(tree: PyTree) -> ScaledNorm:
     """The norm of all leaves of a tree as one vector, in parts that do not overflow.
 
     Examples:
@@ -107,7 +107,7 @@ def scaled_global_norm(tree: Any) -> ScaledNorm:
     return ScaledNorm(scale, _root(sum(squares[1:], squares[0])))
 
 
-def global_norm(tree: Any) -> Float[Array, ""]:
+def global_norm(tree: PyTree) -> Float[Array, ""]:
     """The norm of all leaves of a tree as one vector.
 
     Of finite numbers it is finite: a norm beyond the range of its type, which entries near the end of the range may

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from gru_jax.cells.products import per_unit, product
 from gru_jax.dtypes import carry_dtype
@@ -338,7 +338,7 @@ def check_equations(cell: Cell, hidden_size: int) -> None:
         raise UsageError(f"{name}: returns the gates {listing(result[1]) or 'none'}; memory needs {kept} among them")
 
 
-def _shapes(tree: Any) -> str:
+def _shapes(tree: PyTree) -> str:
     """Shapes and types of arrays, as they are nested."""
     return str(jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", tree)).replace("'", "")
 

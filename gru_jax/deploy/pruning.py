@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace
@@ -89,7 +90,7 @@ def _cell_of(params: Mapping[str, Any], inputs: np.ndarray | None, kept: np.ndar
     return {group: {gate: smaller(group, a) for gate, a in by_gate.items()} for group, by_gate in params.items()}
 
 
-def _copied(tree: Any) -> Any:
+def _copied(tree: PyTree) -> PyTree:
     return {name: _copied(part) for name, part in tree.items()} if isinstance(tree, Mapping) else tree
 
 

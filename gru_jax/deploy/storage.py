@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int8
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int8, PyTree
 
 from gru_jax.errors import UsageError
 
@@ -22,7 +23,7 @@ LARGEST = 127
 TINY = 1e-30  # a kernel's column below it counts as zero: products of its scale would be no normal numbers
 
 
-def flatten_params(params: Any) -> dict[str, Any]:
+def flatten_params(params: PyTree) -> dict[str, Any]:
     """The arrays of nested dicts by path, `stack/layer_0/weights/W/z`."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -60,7 +61,7 @@ def quantise(kernel: Float[np.ndarray, "D H"]) -> tuple[Int8[np.ndarray, "D H"],
     return np.rint(wide / scales).astype(np.int8), scales.astype(np.float32)
 
 
-def pack(params: Any, stored_as: StoredAs) -> dict[str, np.ndarray]:
+def pack(params: PyTree, stored_as: StoredAs) -> dict[str, np.ndarray]:
     """Parameters by name as they are stored. What is no kernel (a bias, a gain) keeps its type.
 
     Examples:
@@ -82,7 +83,7 @@ def pack(params: Any, stored_as: StoredAs) -> dict[str, np.ndarray]:
     return packed
 
 
-def unpack(arrays: Mapping[str, Any], dtype: Any = jnp.float32) -> dict[str, Any]:
+def unpack(arrays: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> dict[str, Any]:
     """The parameters of `pack`, nested, as a program reads them; kernels that are stored in fewer bytes in `dtype`."""
 
     def whole(name: str, array: Array) -> Array:
@@ -97,7 +98,7 @@ def unpack(arrays: Mapping[str, Any], dtype: Any = jnp.float32) -> dict[str, Any
     return nest_params({name: whole(name, array) for name, array in kept.items()})
 
 
-def rounded(params: Any, stored_as: StoredAs) -> Any:
+def rounded(params: PyTree, stored_as: StoredAs) -> PyTree:
     """Parameters in their own type with the values that they have once stored in fewer bytes.
 
     Examples:
@@ -121,7 +122,7 @@ def rounded(params: Any, stored_as: StoredAs) -> Any:
     return jax.tree.map(small, params)
 
 
-def pack_exactly(params: Any, stored_as: StoredAs) -> dict[str, np.ndarray]:
+def pack_exactly(params: PyTree, stored_as: StoredAs) -> dict[str, np.ndarray]:
     """What `pack` gives of parameters that have the values of this type already.
 
     Raises:

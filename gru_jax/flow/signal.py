@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.norms import euclidean_norm, power_of_two
@@ -55,7 +55,7 @@ def state_profile(hs: Float[Array, "B T H"], valid: Bool[Array, "B T"] | None = 
     return StateProfile(euclidean_norm(hs).sum(axis=0) / safe, variance)
 
 
-def signal_to_noise(gradients: Any) -> Any:
+def signal_to_noise(gradients: PyTree) -> PyTree:
     """Estimate the signal-to-noise ratio of each parameter's gradient, from the gradients of single examples.
 
     ||G|| / sqrt(tr Sigma) from gradients `[B, ...]`, B at least 2: G is their expectation and Sigma their covariance,

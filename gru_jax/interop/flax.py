@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.cells.base import ACTIVATIONS
@@ -170,7 +171,9 @@ def _weights(library: str, layers: list[list[Direction]]) -> Weights:
     return check_shapes(Weights(cells[0], params), library)
 
 
-def _read_tree(library: str, tree: Any, cell: Cell | None, read: Callable[[str, Tree], Direction]) -> list[Direction]:
+def _read_tree(
+    library: str, tree: PyTree, cell: Cell | None, read: Callable[[str, Tree], Direction]
+) -> list[Direction]:
     """Each direction of a layer, from its parameters as a dict."""
     check_mapping(tree, library, "are the parameters of a layer as a dict")
     tree = tree.get("params", tree)
@@ -256,7 +259,7 @@ def _name(value: Any) -> str:
     return getattr(value, "__name__", type(value).__name__)
 
 
-def _only(library: str, tree: Any, names: Sequence[str], optional: Sequence[str] = ()) -> list[Any]:
+def _only(library: str, tree: PyTree, names: Sequence[str], optional: Sequence[str] = ()) -> list[Any]:
     """The values of these names, if there are no others."""
     check_mapping(tree, library, f"is a dict of {listing(names)}")
     missing = [name for name in names if name not in tree]

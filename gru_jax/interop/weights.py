@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.cells.gru import Update
@@ -333,7 +334,7 @@ def as_array(value: Any, name: str, library: str) -> np.ndarray:
     return array
 
 
-def check_mapping(weights: Any, library: str, instead: str) -> None:
+def check_mapping(weights: PyTree, library: str, instead: str) -> None:
     """Refuse what is not a dict of arrays by name, a module above all.
 
     Raises:

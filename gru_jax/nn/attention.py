@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry
@@ -56,7 +57,9 @@ class SourceAttention(nnx.Module, abc.ABC):
         ((2, 6, 3), (2, 6, 5))
     """
 
-    def __init__(self, query_size: int, memory_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, query_size: int, memory_size: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
         self.score: nnx.Linear = nnx.Linear(memory_size, query_size, use_bias=False, param_dtype=param_dtype, rngs=rngs)
         both = memory_size + query_size
         self.combine: nnx.Linear = nnx.Linear(both, query_size, use_bias=False, param_dtype=param_dtype, rngs=rngs)
@@ -113,7 +116,9 @@ class BahdanauAttention(SourceAttention):
         (2, 6, 5)
     """
 
-    def __init__(self, query_size: int, memory_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, query_size: int, memory_size: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
         super().__init__(query_size, memory_size, param_dtype=param_dtype, rngs=rngs)
         self.query: nnx.Linear = nnx.Linear(query_size, query_size, param_dtype=param_dtype, rngs=rngs)
         self.energy: nnx.Linear = nnx.Linear(query_size, 1, use_bias=False, param_dtype=param_dtype, rngs=rngs)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell
@@ -43,7 +44,7 @@ class Bridge(nnx.Module):
         ((2, 3), (2, 3))
     """
 
-    def __init__(self, cell: Cell, units: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(self, cell: Cell, units: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
         self.cell = cell
         for part in range(cell.carry_parts):
             setattr(self, f"part_{part}", nnx.Linear(2 * units, units, param_dtype=param_dtype, rngs=rngs))
@@ -101,8 +102,8 @@ class EncoderDecoder(SequenceModel):
         bidirectional: bool = False,
         attention: Attention = "none",
         tied: bool = False,
-        compute_dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        compute_dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gru_jax.cells import Cell
@@ -115,7 +116,7 @@ class Forecaster(SequenceModel):
             outputs = (of_steps + added[..., None]).reshape(outputs.shape)
         return Trace(outputs, trace.layers)
 
-    def _go_on(self, trace: Trace, dtype: Any, known: Array | None, options: dict[str, Any]) -> Array:
+    def _go_on(self, trace: Trace, dtype: DTypeLike, known: Array | None, options: dict[str, Any]) -> Array:
         """All steps of the horizon, `[B, H O]`, from the first and the carries behind it."""
 
         def step(state: tuple[Any, Array], known_here: Array) -> tuple[tuple[Any, Array], Array]:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.cells import Carry, Cell
 from gru_jax.initializers import Scheme
@@ -57,13 +58,13 @@ class CellPlace(NamedTuple):
             params = params[name]
         return params
 
-    def states(self, of_layer: Any) -> Any:
+    def states(self, of_layer: PyTree) -> PyTree:
         """The cell's share of its layer's states, `[..., parts * H]`, or of a pytree of anything of their shape."""
         if self.parts == 1:
             return of_layer
         return jax.tree.map(lambda a: jnp.split(jnp.asarray(a), self.parts, axis=-1)[self.part], of_layer)
 
-    def carry(self, of_layer: Any) -> Any:
+    def carry(self, of_layer: PyTree) -> PyTree:
         """The cell's share of its layer's carry, if there is one."""
         return of_layer if self.parts == 1 or of_layer is None else of_layer[self.part]
 
@@ -111,7 +112,7 @@ class Recurrent(nnx.Module):
         method: Method = "auto",
         chunk: int | None = None,
         keep: Keep = "auto",
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         self.cell = cell

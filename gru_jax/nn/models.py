@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Cell
@@ -62,7 +63,7 @@ class TiedHead(nnx.Module):
     """
 
     def __init__(
-        self, input_size: int, output_size: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs | None = None
+        self, input_size: int, output_size: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs | None = None
     ) -> None:
         del input_size, rngs
         self.bias: nnx.Param = nnx.Param(jnp.zeros(output_size, param_dtype))
@@ -117,8 +118,8 @@ class SequenceModel(nnx.Module):
         embedding: int | None = None,
         embedding_scale: Any = 0.1,
         tied: bool = False,
-        compute_dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        compute_dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
         **kwargs: Any,
     ) -> None:
@@ -228,7 +229,7 @@ class SequenceModel(nnx.Module):
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 
-def embedding_of(tokens: int, width: int, scale: Any, *, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+def embedding_of(tokens: int, width: int, scale: Any, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Embed:
     """An embedding, drawn from a normal distribution with this standard deviation, a traced value if need be."""
     return nnx.Embed(tokens, width, embedding_init=_scaled_normal(scale), param_dtype=param_dtype, rngs=rngs)
 

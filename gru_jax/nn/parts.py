@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.nn.layers import CellPlace
@@ -155,7 +156,7 @@ def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def with_leaves(params: Any, changes: Any) -> Any:
+def with_leaves(params: PyTree, changes: Any) -> PyTree:
     """Nested dicts with those leaves in place of their own that others have.
 
     Examples:

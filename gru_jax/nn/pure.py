@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from gru_jax.errors import UsageError
 from gru_jax.nn.layers import CellPlace
@@ -49,7 +49,7 @@ class Functional(NamedTuple):
         return ((number, place) for number, places in enumerate(self.layers) for place in places)
 
 
-def _seeded(random_state: Any, key: DropoutKey | None) -> Any:
+def _seeded(random_state: PyTree, key: DropoutKey | None) -> PyTree:
     """The random streams of a model, drawn anew from a key (any key, where None), or from the first sequence's."""
     if key is None:
         key = jax.random.key(0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from gru_jax.cells import Cell
 from gru_jax.errors import UsageError
@@ -60,7 +60,7 @@ class LayerInputs(NamedTuple):
     """
 
     xs: Float[Array, "B T D"]
-    carry0: Any = None
+    carry0: PyTree = None
     lengths: Int[Array, " B"] | None = None
 
 
@@ -84,7 +84,7 @@ class LayerTrace(NamedTuple):
 
     inputs: Float[Array, "B T D"]
     unrolled: Unrolled
-    carry0: Any = None
+    carry0: PyTree = None
     lengths: Int[Array, " B"] | None = None
 
     @property

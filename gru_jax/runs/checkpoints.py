@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
 from gru_jax.config.checkpoint_names import BEST, CHECKSUMS, LATEST
 from gru_jax.errors import ArgumentError, UsageError, listing
@@ -271,7 +272,7 @@ def remove_checkpoint(directory: Path, kind: str, step: int) -> None:
     shutil.rmtree(directory / kind / str(step), ignore_errors=True)
 
 
-def describe_arrays(tree: Any) -> dict[str, str]:
+def describe_arrays(tree: PyTree) -> dict[str, str]:
     """The types and shapes of all arrays of a tree, by their place in it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}

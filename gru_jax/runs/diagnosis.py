@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.config import Hyperparameters, traced_hyperparameters
 from gru_jax.errors import UsageError
@@ -51,7 +52,7 @@ class Failure(NamedTuple):
     step: int
     what: str
     split: str
-    params: Any
+    params: PyTree
     batch: Batch
 
 
@@ -88,7 +89,7 @@ def read_failure(directory: Path, device: Device, trainer: Trainer, data: Mappin
     return Failure(store.step(FAILED) or 0, metadata["what"], metadata["split"], saved["params"], batch)
 
 
-def find_invalid_batch(trainer: Trainer, params: Any, data: Mapping[str, Any], split: str) -> Batch:
+def find_invalid_batch(trainer: Trainer, params: PyTree, data: Mapping[str, Any], split: str) -> Batch:
     """The first batch of a split on which a network is not finite; the first of all if none is found."""
     task, batch_size = trainer.config.task, trainer.config.train.batch_size
     size = task.size(split) or 0
@@ -105,7 +106,7 @@ def _arrays(batch: Batch) -> dict[str, Any]:
     return {name: value for name, value in batch._asdict().items() if value is not None}
 
 
-def explain(trainer: Trainer, params: Any, batch: Batch) -> str | None:
+def explain(trainer: Trainer, params: PyTree, batch: Batch) -> str | None:
     """Which layer, time step and sequence of a batch is first not finite: forwards, else in the backward pass.
 
     The forward pass is looked at first step first, layers bottom to top; the adjoint from its last step, since the
@@ -156,7 +157,7 @@ def explain_update(
     return f"{finite}, and so is the update where it is computed a second time"
 
 
-def first_bad(tree: Any) -> Any:
+def first_bad(tree: PyTree) -> tuple[Any, ...] | None:
     """The path of the first leaf of floating numbers that are not all finite, as JAX has paths; None without one."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     bad = (p for p, leaf in leaves if is_inexact(leaf) and not bool(np.isfinite(np.asarray(leaf)).all()))

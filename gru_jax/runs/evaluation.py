@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
@@ -115,7 +116,7 @@ def evaluate_run(
 
 
 def _scores_of_written(
-    config: Config, params: Any, split: str, data: Mapping[str, Any], search: Search | None, mesh: Mesh | None
+    config: Config, params: PyTree, split: str, data: Mapping[str, Any], search: Search | None, mesh: Mesh | None
 ) -> dict[str, float]:
     """By name, scores of what a decoder writes greedily, and by a beam; none where there is no decoder."""
     task = config.task

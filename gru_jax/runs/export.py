@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from gru_jax.cells import CELLS
 from gru_jax.config import Config
@@ -113,7 +114,7 @@ def check_platforms(platforms: Sequence[str]) -> None:
 
 def export_network(
     config: Config,
-    params: Any,
+    params: PyTree,
     platforms: Sequence[str],
     made_of: Mapping[str, Any] | None = None,
     *,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import polars as pl
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from matplotlib.figure import Figure
 
 from gru_jax.config import Config
@@ -93,7 +93,7 @@ class Backtest:
 
 
 def network_forecasts(
-    config: Config, params: Any, split: str, windows: SplitWindows, mesh: Mesh | None = None
+    config: Config, params: PyTree, split: str, windows: SplitWindows, mesh: Mesh | None = None
 ) -> tuple[Float[np.ndarray, "N H O Q"], dict[str, float]]:
     """What a network forecasts of windows, standardised, and its metrics.
 
@@ -154,7 +154,7 @@ def backtest_run(
 
 def backtest(
     config: Config,
-    params: Any,
+    params: PyTree,
     split: str,
     step: int,
     mesh: Mesh | None = None,
@@ -274,7 +274,7 @@ def block_interval(
 
 
 def _panels(
-    config: Config, params: Any, forecasts: np.ndarray, windows: SplitWindows, mesh: Mesh | None
+    config: Config, params: PyTree, forecasts: np.ndarray, windows: SplitWindows, mesh: Mesh | None
 ) -> tuple[ForecastPanel, ...]:
     """Forecasts of the last column from evenly spaced origins, in units: with the outermost interval of quantiles, or,
     where a number is forecast, between quantiles of its errors in validation.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.runs.checkpoints import Checkpoints
@@ -114,7 +115,7 @@ class TrainingLoop(abc.ABC):
     def _diverged(self, member: int, what: str, split: str) -> None:
         """A member met a number that is not finite, in training or in validation."""
 
-    def _measure(self, params: Any) -> Mapping[str, Any]:
+    def _measure(self, params: PyTree) -> Mapping[str, Any]:
         """The instruments' readings, as they are recorded."""
         readings = self.population.measure(params)
         return {name: value[0] for name, value in readings.items()} if self.is_single else readings
@@ -127,7 +128,7 @@ class TrainingLoop(abc.ABC):
         """Do something where the files are; members of a population are all in one process."""
         return work()
 
-    def _from_main(self, tree: Any) -> Any:
+    def _from_main(self, tree: PyTree) -> PyTree:
         """Arrays that were read where the files are."""
         return tree
 

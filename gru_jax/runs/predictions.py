@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
@@ -64,7 +66,7 @@ class Predictions:
     lengths: np.ndarray | None
     metrics: Mapping[str, float]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.outputs, dtype, copy=copy)
 
     def __len__(self) -> int:
@@ -165,7 +167,7 @@ def predict_run(
 
 def predict(
     config: Config,
-    params: Any,
+    params: PyTree,
     arrays: Mapping[str, np.ndarray],
     mesh: Mesh | None = None,
     search: Search | None = None,
@@ -187,7 +189,7 @@ def predict(
 
 
 def predict_split(
-    config: Config, params: Any, split: str, data: Mapping[str, Any], mesh: Mesh | None = None
+    config: Config, params: PyTree, split: str, data: Mapping[str, Any], mesh: Mesh | None = None
 ) -> Predictions:
     """Predictions of a network for a split of its data, with targets or without; the devices of a mesh share each
     batch.
@@ -205,7 +207,7 @@ def predict_split(
 
 
 def predict_windows(
-    config: Config, params: Any, windows: SplitWindows, mesh: Mesh | None = None, split: str | None = None
+    config: Config, params: PyTree, windows: SplitWindows, mesh: Mesh | None = None, split: str | None = None
 ) -> Predictions:
     """Forecasts of windows in their units, with the times or rows that they are of: those of a split beside what came
     of them; of what is yet to come alone.
@@ -234,7 +236,7 @@ def pairs_of_split(config: Config, split: str, data: Mapping[str, Any]) -> dict[
 
 
 def write_texts(
-    config: Config, params: Any, arrays: Mapping[str, np.ndarray], search: Search, mesh: Mesh | None = None
+    config: Config, params: PyTree, arrays: Mapping[str, np.ndarray], search: Search, mesh: Mesh | None = None
 ) -> Predictions:
     """What a network writes of sources, as texts, beside the targets where these are known."""
     task, model = config.task, build_model(config)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.config import Config, Plan
 from gru_jax.errors import UsageError
@@ -49,7 +50,7 @@ class FlowRecorder:
                 "%s: %s of %s recordings are there, the others are lost", self.rundir.flow, self.count, count
             )
 
-    def record(self, step: int, params: Any, *, end: bool = False) -> None:
+    def record(self, step: int, params: PyTree, *, end: bool = False) -> None:
         """Measure after `step` steps, if a recording is due there, as it is at the end, and not yet made."""
         every, made = self.plan.flow_every, self.readings.get("step", [])
         if not every or (step % every and not end) or (made and made[-1] == step):

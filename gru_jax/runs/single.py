@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.config import Config, fingerprint, plan
 from gru_jax.errors import UsageError
@@ -145,10 +146,10 @@ class SingleRun(TrainingLoop):
     def _on_main(self, work: Callable[[], Any]) -> Any:
         return on_main_process(work)
 
-    def _from_main(self, tree: Any) -> Any:
+    def _from_main(self, tree: PyTree) -> PyTree:
         return arrays_from_main_process(tree)
 
-    def _diverged(self, member: int, what: str, split: str, params: Any = None) -> NoReturn:
+    def _diverged(self, member: int, what: str, split: str, params: PyTree = None) -> NoReturn:
         """Say where the network, or that of other parameters, is not finite, and keep all to look at it again.
 
         Raises:

@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax.config import Config
 from gru_jax.config.schema import REGISTRIES
@@ -223,7 +224,7 @@ def _leaf(
 
 
 def _leaf_by_name(
-    array: np.ndarray, like: Any, axis: int, part: str, other: str, ours: NumberNames, theirs: NumberNames
+    array: np.ndarray, like: PyTree, axis: int, part: str, other: str, ours: NumberNames, theirs: NumberNames
 ) -> tuple[PartlyTaken, TakenPart]:
     """A parameter whose numbers go by their names along an axis."""
     places = ours.places_in(theirs) if ours.what == theirs.what else {}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax import interop
 from gru_jax.cells import GRU
@@ -179,7 +180,7 @@ def _fitting(source: str, params: dict[str, Any], needed: dict[str, Any]) -> dic
     return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), params, needed)
 
 
-def _leaves_by_name(params: Any) -> dict[str, Any]:
+def _leaves_by_name(params: PyTree) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from gru_jax.errors import ArgumentError, UsageError, in_one_line
 
@@ -75,7 +76,7 @@ def on_main_process(work: Callable[[], Any]) -> Any:
     return outcome["value"]
 
 
-def arrays_from_main_process(tree: Any) -> Any:
+def arrays_from_main_process(tree: PyTree) -> PyTree:
     """Arrays of the main process in all of them; those of the others give types and shapes."""
     if not is_multiprocess():
         return tree
@@ -102,7 +103,7 @@ def barrier(name: str) -> None:
         wait(key=name.replace(" ", "_"), timeout_ms=1000 * BARRIER_SECONDS)
 
 
-def replicate(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+def replicate(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
     """Arrays that every process has, on the devices of a sharding, those of other processes included."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.errors import UsageError
@@ -29,7 +29,7 @@ def build_answers(config: Config, model: Functional, split: str) -> Callable[...
     The last are the task's traced hyperparameters.
     """
 
-    def answers(params: Any, data: Data, task_values: Mapping[str, Any]) -> ArrayAnswers:
+    def answers(params: PyTree, data: Data, task_values: Mapping[str, Any]) -> ArrayAnswers:
         traced = with_task_values(config, task_values)
 
         def of_batch(batch: Batch) -> ArrayAnswers:
@@ -98,7 +98,7 @@ def split_scores(config: Config, answers: Sequence[Any]) -> dict[str, float]:
     return scores_of(config.train.metrics or (), on_host(answers))
 
 
-def evaluate_answers(config: Config, params: Any, split: str, data: Data) -> Answers:
+def evaluate_answers(config: Config, params: PyTree, split: str, data: Data) -> Answers:
     """What a network of a config answers to a split."""
     program = jax.jit(build_answers(config, build_model(config), split))
     return on_host(program(params, data, traced_hyperparameters(config)["task"]))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree
 
 from gru_jax.config import Config
 from gru_jax.config.hyperparameters import THAWS
@@ -33,7 +33,7 @@ class PartlyTaken(NamedTuple):
     is_taken: Any
 
 
-def with_weights(drawn: Any, weights: Any) -> Any:
+def with_weights(drawn: PyTree, weights: PyTree) -> PyTree:
     """Parameters as they are drawn, with those of nested dicts in their place; of some, see `PartlyTaken`, a part."""
     if isinstance(weights, PartlyTaken):
         return jnp.where(weights.is_taken, weights.values, drawn)
@@ -85,17 +85,17 @@ class TrainedParts:
                 f"below the top that learn, {len(below)}: of {listing(below) or 'none'}"
             )
 
-    def trained(self, params: Any) -> Any:
+    def trained(self, params: PyTree) -> PyTree:
         """Of the parameters, or of a tree like them, those that learn."""
         if not self.frozen:
             return params
         return nested({path: leaf_at(params, path) for paths in self.levels for path in paths})
 
-    def whole(self, params: Any, trained: Any) -> Any:
+    def whole(self, params: PyTree, trained: PyTree) -> PyTree:
         """The parameters with others for those that learn."""
         return with_leaves(params, trained) if self.frozen else trained
 
-    def held_back(self, grads: Any, step: Any, values: Values) -> Any:
+    def held_back(self, grads: PyTree, step: Any, values: Values) -> PyTree:
         """The gradients of a step, zero where a level does not learn yet."""
         if not self._thaws:
             return grads
@@ -114,7 +114,7 @@ class TrainedParts:
         if not self.levels or not (self._thaws or self._decays or self._rates):
             return inner
 
-        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
             updates, state = inner.update(updates, state, params)
             if self._decays or self._rates:
                 updates = with_leaves(updates, self._scaled(updates, values))
@@ -127,7 +127,7 @@ class TrainedParts:
 
         return optax.GradientTransformation(inner.init, update)
 
-    def _scaled(self, updates: Any, values: Values) -> dict[str, Any]:
+    def _scaled(self, updates: PyTree, values: Values) -> dict[str, Any]:
         """The updates with the learning rate of each part."""
         top, scaled = max(self._parts.levels.values()), dict[Path, Any]()
         for names in self.names:
@@ -145,7 +145,7 @@ class TrainedParts:
         marks = [values[f"{THAWS}{i}"] for i in reversed(range(self._thaws))]
         return [*(jnp.asarray(step, jnp.result_type(mark)) >= mark for mark in marks), None]
 
-    def _by_level(self, tree: Any, change: Callable[[Any, Any], Any], step: Any, values: Values) -> Any:
+    def _by_level(self, tree: PyTree, change: Callable[[Any, Any], Any], step: Any, values: Values) -> PyTree:
         """A tree of the parameters that learn, with `change(level, subtree)` for those of levels that wait."""
         for level, paths in zip(self._thawed(step, values), self.levels, strict=True):
             if level is not None:
@@ -155,10 +155,10 @@ class TrainedParts:
     def _of_levels(self, rule: optax.GradientTransformation, step: Any, values: Values) -> Any:
         """A rule with a state for each level, which stays as it is until the level learns."""
 
-        def init(params: Any) -> Any:
+        def init(params: PyTree) -> PyTree:
             return tuple(rule.init(_subtree(params, paths)) for paths in self.levels)
 
-        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
             after = []
             for level, paths, old in zip(self._thawed(step, values), self.levels, state, strict=True):
                 of_level = None if params is None else _subtree(params, paths)
@@ -172,11 +172,11 @@ class TrainedParts:
         return optax.GradientTransformation(init, update)
 
 
-def _subtree(tree: Any, paths: Sequence[Path]) -> dict[str, Any]:
+def _subtree(tree: PyTree, paths: Sequence[Path]) -> dict[str, Any]:
     return nested({path: leaf_at(tree, path) for path in paths})
 
 
-def num_trained(parts: TrainedParts, params: Any) -> int:
+def num_trained(parts: TrainedParts, params: PyTree) -> int:
     """How many numbers of parameters learn."""
     trained = parts.trained(params)
     return sum(leaf_at(trained, path).size for path in leaf_paths(trained))

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree
 
 from gru_jax.config import Config
 from gru_jax.errors import ArgumentError
@@ -64,7 +65,7 @@ def checked_search(search: Search) -> Search:
     return search
 
 
-def greedy(step: DecoderStep, carries: Any, batch: int, end_token: int, most: int) -> Written:
+def greedy(step: DecoderStep, carries: PyTree, batch: int, end_token: int, most: int) -> Written:
     """Write the likeliest token after those that stand there, up to the end or `most` tokens.
 
     Args:
@@ -99,7 +100,7 @@ def greedy(step: DecoderStep, carries: Any, batch: int, end_token: int, most: in
 
 
 def beam_search(
-    step: DecoderStep, carries: Any, batch: int, end_token: int, most: int, width: int, alpha: Any
+    step: DecoderStep, carries: PyTree, batch: int, end_token: int, most: int, width: int, alpha: Any
 ) -> Written:
     """The best sequence that a beam comes upon: at each step the best `width` of all that go on from those before.
 
@@ -150,7 +151,7 @@ def beam_search(
     return Written(rows[:, 0], total[:, 0], _lengths(rows[:, 0], end_token))  # the best stands first
 
 
-def _penalty(counts: Int[Array, "B K"], alpha: Any, dtype: Any) -> Float[Array, "B K"]:
+def _penalty(counts: Int[Array, "B K"], alpha: Any, dtype: DTypeLike) -> Float[Array, "B K"]:
     return jnp.power((5.0 + counts.astype(dtype)) / 6.0, jnp.asarray(alpha, dtype))
 
 
@@ -172,7 +173,7 @@ def write_targets(
     batch, width = xs.shape[0], search.beam_size
 
     def step_with(memory: SourceMemory) -> DecoderStep:
-        def step(tokens: Int[Array, " N"], carries: Any) -> tuple[Float[Array, "N V"], Any]:
+        def step(tokens: Int[Array, " N"], carries: PyTree) -> tuple[Float[Array, "N V"], Any]:
             trace = decoder.decode(tokens[:, None], memory, carries)
             return jax.nn.log_softmax(trace.outputs[:, 0]), trace.carry
 
@@ -186,7 +187,7 @@ def write_targets(
 
 def attention_of(
     model: Functional,
-    params: Any,
+    params: PyTree,
     xs: Int[np.ndarray, "B T"],
     lengths: Int[np.ndarray, " B"],
     tokens: Int[np.ndarray, "B N"],
@@ -204,7 +205,7 @@ def attention_of(
     """
 
     @jax.jit
-    def weights(params: Any, xs: Array, lengths: Array, tokens: Array) -> Array:
+    def weights(params: PyTree, xs: Array, lengths: Array, tokens: Array) -> Array:
         decoder = model.module(params)
         assert isinstance(decoder, EncoderDecoder)
         memory, _ = decoder.encode(xs, lengths)
@@ -218,7 +219,7 @@ def attention_of(
 def write_all(
     config: Config,
     model: Functional,
-    params: Any,
+    params: PyTree,
     xs: Int[np.ndarray, "N T"],
     lengths: Int[np.ndarray, " N"],
     search: Search,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
@@ -25,7 +25,7 @@ class Teacher(NamedTuple):
     """
 
     model: Functional
-    params: Any
+    params: PyTree
 
 
 def with_teacher(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
@@ -31,7 +31,7 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
     """
     parts, batch_rows = parts_of(mesh), rows_of_each(config, mesh)
 
-    def totals(params: Any, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
+    def totals(params: PyTree, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
         shared, device_numbers = (params, data, key, size, task_values), jnp.arange(parts, dtype=jnp.int32)
         return over_rows(of_device, mesh, shared, device_numbers)[1]
 
@@ -39,7 +39,7 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
         params, data, key, size, task_values = shared
         traced = with_task_values(config, task_values)
 
-        def one(i: Any, carry0: Any) -> tuple[dict[str, Array], Any]:
+        def one(i: Any, carry0: PyTree) -> tuple[dict[str, Array], Any]:
             if config.task.is_stream:
                 rows = device_number[0] * batch_rows + jnp.arange(batch_rows, dtype=jnp.int32)
                 index = rows * _pieces(size) + i
@@ -102,7 +102,7 @@ def build_evaluator(
     task, program = config.task, jax.jit(build_totals(config, model, mesh))
     task_values = traced_hyperparameters(config)["task"]
 
-    def evaluate(params: Any, split: str, data: Data) -> dict[str, float]:
+    def evaluate(params: PyTree, split: str, data: Data) -> dict[str, float]:
         size = task.size(split)
         if size is None:
             raise ValueError(f"split={split!r}: generated without end; it has no mean")

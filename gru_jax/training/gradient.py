@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.config import Config, GradientConfig
 from gru_jax.dtypes import carry_dtype
@@ -73,14 +73,14 @@ def needs_inputs(gradient: GradientConfig) -> bool:
 def penalty_gradient(
     config: Config,
     model: Functional,
-    params: Any,
+    params: PyTree,
     inputs: Any,
     adjoints: Any,
     step: Any,
     values: Mapping[str, Any],
     on_every_device: Callable[[Any], Any] = lambda arrays: arrays,
     whole: Callable[[Any], Any] = lambda params: params,
-) -> Any:
+) -> PyTree:
     """The gradient of all penalties, to be added to the loss's; None where there are none.
 
     Args:
@@ -99,7 +99,7 @@ def penalty_gradient(
     total = None
     if gradient.omega:
 
-        def vanishing(params: Any) -> Array:
+        def vanishing(params: PyTree) -> Array:
             terms = [
                 vanishing_penalty(place.cell, weights, trajectory, adjoint, slopes=gradient.omega_slopes)
                 for place, weights, trajectory, adjoint in cell_trajectories(model, whole(params), inputs, adjoints)
@@ -109,7 +109,7 @@ def penalty_gradient(
         total = jax.grad(vanishing)(params)
     if gradient.floss and gradient.floss_every:
 
-        def flossing(params: Any) -> Any:
+        def flossing(params: PyTree) -> PyTree:
             count, time = gradient.floss_sequences, gradient.floss_time
             few = on_every_device(jax.tree.map(lambda a: a[:count], inputs))
             shortened = tuple(
@@ -124,7 +124,7 @@ def penalty_gradient(
     return total
 
 
-def floss(config: Config, model: Functional, params: Any, inputs: tuple[LayerInputs, ...]) -> Float[Array, ""]:
+def floss(config: Config, model: Functional, params: PyTree, inputs: tuple[LayerInputs, ...]) -> Float[Array, ""]:
     """The flossing penalty of all layers on these inputs."""
     k, warmup = config.gradient.floss, config.gradient.floss_transient
     terms = [
@@ -137,11 +137,11 @@ def floss(config: Config, model: Functional, params: Any, inputs: tuple[LayerInp
 def floss_before_training(
     config: Config,
     model: Functional,
-    params: Any,
+    params: PyTree,
     key: PRNGKeyArray,
     values: Mapping[str, Any],
     whole: Callable[[Any], Any] = lambda params: params,
-) -> Any:
+) -> PyTree:
     """What learns, after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
     gradient = config.gradient
     if not gradient.floss or not gradient.floss_before:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.config import Config
@@ -72,7 +72,7 @@ def explained_output(outputs: Array, batch: Batch, number: int | None = None) ->
     return ExplainedOutput(jnp.full(size, number or 0), step)
 
 
-def first_layer_inputs(config: Config, model: Functional, params: Any, tokens_or_xs: Array) -> Float[Array, "B T D"]:
+def first_layer_inputs(config: Config, model: Functional, params: PyTree, tokens_or_xs: Array) -> Float[Array, "B T D"]:
     """What the first layer reads: inputs as they are, or what the embedding makes of tokens.
 
     Raises:
@@ -88,7 +88,7 @@ def first_layer_inputs(config: Config, model: Functional, params: Any, tokens_or
     return embed(tokens_or_xs)
 
 
-def network_score(config: Config, model: Functional, params: Any, batch: Batch, explained: ExplainedOutput) -> Score:
+def network_score(config: Config, model: Functional, params: PyTree, batch: Batch, explained: ExplainedOutput) -> Score:
     """A network's output as a function of what its first layer reads, see `gru_jax.inspect`."""
 
     def score(xs: Float[Array, "B T D"]) -> Float[Array, " B"]:
@@ -101,7 +101,9 @@ def network_score(config: Config, model: Functional, params: Any, batch: Batch, 
     return score
 
 
-def cells_inside(config: Config, model: Functional, params: Any, batch: Batch) -> tuple[Array, dict[str, CellInside]]:
+def cells_inside(
+    config: Config, model: Functional, params: PyTree, batch: Batch
+) -> tuple[Array, dict[str, CellInside]]:
     """The outputs for a batch, and every cell by name with what it did."""
     trace, _ = run_network(config, model, params, batch)
     inputs = [layer.read for layer in trace.layers]

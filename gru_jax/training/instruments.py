@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from gru_jax import flow
 from gru_jax.config import NOISE, Config, Hyperparameters, real_settings, traced_hyperparameters, with_task_values
@@ -42,7 +42,7 @@ DETACH_SEED = 0  # of where gradients are detached, the same at each recording
 
 
 def loss_adjoints(
-    config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any] | None = None
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Any, ...], Trace]:
     """dL/ds_t of every example's own loss, for every layer, every part of the carry `[B, T, H]`; and the pass.
 
@@ -76,7 +76,7 @@ def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | 
     size = min(config.flow.batch_size, config.task.size("valid") or config.flow.batch_size)
     options = Options(*(getattr(config.flow, field) for field in Options._fields))
 
-    def measure(params: Any, data: Data, hyperparameters: Hyperparameters | None = None) -> Readings:
+    def measure(params: PyTree, data: Data, hyperparameters: Hyperparameters | None = None) -> Readings:
         values = traced_hyperparameters(config) if hyperparameters is None else hyperparameters
         traced = with_task_values(config, values["task"])
         batch = draw_batch(traced, data, key, jnp.arange(size, dtype=jnp.int32))
@@ -104,7 +104,7 @@ def _first_steps(batch: Batch, time: int) -> Batch:
 
 
 def cell_passes(
-    config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any] | None = None
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, Pass]]:
     """Every cell of the network by name, with its pass over the batch, the adjoint of the task's loss and, where the
     config follows them, that of single steps' losses.
@@ -119,10 +119,10 @@ def cell_passes(
         yield place.name, Pass(place.cell, weights, trajectory, adjoint, sources.get(place.name))
 
 
-def gradient_noise(config: Config, model: Functional, params: Any, batch: Batch) -> Readings:
+def gradient_noise(config: Config, model: Functional, params: PyTree, batch: Batch) -> Readings:
     """The gradient's signal-to-noise ratio over the batch, for each parameter; see `flow.signal_to_noise`."""
 
-    def loss_of_one(params: Any, example: Batch) -> Array:
+    def loss_of_one(params: PyTree, example: Batch) -> Array:
         one = jax.tree.map(lambda a: a[None], example)
         return run_network(config, model, params, one)[1]["loss"].sum()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from gru_jax.nn import Functional, Trace
 from gru_jax.nn.families import FAMILIES
@@ -32,8 +32,8 @@ def blocks_of(sequences: int, of_each: int) -> int:
 
 
 def over_outputs(
-    function: Callable[[Array, Any], Any], model: Functional, params: Any, trace: Trace, rows: Any = ()
-) -> Any:
+    function: Callable[[Array, Any], Any], model: Functional, params: PyTree, trace: Trace, rows: Any = ()
+) -> PyTree:
     """What a function of outputs and rows gives for each sequence. Where outputs are many, of a block at a time.
 
     They are then computed of what the head reads, again in the backward pass, so that no more than one block's are ever
@@ -63,7 +63,7 @@ def mean_loss_over_outputs(
     metrics_of: Callable[[Array, Any], dict[str, Array]],
     mean_of: Callable[[Array, Any], Array],
     model: Functional,
-    params: Any,
+    params: PyTree,
     trace: Trace,
     rows: Any,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -110,14 +110,14 @@ def mean_loss_over_outputs(
     def mean_loss(head: list[Array], features: Array, rows: Any) -> tuple[Array, dict[str, Array]]:
         return with_gradient(head, features, rows)[0]
 
-    def scaled(gradients: Any, cotangents: tuple[Array, Any]) -> tuple[Any, Any, None]:
+    def scaled(gradients: PyTree, cotangents: tuple[Array, Any]) -> tuple[Any, Any, None]:
         return *jax.tree.map(lambda leaf: cotangents[0].astype(leaf.dtype) * leaf, gradients), None
 
     mean_loss.defvjp(with_gradient, scaled)
     return mean_loss(head, features, rows)
 
 
-def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> tuple[int, Array | None]:
+def _blocks_of_trace(model: Functional, params: PyTree, trace: Trace) -> tuple[int, Array | None]:
     """Into how many blocks the outputs of a trace are cut, and the features that these are read out of.
 
     One and None where outputs are taken as they are: few, or of a network that does not read features out as ours do.
@@ -129,7 +129,7 @@ def _blocks_of_trace(model: Functional, params: Any, trace: Trace) -> tuple[int,
 
 
 def _head_of(
-    model: Functional, params: Any, features: Array
+    model: Functional, params: PyTree, features: Array
 ) -> tuple[list[Array], Callable[[list[Array], Array], Array]]:
     """The parameters that a head reads, and its outputs as a function of these and of features."""
     leaves, structure = jax.tree.flatten(params)
@@ -150,11 +150,11 @@ def _head_of(
     return [leaves[place] for place in places], of_head
 
 
-def _cut(tree: Any, count: int) -> Any:
+def _cut(tree: PyTree, count: int) -> PyTree:
     """Batch-major arrays cut into so many blocks of as many sequences."""
     return jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), tree)
 
 
-def _joined(tree: Any) -> Any:
+def _joined(tree: PyTree) -> PyTree:
     """The inverse of `_cut`."""
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
@@ -105,7 +105,7 @@ def draw_batch(config: Config, data: Mapping[str, Array], key: PRNGKeyArray, ind
 
 
 def run_network(
-    config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
+    config: Config, model: Functional, params: PyTree, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, dict[str, Array]]:
     """Run the network on a batch in the configured type; the trace, and each example's metrics `[B]`."""
     trace = _trace_of(config, model, params, batch, **kwargs)
@@ -114,7 +114,7 @@ def run_network(
 
 
 def run_for_loss(
-    config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any
+    config: Config, model: Functional, params: PyTree, batch: Batch, **kwargs: Any
 ) -> tuple[Trace, Float[Array, ""], dict[str, Array]]:
     """As `run_network`, with the mean loss, whose gradient may be taken; that of the metrics where outputs are few."""
     trace, metrics_of = _trace_of(config, model, params, batch, **kwargs), functools.partial(_metrics_of, config)
@@ -123,7 +123,7 @@ def run_for_loss(
     return trace, loss, metrics
 
 
-def _trace_of(config: Config, model: Functional, params: Any, batch: Batch, **kwargs: Any) -> Trace:
+def _trace_of(config: Config, model: Functional, params: PyTree, batch: Batch, **kwargs: Any) -> Trace:
     xs = batch.xs if config.task.reads_tokens else batch.xs.astype(config.dtype)
     if batch.decoder_inputs is not None:
         kwargs |= {"decoder_inputs": batch.decoder_inputs, "decoder_lengths": batch.decoder_lengths}
@@ -191,14 +191,14 @@ def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple
     return tuple(map(of_layer, model.layers))
 
 
-def carry_adjoint(place: CellPlace, of_layer: Any) -> Carry:
+def carry_adjoint(place: CellPlace, of_layer: PyTree) -> Carry:
     """A cell's share of the adjoints of its layer's states, those of every part of the carry, as a carry."""
     return carry_from_leaves(place.cell, place.states(of_layer))
 
 
 def cell_trajectories(
     model: Functional,
-    params: Any,
+    params: PyTree,
     inputs: Sequence[LayerInputs],
     adjoints: Sequence[Any],
 ) -> Iterator[tuple[CellPlace, Params, Trajectory, Any]]:
@@ -217,6 +217,6 @@ def cell_trajectories(
         yield place, place.parameters(params), trajectory, adjoint
 
 
-def leaves_by_path(tree: Any) -> dict[str, Array]:
+def leaves_by_path(tree: PyTree) -> dict[str, Array]:
     """The leaves of nested dicts by path, `a/b/c`."""
     return {"/".join(str(key.key) for key in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}

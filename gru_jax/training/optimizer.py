@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan
 from gru_jax.errors import UsageError
@@ -68,7 +69,7 @@ def build_optimizer(
         parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * fraction(count)))
     chain = optax.chain(*parts)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
         # optax mixes traced numbers with its integer counts, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             return chain.update(updates, state, params)
@@ -90,7 +91,7 @@ def _of_function(
     return rule
 
 
-def is_kernel(params: Any) -> Any:
+def is_kernel(params: PyTree) -> PyTree:
     """Which parameters penalties act on: matrices, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
@@ -102,7 +103,7 @@ def _clip_by_global_norm(greatest_norm: Any) -> optax.GradientTransformation:
     those above 1.8e19 make its norm infinite and all gradients zero or undefined.
     """
 
-    def update(updates: Any, params: Any) -> Any:
+    def update(updates: PyTree, params: PyTree) -> PyTree:
         del params
         scale, norm = scaled_global_norm(updates)
         short, down = scale * norm < greatest_norm, 1.0 / scale
@@ -116,11 +117,11 @@ def _noise(values: Values, key: Any) -> optax.GradientTransformation:
     """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
     inner = optax.add_noise(values["noise"], values["noise_decay"], key)
 
-    def init(params: Any) -> Any:
+    def init(params: PyTree) -> PyTree:
         state: Any = inner.init(params)
         return state._replace(rng_key=jax.random.key_data(state.rng_key))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
         typed = state._replace(rng_key=jax.random.wrap_key_data(state.rng_key))
         updates, after = inner.update(updates, typed, params)
         return updates, after._replace(rng_key=jax.random.key_data(after.rng_key))  # type: ignore[attr-defined]
@@ -131,7 +132,7 @@ def _noise(values: Values, key: Any) -> optax.GradientTransformation:
 def _add_signs(factor: Any) -> optax.GradientTransformation:
     """The gradient of `factor` * sum |w|."""
 
-    def update(updates: Any, params: Any) -> Any:
+    def update(updates: PyTree, params: PyTree) -> PyTree:
         return jax.tree.map(lambda g, p: g + factor * jnp.sign(p) if p.ndim > 1 else g, updates, params)
 
     return optax.stateless(update)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.config import Config, initial_program, traced_hyperparameters, training_program
 from gru_jax.data.batching import StepIndices
@@ -134,7 +134,7 @@ class CompiledPopulation:
     def _program(self, name: str, function: Callable[..., Any], *, donate: bool = False) -> Any:
         """`f(data, kept, inputs)`, where the latter two have an axis of members, out of `function` of one member."""
 
-        def on_device(data: Any, kept: Any, inputs: Any) -> Any:
+        def on_device(data: Any, kept: PyTree, inputs: Any) -> PyTree:
             if self.single:
                 kept, inputs = jax.tree.map(lambda a: a[0], (kept, inputs))
                 return jax.tree.map(lambda a: a[None], function(data, kept, inputs))
@@ -287,7 +287,7 @@ class Population:
         counts = np.zeros((self.count, 2), np.int32) if skipped is None else skipped
         return {"skips": skips_of(trainings, counts)} if trainings[0].skip_nonfinite else {}
 
-    def evaluate(self, params: Any, split: str, which: Bool[np.ndarray, " R"]) -> list[dict[str, float] | None]:
+    def evaluate(self, params: PyTree, split: str, which: Bool[np.ndarray, " R"]) -> list[dict[str, float] | None]:
         """Metrics of a split of those members that are wanted, None of the others."""
         size = self.configs[0].task.size(split) or 0
         sizes = np.where(which, size, 0).astype(np.int32)
@@ -307,7 +307,7 @@ class Population:
             evaluated.append(metrics)
         return evaluated
 
-    def measure(self, params: Any) -> dict[str, np.ndarray]:
+    def measure(self, params: PyTree) -> dict[str, np.ndarray]:
         """Readings of all members by the instruments on the validation set, `[R, ...]`."""
         return self._read(self._run(MEASURE, self.compiled.data["valid"], params))
 
@@ -332,7 +332,7 @@ class Population:
         data = compiled.data["valid" if program == MEASURE else program.removeprefix(ANSWERS)]
         return data, states if program == TRAIN else states.params, self._inputs._replace(**self._place(call))
 
-    def _run(self, program: str, data: Any, kept: Any, **call: Any) -> Any:
+    def _run(self, program: str, data: Any, kept: PyTree, **call: Any) -> PyTree:
         arguments = (dict(data), kept, self._inputs._replace(**self._place(call, idle=0)))
         return self.compiled.compile(program, self.rows, *arguments)(*arguments)
 
@@ -353,7 +353,7 @@ class Population:
         states = self.compiled.states(self.rows).to_dict()
         return jax.tree.map(lambda a: np.zeros((*leading, *a.shape[1:]), a.dtype), states)
 
-    def _place(self, tree: Any, idle: Any = None) -> Any:
+    def _place(self, tree: PyTree, idle: Any = None) -> PyTree:
         """Arrays `[R, ...]` on the devices as `[rows, ...]`; copies are `idle`, or as the first member."""
 
         def filled(a: Any) -> np.ndarray:
@@ -364,9 +364,9 @@ class Population:
 
         return replicate(jax.tree.map(filled, tree), self.compiled.sharding)
 
-    def _read(self, tree: Any) -> Any:
+    def _read(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: np.asarray(a)[: self.count], tree)
 
 
-def _bytes(tree: Any) -> int:
+def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.errors import UsageError
@@ -39,7 +40,7 @@ class Outputs(NamedTuple):
 def outputs_of_data(
     config: Config,
     model: Functional,
-    params: Any,
+    params: PyTree,
     split: str,
     data: Mapping[str, Any],
     size: int,
@@ -80,11 +81,16 @@ def outputs_of_data(
 
 
 def outputs_of_inputs(
-    config: Config, model: Functional, params: Any, xs: np.ndarray, lengths: np.ndarray | None, mesh: Mesh | None = None
+    config: Config,
+    model: Functional,
+    params: PyTree,
+    xs: np.ndarray,
+    lengths: np.ndarray | None,
+    mesh: Mesh | None = None,
 ) -> Outputs:
     """The outputs for inputs as they stand in files, `[N, T, D]`, of these lengths."""
 
-    def of_device(params: Any, rows: tuple[Any, Any]) -> tuple[None, Any]:
+    def of_device(params: PyTree, rows: tuple[Any, Any]) -> tuple[None, Any]:
         xs, lengths = rows
         inputs = xs if config.task.reads_tokens else config.task.network_inputs(xs).astype(config.dtype)
         return None, model.apply(params, inputs, lengths=lengths).outputs

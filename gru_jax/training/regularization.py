@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from gru_jax.config import Config, RegularizationConfig
 from gru_jax.dtypes import carry_dtype
@@ -102,8 +102,8 @@ def _mean_square(differences: Float[Array, "B N H"], top: LayerTrace) -> Float[A
 
 
 def perturbed_weights(
-    config: Config, model: Functional, params: Any, key: PRNGKeyArray, values: Mapping[str, Any]
-) -> Any:
+    config: Config, model: Functional, params: PyTree, key: PRNGKeyArray, values: Mapping[str, Any]
+) -> PyTree:
     """The parameters that a step sees, kernels drawn at random about those that there are.
 
     In expectation they are the parameters: noise has mean zero, and of a recurrent kernel, with probability p of
@@ -123,12 +123,12 @@ def perturbed_weights(
     return params
 
 
-def _with_noise(params: Any, key: PRNGKeyArray, deviation: Any) -> Any:
+def _with_noise(params: PyTree, key: PRNGKeyArray, deviation: Any) -> PyTree:
     noise = _split_like(params, lambda count, dtype: deviation.astype(dtype) * jax.random.normal(key, (count,), dtype))
     return jax.tree.map(lambda leaf, change: leaf if change is None else leaf + change, params, noise)
 
 
-def _dropped(model: Functional, params: Any, key: PRNGKeyArray, probability: Any) -> Any:
+def _dropped(model: Functional, params: PyTree, key: PRNGKeyArray, probability: Any) -> PyTree:
     """Parameters whose recurrent kernels have weights dropped."""
     recurrent = [place.parameters(params)["U"] for _, place in model.cells]
     masks = _split_like(recurrent, lambda count, _: jax.random.bernoulli(key, 1.0 - probability, (count,)))
@@ -140,7 +140,7 @@ def _dropped(model: Functional, params: Any, key: PRNGKeyArray, probability: Any
     return with_leaves(params, nested({(*place.path, "U"): kernels for (_, place), kernels in changes}))
 
 
-def _split_like(tree: Any, draw: Callable[[int, Any], Array]) -> Any:
+def _split_like(tree: PyTree, draw: Callable[[int, Any], Array]) -> PyTree:
     """What `draw(count, dtype)` gives for all kernels of a tree at once, in their shapes; None in place of biases."""
     leaves, structure = jax.tree.flatten(tree)
     sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
@@ -192,14 +192,14 @@ def recurrent_masks(
     return {"recurrent_masks": tuple(of_layer(*numbered) for numbered in enumerate(model.layers))}
 
 
-def orthogonality_gradient(config: Config, model: Functional, params: Any, values: Mapping[str, Any]) -> Any:
+def orthogonality_gradient(config: Config, model: Functional, params: PyTree, values: Mapping[str, Any]) -> PyTree:
     """The gradient of lambda sum_U ||U^T U - I||^2 over all recurrent kernels; None without that penalty."""
     if not config.regularization.orthogonality:
         return None
     return jax.grad(lambda p: values["orthogonality"] * orthogonality(model, p))(params)
 
 
-def orthogonality(model: Functional, params: Any) -> Float[Array, ""]:
+def orthogonality(model: Functional, params: PyTree) -> Float[Array, ""]:
     """The sum over recurrent kernels of ||U^T U - I||^2, which is zero where all are orthogonal."""
     kernels = [kernel for _, place in model.cells for kernel in place.parameters(params)["U"].values()]
     terms = [jnp.square(kernel.T @ kernel - jnp.eye(len(kernel), dtype=kernel.dtype)).sum() for kernel in kernels]
@@ -211,7 +211,7 @@ def is_product_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
     return leaf.ndim > 1 and path[-1].key != EMBEDDING
 
 
-def with_bounded_columns(config: RegularizationConfig, params: Any, values: Mapping[str, Any]) -> Any:
+def with_bounded_columns(config: RegularizationConfig, params: PyTree, values: Mapping[str, Any]) -> PyTree:
     """Parameters of whose kernels each column is scaled down to the norm `max_norm`, if it is longer.
 
     The columns of `[D, H]` are what each of H units reads with. An embedding, a vector for each token, has none.

@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from gru_jax.nn import Functional
 
 
 def sample_frames(
     model: Functional,
-    params: Any,
+    params: PyTree,
     prime: Float[Array, "P O"],
     count: int,
     key: PRNGKeyArray,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from gru_jax.config import Config
 from gru_jax.nn import Functional
@@ -68,7 +68,7 @@ def draw_own_tokens(
     return OwnTokens(keys, jnp.broadcast_to(probability * share, (batch_size,)))
 
 
-def with_own_tokens(model: Functional, params: Any, batch: Batch, sampled: OwnTokens | None) -> Batch:
+def with_own_tokens(model: Functional, params: PyTree, batch: Batch, sampled: OwnTokens | None) -> Batch:
     """A batch whose decoder inputs are here and there what the decoder finds likeliest after those before.
 
     What that is follows from a pass over the target as it is, without dropout. The loss is then of a second pass, so

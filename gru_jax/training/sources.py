@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
@@ -32,7 +32,7 @@ def follows_single_steps(config: Config) -> bool:
 
 
 def source_adjoints(
-    config: Config, model: Functional, params: Any, batch: Batch, values: Mapping[str, Any], key: PRNGKeyArray
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any], key: PRNGKeyArray
 ) -> dict[str, SourceAdjoint]:
     """By cell, what the loss of one step of each sequence sends back to it, interventions included.
 
@@ -97,7 +97,7 @@ def _last_steps(lengths: Int[Array, " B"] | None, chosen: Bool[Array, "B T"], *,
 def live_profiles(
     config: Config,
     model: Functional,
-    params: Any,
+    params: PyTree,
     batch: Batch,
     adjoints: Adjoints | None,
     values: Mapping[str, Any],

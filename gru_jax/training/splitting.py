@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from gru_jax.runtime.devices import Device
 
@@ -23,12 +24,12 @@ def batch_mesh(devices: Sequence[Device]) -> Mesh | None:
     return Mesh(np.array(devices), (BATCH_AXIS,)) if len(devices) > 1 else None
 
 
-def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
+def on_mesh(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """Arrays on every device of a mesh, or on JAX's default device without one."""
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
-def laid_out(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+def laid_out(tree: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     """Arrays of a program laid out over the devices of a mesh; as they are without one."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
 
@@ -59,7 +60,7 @@ def in_parts(work: Work, count: int) -> Work:
     def of_parts(shared: Any, rows: Any) -> tuple[Any, Any]:
         parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), rows)
 
-        def add(sums: Any, part: Any) -> tuple[Any, Any]:
+        def add(sums: PyTree, part: Any) -> tuple[Any, Any]:
             sums_here, of_rows = work(shared, part)
             return jax.tree.map(jnp.add, sums, sums_here), of_rows
 
@@ -97,7 +98,7 @@ def over_rows(work: Work, mesh: Mesh | None, shared: Any, rows: Any) -> tuple[An
     )(shared, rows)
 
 
-def _add_up(sums: Any) -> Any:
+def _add_up(sums: PyTree) -> PyTree:
     """The sums of all devices; arrays of one type travel as one."""
     leaves, structure = jax.tree.flatten(sums)
     together: dict[Any, Any] = {}

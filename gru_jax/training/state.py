@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from gru_jax.config import RegularizationConfig
 from gru_jax.training.streams import Streams
@@ -81,11 +81,11 @@ class Update(NamedTuple):
 
     loss: Array
     metrics: dict[str, Array]
-    grads: Any
+    grads: PyTree
     lengths: tuple[Any, ...]
     adjoints: Any
-    carries: Any
-    updates: Any
+    carries: PyTree
+    updates: PyTree
     opt_state: Any
 
 
@@ -106,13 +106,13 @@ class StepsResult(NamedTuple):
     finite: Any
 
 
-def start_average(config: RegularizationConfig, params: Any) -> Iterate | tuple[()]:
+def start_average(config: RegularizationConfig, params: PyTree) -> Iterate | tuple[()]:
     """What an average over steps begins with: the initial network is not in it; nothing where there is no average."""
     return Iterate(params, jnp.zeros((), jnp.int32)) if config.averages else ()
 
 
 def average_with(
-    config: RegularizationConfig, values: Mapping[str, Any], state: TrainState, params: Any
+    config: RegularizationConfig, values: Mapping[str, Any], state: TrainState, params: PyTree
 ) -> tuple[Any, Iterate | tuple[()]]:
     """The network that is evaluated after a step, and what the next step starts from.
 
@@ -145,7 +145,7 @@ def average_with(
     return jax.tree.map(mean, state.params, params), Iterate(params, count)
 
 
-def all_finite(tree: Any, before: Any = None) -> Bool[Array, ""]:
+def all_finite(tree: PyTree, before: Any = None) -> Bool[Array, ""]:
     """Whether all floating numbers of a tree are finite, those apart that were not finite `before`.
 
     Optimisers may begin with inf, as for the least loss so far. An average of squares that overflows makes all later

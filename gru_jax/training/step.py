@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from gru_jax import flow
 from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
@@ -79,7 +79,7 @@ class BatchRows(NamedTuple):
     dropout_keys: Any
     noise_keys: Any
     detached: Any
-    carry0: Any
+    carry0: PyTree
     sampled: OwnTokens | None
 
 
@@ -131,7 +131,7 @@ class Trainer:
         iterate = start_average(self.config.regularization, params)
         return TrainState(step, params, opt_state, streams, iterate)
 
-    def loss(self, params: Any, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
+    def loss(self, params: PyTree, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
         trace, loss, metrics = run_for_loss(
             self.config, self.model, params, batch, perturbations=perturbations, **kwargs
@@ -145,7 +145,7 @@ class Trainer:
         batch = draw_batch(self.config, data, split_key("train", seed), index)
         return laid_out(batch, self.mesh, PartitionSpec(BATCH_AXIS))
 
-    def _on_every_device(self, tree: Any) -> Any:
+    def _on_every_device(self, tree: PyTree) -> PyTree:
         return laid_out(tree, self.mesh, PartitionSpec())
 
     def step(
@@ -183,7 +183,7 @@ class Trainer:
         return new_state, report, finite
 
     def update(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any = None
+        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: PyTree = None
     ) -> Update:
         """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them.
 
@@ -216,14 +216,14 @@ class Trainer:
         """The parameters after an update, from which the next step starts."""
         start, regularization = state.training_params, self.config.regularization
         before, values = self.parts.trained(start), hyperparameters["regularization"]
-        trained: Any = with_bounded_columns(regularization, optax.apply_updates(before, update.updates), values)
+        trained: PyTree = with_bounded_columns(regularization, optax.apply_updates(before, update.updates), values)
         return self.parts.whole(start, with_sparse_kernels(regularization, before, trained, state.step, values))
 
-    def _perturbed(self, state: TrainState, seed: Any, trained: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    def _perturbed(self, state: TrainState, seed: Any, trained: PyTree, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """The parameters that a step sees, and what takes a gradient in those that learn back to them."""
         key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
 
-        def perturbed(trained: Any) -> tuple[Any, Any]:
+        def perturbed(trained: PyTree) -> tuple[Any, Any]:
             params = self.parts.whole(state.training_params, trained)
             params = perturbed_weights(self.config, self.model, params, key, values)
             return self.parts.trained(params), params
@@ -232,7 +232,13 @@ class Trainer:
         return seen, pull
 
     def _report(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, update: Update, params: Any
+        self,
+        state: TrainState,
+        seed: Any,
+        hyperparameters: Hyperparameters,
+        batch: Batch,
+        update: Update,
+        params: PyTree,
     ) -> StepReport:
         config, grad_norm = self.config, global_norm(update.grads)
         rate = learning_rate(config.optimizer, self.plan, hyperparameters["optimizer"], state.step)
@@ -252,7 +258,7 @@ class Trainer:
         return StepReport(metrics, live)
 
     def _gradient(
-        self, params: Any, step: Any, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: Any
+        self, params: PyTree, step: Any, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: PyTree
     ) -> tuple[dict[str, Array], Any, Any, Any, Any, Any]:
         """Means of the metrics, the loss's gradients in what learns, and every layer's inputs, their lengths, its
         adjoints and its carry after the last step.
@@ -292,7 +298,7 @@ class Trainer:
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 
-        def share_of_loss(trained: Any, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
+        def share_of_loss(trained: PyTree, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
             loss, of_pass = trainer.loss(
                 self.parts.whole(params, trained),
                 perturbations,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gru_jax.dtypes import carry_dtype
@@ -27,7 +28,7 @@ class Streams(NamedTuple):
     carries: tuple[Any, ...]
 
 
-def start_streams(model: Functional, rows: int, dtype: Any) -> Streams:
+def start_streams(model: Functional, rows: int, dtype: DTypeLike) -> Streams:
     """So many rows before their first piece; their inputs have this type."""
     carries = [place.cell.initial_carry((rows,), place.units, carry_dtype(dtype)) for (place,) in model.layers]
     return Streams(jnp.full(rows, NO_PIECE, jnp.int32), tuple(carries))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from gru_jax.errors import UsageError
 
@@ -21,7 +21,7 @@ def varying_axes(aval: Any) -> frozenset[str]:
     return frozenset(getattr(aval, "vma", ()) if manual is None else manual.varying)
 
 
-def vary_alike(tree: Any, *others: Any) -> Any:
+def vary_alike(tree: PyTree, *others: Any) -> PyTree:
     """Let all arrays of a pytree vary over whatever axes any of them does, or any array of the others.
 
     A loop's carry has to keep its type, and what comes out of a step varies over the axes of all that went into it. The

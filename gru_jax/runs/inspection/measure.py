@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax import flow
 from gru_jax.config import Config
@@ -127,7 +128,7 @@ class Similarity(NamedTuple):
     matrices: dict[str, np.ndarray]
 
 
-def attribute(config: Config, params: Any, batch: Batch, explained: ExplainedOutput) -> Attributions:
+def attribute(config: Config, params: PyTree, batch: Batch, explained: ExplainedOutput) -> Attributions:
     """Say what an output of each example hangs on.
 
     On a CPU in double precision, whatever the network is trained on: networks that decide jump between their memories.
@@ -140,7 +141,7 @@ def attribute(config: Config, params: Any, batch: Batch, explained: ExplainedOut
         model = build_model(exact)
 
         @jax.jit
-        def measure(params: Any, batch: Batch, explained: ExplainedOutput) -> Any:
+        def measure(params: PyTree, batch: Batch, explained: ExplainedOutput) -> PyTree:
             score, xs = (
                 network_score(exact, model, params, batch, explained),
                 first_layer_inputs(exact, model, params, batch.xs),
@@ -159,7 +160,7 @@ def unknown_token(config: Config) -> int | None:
     return facts.vocabulary.unknown if isinstance(facts, TextFacts) else None
 
 
-def in_double(tree: Any) -> Any:
+def in_double(tree: PyTree) -> PyTree:
     """Arrays of a tree whose floats are in double precision."""
 
     def widened(array: Any) -> jax.Array:
@@ -169,10 +170,10 @@ def in_double(tree: Any) -> Any:
     return jax.tree.map(widened, tree)
 
 
-def states_of_cells(config: Config, model: Functional, params: Any, batch: Batch) -> dict[str, np.ndarray]:
+def states_of_cells(config: Config, model: Functional, params: PyTree, batch: Batch) -> dict[str, np.ndarray]:
     """The states of every cell after every step, by name, `[B, T, S]`."""
 
-    def states(params: Any, batch: Batch) -> dict[str, jax.Array]:
+    def states(params: PyTree, batch: Batch) -> dict[str, jax.Array]:
         return {name: inside.states for name, inside in cells_inside(config, model, params, batch)[1].items()}
 
     return jax.device_get(jax.jit(states)(params, batch))
@@ -186,7 +187,7 @@ def steps_within(batch: Batch) -> np.ndarray:
 
 
 def report_cell(
-    place: CellPlace, weights: Any, inside: CellInside, batch: Batch, shown: int, resting: RestingInput
+    place: CellPlace, weights: PyTree, inside: CellInside, batch: Batch, shown: int, resting: RestingInput
 ) -> CellReport:
     """What is known of a cell, by what it did on a batch, of which the first examples are shown.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from gru_jax.unroll.sharding import zeros_beside
 
@@ -86,6 +86,6 @@ def _written(start: StepNumber, buffer: Array, steps: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(buffer, steps.swapaxes(0, 1), start, axis=1)
 
 
-def cut(tree: Any, start: StepNumber, length: int) -> Any:
+def cut(tree: PyTree, start: StepNumber, length: int) -> PyTree:
     """Steps from `start` on of every batch-major array, time-major."""
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length, axis=1).swapaxes(0, 1), tree)

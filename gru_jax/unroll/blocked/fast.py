@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jaxtyping import PyTree
 
 from gru_jax.unroll.blocked.backward import Cotangents, backward_pass
 from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands, forward_pass
@@ -68,9 +69,9 @@ def current_precision() -> str | None:
     return getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009 (type checkers do not know it)
 
 
-def _is_zero(tangent: Any) -> bool:
+def _is_zero(tangent: PyTree) -> bool:
     return all(isinstance(leaf, SymbolicZero) for leaf in jax.tree.leaves(tangent))
 
 
-def _instantiated(tangent: Any, primal: Any) -> Any:
+def _instantiated(tangent: PyTree, primal: PyTree) -> PyTree:
     return jax.tree.map(lambda t, p: jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t, tangent, primal)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import PyTree
 
 from gru_jax.unroll.sharding import zeros_of
 
@@ -39,8 +40,8 @@ def linear_map(
     transpose: Callable[[Any, Any], Any],
     residuals: Any,
     tangents: Any,
-    like: Any,
-) -> Any:
+    like: PyTree,
+) -> PyTree:
     """`apply(residuals, tangents)`, with `transpose(residuals, cotangents)` as its transpose.
 
     Args:
@@ -67,7 +68,7 @@ def linear_map(
     return jax.tree.unflatten(out_tree, outputs)
 
 
-def _leaves(tree: Any, expected: Any) -> Flat:
+def _leaves(tree: PyTree, expected: Any) -> Flat:
     leaves, structure = jax.tree.flatten(tree)
     if structure != expected:
         raise TypeError(f"a linear map returned {structure}, not {expected}")
@@ -141,7 +142,7 @@ def _batch(args: Flat, dims: Flat, *, pair: _Pair, split: int, avals: Flat) -> t
     return outputs, [0] * len(outputs)
 
 
-def _array(tangent: Any) -> Any:
+def _array(tangent: PyTree) -> PyTree:
     if type(tangent) is not ad.Zero:
         return tangent
     return zeros_of(tangent.aval)
