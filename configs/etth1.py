@@ -5,8 +5,8 @@
 
 Measured (one CPU core, seeds 0 to 2, a minute each), squared error in test of standardised numbers, mean and deviation;
 forecasts without a network in brackets; margin over the linear one of seed 0 with its 95 % interval:
-24 hours, 0.3011 ± 0.0003 (linear 0.3059, a day before 0.424, last value 1.222), 0.0048, -0.0032 to 0.0136, so that it is
-not known to be better; 96 hours, 0.3726 ± 0.0003 (0.3816, 0.512, 1.294), 0.0093, 0.0016 to 0.0174; 336 hours,
+24 hours, 0.3011 ± 0.0003 (linear 0.3059, a day before 0.424, last value 1.222), 0.0048, -0.0032 to 0.0136, so that it
+is not known to be better; 96 hours, 0.3726 ± 0.0003 (0.3816, 0.512, 1.294), 0.0093, 0.0016 to 0.0174; 336 hours,
 0.4472 ± 0.0005 (0.4639, 0.650, 1.330), 0.0166, -0.0021 to 0.0234, not known either.
 """
 

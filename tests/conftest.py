@@ -89,6 +89,13 @@ def without_alarms():
 
 
 @pytest.fixture
+def with_jit():
+    """For tests of what is compiled or exported, where JAX is set to compile nothing."""
+    with jax.disable_jit(False):
+        yield
+
+
+@pytest.fixture
 def undrawn(monkeypatch):
     """Runs without pictures, for tests of anything else: drawing takes half of a small run's time."""
     monkeypatch.setattr("gru_jax.runs.pictures.draw_pictures", lambda rundir, config: [])

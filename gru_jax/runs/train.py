@@ -56,7 +56,8 @@ def train_run(
     if state == "done":
         log_once(logger, f"{rundir.path}: already done{'; other code takes another directory' if change else ''}")
         return on_main_process(rundir.read_summary)
-    devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate)
+    tokens = config.task.time if config.task.reads_tokens else None
+    devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate, tokens)
     device = devices_here(devices)[0]
     if state == "new":  # what does not fit is said before anything is written
         teacher_of(config)

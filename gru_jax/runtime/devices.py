@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import sys
@@ -44,6 +45,9 @@ def choose_device(platform: Platform) -> Device:
 
 LEAST_ROWS = 4
 """Rows of a batch from which on a CPU device of their own pays, as measured: with two they gain nothing."""
+LEAST_TOKENS = 2000
+"""The same in tokens, of sequences of them: with the 1,400 of the sentences of SST-2, or fewer,
+two devices are slower than one, since gradients of whole tables of symbols have to meet."""
 
 
 def cpu_cores() -> int:
@@ -70,15 +74,18 @@ def use_all_cores() -> None:
             config.update("jax_num_cpu_devices", cpu_cores())
 
 
-def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_size: int, parts: int = 1) -> list[Device]:
+def choose_devices(
+    platform: Platform, devices: int | Literal["auto"], batch_size: int, parts: int = 1, tokens: int | None = None
+) -> list[Device]:
     """The devices that a run splits its batches over.
 
     Args:
         platform: of the devices.
         devices: how many of each process; 0 for all there are; auto for as many as share a batch evenly, each with at
-            least `LEAST_ROWS` rows on a CPU.
+            least `LEAST_ROWS` rows, and of tokens `LEAST_TOKENS`, on a CPU.
         batch_size: of a training step.
         parts: into which each batch is divided, one after the other; devices share each of them.
+        tokens: steps of a row, where they are tokens; None where they are not.
 
     Raises:
         UsageError: there are fewer, or they cannot share a batch evenly.
@@ -86,7 +93,9 @@ def choose_devices(platform: Platform, devices: int | Literal["auto"], batch_siz
     everywhere = jax.devices(choose_device(platform).platform)
     here, processes = devices_here(everywhere), jax.process_count()
     if devices == ANY_NUMBER:
-        least = LEAST_ROWS if here[0].platform == "cpu" else 1
+        least = 1
+        if here[0].platform == "cpu":
+            least = max(LEAST_ROWS, math.ceil(LEAST_TOKENS / tokens) if tokens else 1)
         share = batch_size // parts // processes
         pays = [n for n in range(1, len(here) + 1) if share % n == 0 and share // n >= least]
         each = max(pays, default=1)

@@ -62,3 +62,18 @@ def test_as_many_devices_as_pay(cores, batch_size, used, monkeypatch):
 
     monkeypatch.setattr(devices.jax, "devices", lambda platform=None: [Core()] * cores)
     assert len(choose_devices("cpu", "auto", batch_size)) == used
+    assert len(choose_devices("cpu", "auto", batch_size, tokens=2000)) == used
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "tokens", "used"), [(50, 53, 1), (32, 35, 1), (64, 40, 1), (64, 128, 2), (32, 600, 2), (8, 9000, 2)]
+)
+def test_devices_have_enough_tokens_each(batch_size, tokens, used, monkeypatch):
+    """Sentences, words and translation take one, characters and whole documents two."""
+
+    class Core:
+        platform, process_index = "cpu", 0
+
+    monkeypatch.setattr(devices.jax, "devices", lambda platform=None: [Core()] * 2)
+    assert len(choose_devices("cpu", "auto", batch_size, tokens=tokens)) == used
+    assert len(choose_devices("cpu", 2, batch_size, tokens=tokens)) == 2

@@ -14,7 +14,8 @@ from gru_jax.cells import GRU, LSTM, LayerNormGRU
 from gru_jax.errors import UsageError
 from gru_jax.nn import SequenceModel
 
-pytestmark = pytest.mark.usefixtures("unchecked_types")  # they say that sizes are numbers, as for users they mostly are
+# Types say that sizes are numbers, as for users they mostly are.
+pytestmark = pytest.mark.usefixtures("with_jit", "unchecked_types")
 
 SIZE, HIDDEN = 3, 4
 OPEN = ("b, 5, 3", "4, t, 3", "b, t, 3")

@@ -299,6 +299,7 @@ def test_one_call_inside_another(x64):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.usefixtures("with_jit")
 def test_automatic_is_fast_for_every_cell(cell):
     params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, 5, 2, 3, "float32", 0))
     program = str(jax.make_jaxpr(lambda p: gru_jax.unroll(cell, p, xs).hs)(params))
@@ -322,6 +323,7 @@ def compiled(loss, *args, argnums=0):
     return jax.jit(jax.grad(loss, argnums=argnums)).lower(*args).compile()
 
 
+@pytest.mark.usefixtures("with_jit")
 def test_no_gradient_of_inputs_that_nobody_asks_for():
     """That product is a sixth of the work at D = H; its absence shows in the program."""
     params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(GRU(), 4, 32, 64, 64, "float32", 0))
@@ -335,6 +337,7 @@ def test_no_gradient_of_inputs_that_nobody_asks_for():
     assert products((0, 1)) == products(0) + 1
 
 
+@pytest.mark.usefixtures("with_jit")
 def test_memory_is_what_is_kept():
     cell, time = GRU(), 4096
     params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(cell, 2, time, 1, 16, "float32", 0))
@@ -381,6 +384,7 @@ def test_lowers_for_accelerators(platform, layout, keep):
     assert_exports(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), [platform], params, xs)
 
 
+@pytest.mark.usefixtures("with_jit")
 def test_precision_of_the_callers_context_reaches_the_backward_pass():
     params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(GRU(), 2, 6, 2, 3, "float32", 0))
 

@@ -155,6 +155,7 @@ def test_derivatives_of_every_kind(how, x64):
         agree(jax.grad(loss)(params, xs), jax.grad(slow)(params, xs), 1e-10)
 
 
+@pytest.mark.usefixtures("with_jit")
 def test_the_program_asks_only_where_there_can_be_padding():
     params, xs = sequences(GRU(), time=12)
 

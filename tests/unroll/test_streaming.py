@@ -28,6 +28,7 @@ def test_one_after_the_other_is_the_whole(cell):
 
 
 @pytest.mark.parametrize(("cell", "products"), [(GRU(), 2), (GRU("before"), 3), (LSTM(), 2)], ids=str)
+@pytest.mark.usefixtures("with_jit")
 def test_products_of_one_vector_are_one(cell, products):
     step = gru_jax.streaming_step(cell, cell.init(jax.random.key(0), 3, 4))
     lowered = step.lower(cell.initial_carry((1,), 4), jnp.ones((1, 3)))
