@@ -158,11 +158,11 @@ class Scheme:
         True
     """
 
-    input: Name = setting("glorot_uniform", choices=tuple(KERNELS), is_open=True)
+    input: Name = setting("glorot_uniform", choices=tuple(KERNELS), is_open=True, filled=3)
     input_scale: Number = 1.0
-    recurrent: Name = setting("orthogonal", choices=tuple(KERNELS), is_open=True)
+    recurrent: Name = setting("orthogonal", choices=tuple(KERNELS), is_open=True, filled=3)
     recurrent_scale: Number = 1.0
-    bias: Name = setting("zeros", choices=tuple(BIASES), is_open=True)
+    bias: Name = setting("zeros", choices=tuple(BIASES), is_open=True, filled=3)
     bias_scale: Number = 1.0
     gate_bias: str = setting(INHERIT, choices=GATE_BIAS_NAMES)
     gate_value: Number = 1.0

@@ -12,7 +12,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from gru_jax.errors import UsageError, check_choice, closest, listing
@@ -31,7 +31,7 @@ from gru_jax.values import (
     tuple_of,
     unpacked,
 )
-from gru_jax.with_arguments import WithArguments, has_arguments, names_with_arguments, without_arguments
+from gru_jax.with_arguments import as_section, has_arguments, names_with_arguments, without_arguments
 
 Section = TypeVar("Section")
 
@@ -43,16 +43,20 @@ def setting(
     high: float | int | None = None,
     choices: Sequence[Any] | None = None,
     is_open: bool = False,
+    filled: int | Collection[str] = (),
     refused: Mapping[str, str] | None = None,
     kw_only: bool = False,
 ) -> Any:
     """A dataclass field with the inclusive range or the choices that a config may give it.
 
     Choices are for the names of a registry; a fixed list of values is better said by a `Literal` annotation. Where they
-    are open, a function of a user's own is allowed too, by itself or by its `gru_jax.user_code.reference`. `refused`
-    has the reason, for values that one may well expect among the choices.
+    are open, a function of a user's own is allowed too, by itself or by its `gru_jax.user_code.reference`, and with
+    arguments beside those that it is called with anyway, which `filled` counts or names (`gru_jax.with_arguments`).
+    `refused` has the reason, for values that one may well expect among the choices.
     """
-    metadata = {"low": low, "high": high, "choices": choices, "is_open": is_open, "refused": refused}
+    metadata = {
+        "low": low, "high": high, "choices": choices, "is_open": is_open, "filled": filled, "refused": refused
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
@@ -153,6 +157,7 @@ def resolve(cls: type[Section], values: Any, registries: Registries, path: str =
         values = to_dict(values, registries)
     if isinstance(values, Text):
         values = literal(values.value, values.value)
+    values = as_section(values)
     if cls in registries and (isinstance(values, str) or callable(values)):
         values = {"name": values}
     if not isinstance(values, Mapping):
@@ -211,8 +216,7 @@ def to_dict(section: Any, registries: Registries) -> Any:
     """The inverse of `resolve`: plain nested dicts, fit for JSON; classes and functions by their references."""
     if isinstance(section, Text):
         return section
-    if isinstance(section, WithArguments):
-        return section.as_section()
+    section = as_section(section)
     if getattr(section, "ndim", None) is not None:  # arrays and scalars of NumPy and JAX
         return section.tolist()
     if hasattr(section, "items") and not isinstance(section, Mapping):  # a ConfigDict

@@ -51,7 +51,7 @@ def join_list(items: Iterable[str]) -> str:
 
 def is_cell_of_a_reference(value: Any) -> bool:
     """Whether a value is a reference of ml_collections, which other values of a config may follow."""
-    return hasattr(value, "get") and hasattr(value, "get_type")
+    return hasattr(value, "get") and hasattr(value, "get_type") and not hasattr(value, "items")  # as a ConfigDict has
 
 
 def referenced_value(path: str, value: Any, *, needed: bool = True) -> Any:

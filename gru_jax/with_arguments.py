@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any
 
@@ -21,6 +21,8 @@ from gru_jax.values import Text, check_open_choice, is_none, literal, scalar_of,
 
 PLAIN = (bool, int, float, str, NoneType)
 """Types of the defaults of those arguments that are settings."""
+_INFINITE = (float("inf"), float("-inf"))  # defaults that no config can say
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 TRACED_ERRORS = (
@@ -63,9 +65,11 @@ class WithArguments:
         return find(self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        is_traced = any(isinstance(value, jax.Array) for value in self.arguments.values())
-        with refusing_decisions(self.name) if is_traced else contextlib.nullcontext():
+        if not any(isinstance(value, jax.Array) for value in self.arguments.values()):
             return self.thing(*args, **kwargs, **self.arguments)
+        with refusing_decisions(repr(self)):
+            result = self.thing(*args, **kwargs, **self.arguments)
+        return refusing_decisions(repr(self))(result) if callable(result) else result  # a schedule gives a function
 
     def as_section(self) -> dict[str, Any]:
         """As it stands in a config."""
@@ -78,7 +82,8 @@ class WithArguments:
         return hash(self.name)
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments.items())})"
+        written = [key if isinstance(value, jax.Array) else f"{key}={value!r}" for key, value in self.arguments.items()]
+        return f"{self.name}({', '.join(written)})"
 
 
 def without_arguments(thing: Any) -> Any:
@@ -100,21 +105,64 @@ def with_traced(named: Any, values: Mapping[str, Any], key: str) -> Any:
     return WithArguments(named.name, arguments)
 
 
-def plain_arguments(thing: Any) -> dict[str, Any]:
-    """The arguments of a function or a class that are settings, with their defaults; of a class none of its bases'.
+def parameters_of(*things: Any) -> dict[str, inspect.Parameter]:
+    """What functions take, and classes: beside what their own `__init__` names, what it hands on to their bases.
+
+    Raises:
+        UsageError: one does not say what it takes.
+    """
+    taken: dict[str, inspect.Parameter] = {}
+    for thing in things:
+        classes = thing.__mro__[:-1] if isinstance(thing, type) else ()
+        for function in [vars(one)["__init__"] for one in classes if "__init__" in vars(one)] if classes else [thing]:
+            try:
+                parameters = inspect.signature(function).parameters
+            except ValueError as error:
+                told = f"{thing!r}: does not say what it takes; allowed is what def or class defines"
+                raise UsageError(told) from error
+            taken = {**parameters, **taken}
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return taken
+
+
+def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dict[str, Any]:
+    """The arguments of a function or a class that are settings, with their defaults.
+
+    Args:
+        name: of it, for messages.
+        thing: it.
+        filled: arguments that it is called with anyway: so many at the beginning, or those of these names.
+
+    Raises:
+        UsageError: it needs others too, or has an argument called name.
 
     Examples:
         >>> import jax
         >>> from gru_jax.with_arguments import plain_arguments
         >>> def sparse(key, shape, dtype, density=0.2):
         ...     return jax.random.bernoulli(key, density, shape).astype(dtype)
-        >>> plain_arguments(sparse)
+        >>> plain_arguments("sparse", sparse, filled=3)
         {'density': 0.2}
     """
-    bases = thing.__mro__[1:] if isinstance(thing, type) else ()
-    known = {name for base in bases for name in inspect.signature(base.__init__).parameters}
-    parameters = inspect.signature(thing.__init__ if isinstance(thing, type) else thing).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in known and type(p.default) in PLAIN}
+    taken = parameters_of(thing)
+    known = list(taken)[:filled] if isinstance(filled, int) else filled
+    own = {key: p for key, p in taken.items() if key not in known and key != "self" and p.kind not in _COLLECTING}
+    needed = [key for key, parameter in own.items() if parameter.default is parameter.empty]
+    if needed:
+        raise UsageError(f"{name}: its argument {needed[0]} needs a default, as it may be left out")
+    if "name" in own:
+        raise UsageError(f"{name}: has an argument called name, which is the key that it is chosen by")
+    return {key: p.default for key, p in own.items() if type(p.default) in PLAIN and p.default not in _INFINITE}
+
+
+def as_section(value: Any) -> Any:
+    """A name with arguments, or a `functools.partial` of keywords, as it stands in a config; others as they are."""
+    if isinstance(value, WithArguments):
+        return value.as_section()
+    if isinstance(value, functools.partial) and not value.args:
+        return {"name": value.func, **value.keywords}
+    return value
 
 
 def has_arguments(value: Any) -> bool:
@@ -143,32 +191,26 @@ def names_with_arguments(path: str, value: Any, metadata: Mapping[str, Any], *, 
 
 
 def _with_arguments(path: str, value: Any, metadata: Mapping[str, Any]) -> Name | WithArguments:
-    written = _section_of(path, value)
+    content = _content(value)
+    if isinstance(content, functools.partial):
+        raise UsageError(f"{path}={content!r}: its arguments need names, as in partial(FUNCTION, NAME=VALUE)")
+    written = dict(content) if isinstance(content, Mapping) else {"name": content}
     if "name" not in written:
-        raise UsageError(f"{path}.name: missing; it says whose arguments {listing(written)} are")
+        what = f"; it says whose arguments {listing(written)} are" if written else ""
+        raise UsageError(f"{path}.name: missing{what}")
     name = unpacked(written.pop("name"))
     name = name.value if isinstance(name, Text) else name
     check_open_choice(f"{path}.name", name, metadata["choices"], metadata)
     name = reference(name) if callable(name) else name
-    arguments = plain_arguments(find(name)) if is_reference(name) else {}
-    for key in written:
-        if key not in arguments:
-            allowed = f"has {listing(arguments)}" if arguments else "has no argument with a plain default"
-            raise UsageError(f"{path}.{key}: no such key; {name} {allowed}{closest(key, arguments)}")
     if not written:
         return name
-    typed = {key: _typed(f"{path}.{key}", item, arguments[key]) for key, item in written.items()}
-    return WithArguments(name, {**arguments, **typed})
-
-
-def _section_of(path: str, value: Any) -> dict[str, Any]:
-    """A name with its arguments as a dict."""
-    content = _content(value)
-    if not isinstance(content, functools.partial):
-        return dict(content) if isinstance(content, Mapping) else {"name": content}
-    if content.args:
-        raise UsageError(f"{path}={content!r}: its arguments need names, as in partial(FUNCTION, NAME=VALUE)")
-    return {"name": content.func, **content.keywords}
+    is_own = is_reference(name)
+    arguments = plain_arguments(f"{path}.name={name}", find(name), metadata["filled"]) if is_own else {}
+    for key in written:
+        if key not in arguments:
+            allowed = f"has {listing(arguments)}" if arguments else "has no argument of its own with a plain default"
+            raise UsageError(f"{path}.{key}: no such key; {name} {allowed}{closest(key, arguments)}")
+    return WithArguments(name, {key: _typed(f"{path}.{key}", item, arguments[key]) for key, item in written.items()})
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -176,14 +218,17 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def _content(value: Any) -> Any:
-    """What was typed, where it is a dict, and what this module made, as one."""
-    if isinstance(value, WithArguments):
-        return value.as_section()
-    return literal(value.value, None) if isinstance(value, Text) and value.value.startswith("{") else value
+    """What was typed, where it is a dict; and what stands for one, as that."""
+    if isinstance(value, Text):
+        return literal(value.value, value) if value.value.startswith("{") else value
+    if hasattr(value, "items") and not isinstance(value, Mapping):  # a ConfigDict
+        return dict(value.items())
+    return as_section(value)
 
 
 def _typed(path: str, value: Any, default: Any) -> Any:
     """A value of the type of a default; of a number, or None, where that is None."""
-    if default is None:
-        return None if is_none(value) else scalar_of(path, value, float)
-    return scalar_of(path, value, type(default))
+    kind = float if default is None else type(default)
+    if isinstance(value, str) and kind is not str:  # of a section that was typed as a whole
+        value = Text(value)
+    return None if default is None and is_none(value) else scalar_of(path, value, kind)

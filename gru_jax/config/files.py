@@ -15,7 +15,7 @@ from gru_jax.config.schema import REGISTRIES, Config
 from gru_jax.errors import ArgumentError, UsageError, closest, listing
 from gru_jax.settings import flatten, to_dict
 from gru_jax.user_code import describe_error, import_file, is_reference
-from gru_jax.values import Text, follow_text, is_none
+from gru_jax.values import Text, follow_text, is_none, literal
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
@@ -51,7 +51,7 @@ def override(values: ConfigDict | Mapping[str, Any], overrides: Mapping[str, str
     """
     values = copy.deepcopy(dict(to_dict(values, REGISTRIES)))  # with its references, some of which get values
     known = [*flatten(Config().to_dict()), *flatten(values)]
-    for key, text in overrides.items():
+    for key, text in sorted(overrides.items(), key=lambda item: item[0].count(".")):  # sections before what is in them
         _override(values, key, text, overrides, known)
     return load(values)
 
@@ -94,18 +94,22 @@ def read_config_file(spec: str) -> dict[str, Any]:
     return to_dict(config, REGISTRIES)
 
 
-def _stands_for_section(value: Any, key: str, known: Sequence[str]) -> bool:
-    """Whether a text names what has keys of its own: a task, a cell, an optimiser, a function of a user's own."""
+def _as_section(value: Any, key: str, last: str, known: Sequence[str]) -> Any:
+    """What stands for a section, as that: one that was typed, and the name of what has keys of its own."""
     text = value.value if isinstance(value, Text) else value
-    return isinstance(text, str) and (f"{key}.name" in known or is_reference(text))
+    if not isinstance(text, str):
+        return value
+    if isinstance(typed := literal(text, None), dict):
+        return typed
+    has_keys = f"{key}.name" in known or is_reference(text) or last == "name"
+    return {"name": value} if has_keys else value
 
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
     *sections, last = key.split(".")
     section: Any = values
     for i, name in enumerate(sections):
-        if _stands_for_section(section.setdefault(name, {}), ".".join(sections[: i + 1]), known):
-            section[name] = {"name": section[name]}
+        section[name] = _as_section(section.setdefault(name, {}), ".".join(sections[: i + 1]), last, known)
         section = section[name]
         if not isinstance(section, dict):
             raise ArgumentError(f"config.{key}={text}: {name} is no section{closest(key, known)}")

@@ -43,7 +43,7 @@ class FlowConfig:
     """
 
     every: int | None = setting(None, low=0, high=10**9)
-    instruments: tuple[Name, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS, is_open=True)
+    instruments: tuple[Name, ...] = setting(("adjoint", "gates"), choices=FLOW_INSTRUMENTS, is_open=True, filled=2)
     source: Literal["auto", GradientSource] = "auto"
     batch_size: int = setting(32, low=1, high=10**5)
     sequences: int = setting(Options().sequences, low=1, high=10**5)

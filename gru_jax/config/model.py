@@ -10,12 +10,16 @@ from gru_jax.cells import GRU, Cell
 from gru_jax.initializers import Scheme
 from gru_jax.nn.attention import Attention
 from gru_jax.nn.families import FAMILIES
+from gru_jax.nn.layers import Recurrent
+from gru_jax.nn.stack import Stack
 from gru_jax.settings import setting
 from gru_jax.unroll.options import Keep, Method
 from gru_jax.user_code import Name, look_up
-from gru_jax.with_arguments import WithArguments, without_arguments
+from gru_jax.with_arguments import WithArguments, parameters_of, without_arguments
 
 AUTO = "auto"
+FAMILY_ARGUMENTS = tuple(parameters_of(*FAMILIES.values(), Stack, Recurrent))
+"""What models of the library take, which other keys and the task decide."""
 SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
 
 
@@ -58,7 +62,7 @@ class ModelConfig:
         (LSTM(), (64, 32))
     """
 
-    family: Name = setting(AUTO, choices=(AUTO, *FAMILIES), is_open=True)
+    family: Name = setting(AUTO, choices=(AUTO, *FAMILIES), is_open=True, filled=FAMILY_ARGUMENTS)
     cell: Cell = dataclasses.field(default_factory=GRU)
     hidden: tuple[int, ...] = setting((64,), low=1, high=32768)
     bidirectional: bool = False

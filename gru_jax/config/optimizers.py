@@ -67,7 +67,7 @@ class OptimizerBase:
     """Those that `function` is given."""
 
     lr: float = setting(1e-3, low=0.0)
-    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True)
+    schedule: Name = setting("constant", choices=SCHEDULES, is_open=True, filled=1)
     final: float = setting(0.01, low=0.0, high=1.0)
     start: float = setting(0.04, low=0.0, high=1.0)
     drop: float = setting(0.1, low=0.0, high=1.0)

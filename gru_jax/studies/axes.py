@@ -16,6 +16,7 @@ from scipy.stats import qmc
 from gru_jax.errors import UsageError, check_choice, closest
 from gru_jax.user_code import reference
 from gru_jax.values import literal
+from gru_jax.with_arguments import as_section
 
 GRAMMAR = "a,b,c; a|b|c where values have commas; 0..9; log(LOW,HIGH,COUNT); lin(LOW,HIGH,COUNT) or LOW:HIGH:COUNT"
 SamplingMethod = Literal["grid", "random", "sobol", "tpe", "cmaes"]
@@ -86,6 +87,7 @@ def parse_axis(name: str, written: Any) -> Axis:
     if isinstance(written, np.ndarray):
         written = written.tolist()
     if isinstance(written, Sequence) and not isinstance(written, str):
+        written = [as_section(item) for item in written]
         if any(isinstance(item, Mapping) for item in written):
             return _axis_of_sections(name, [item if isinstance(item, Mapping) else {"name": item} for item in written])
         texts = [as_typed(item) for item in written]

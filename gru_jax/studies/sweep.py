@@ -25,6 +25,7 @@ from gru_jax.runs.flow import compiled_instruments, initial_params
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
 from gru_jax.settings import flatten
 from gru_jax.training.network import build_model
+from gru_jax.user_code import is_reference
 
 TASK, ZEROS = "task", "zeros"
 GAIN = "model.init.recurrent_scale"
@@ -45,8 +46,9 @@ def parse_sweep(text: str, config: Config) -> tuple[str, list[str]]:
     key = key.removeprefix("config.")
     if not equals or not listed:
         raise ArgumentError(f"sweep={text}: allowed are KEY=LOW:HIGH:COUNT and KEY=a,b,c")
-    if not key.startswith("model.init.gates."):
-        check_argument("sweep", key, flatten(config.to_dict()))
+    flat = flatten(config.to_dict())
+    if not key.startswith("model.init.gates.") and not is_reference(flat.get(key.rpartition(".")[0])):
+        check_argument("sweep", key, flat)
     if ":" not in listed:
         return key, listed.split(",")
     try:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 import gru_jax
 from experiments import ablate, train
@@ -137,6 +138,76 @@ def test_of_a_gate_too_the_number_is_what_counts():
     assert 0.2 < shares(of_gate, {"gates.n.recurrent.density": 0.3})["n"] < 0.4
 
 
+def test_a_section_comes_before_what_is_in_it():
+    """In whatever order they are given, as a command line, and a study's changes before its axes, may give them."""
+    config = override(STEPS, {"model.init.recurrent.density": "0.4", "model.init.recurrent": NAME("sparse")})
+    assert config.model.init.recurrent.arguments == {"density": 0.4}
+    assert override(STEPS, {"task.length": "7", "task": "adding"}).task.length == 7
+    whole = override(with_init("orthogonal"), {"model.init.recurrent.name": NAME("sparse")})
+    assert whole.model.init.recurrent == NAME("sparse")
+    typed = {"model.init.recurrent": f"{{'name': '{NAME('sparse')}'}}", "model.init.recurrent.density": "0.3"}
+    assert override(STEPS, typed).model.init.recurrent.arguments == {"density": 0.3}
+    study = load_study({
+        "base": with_init(mine.sparse), "config": {"model.init.recurrent.density": 0.7},
+        "axes": {"model.init.recurrent": [mine.sparse, scaled]},
+    })  # fmt: skip
+    assert [member.config.model.init.recurrent.arguments["density"] for member in study.members()] == [0.7, 0.7]
+
+
+def test_sections_and_partials_are_an_axis():
+    recurrent = ["orthogonal", {"name": mine.sparse, "density": 0.3}, functools.partial(mine.sparse, density=0.6)]
+    study = load_study({"base": STEPS, "axes": {"model.init.recurrent": recurrent}})
+    drawn = [member.config.model.init.recurrent for member in study.members()]
+    assert drawn == ["orthogonal", *(WithArguments(NAME("sparse"), {"density": d}) for d in (0.3, 0.6))]
+    assert study.members()[1].labels == {"model.init.recurrent": "sparse density=0.3"}
+
+
+def test_of_a_family_arguments_of_the_library_are_no_keys_and_inherited_ones_are():
+    class_of = {"name": Inheriting, "factor": 3.0, "shift": 1.0}
+    assert load({**STEPS, "model": {"family": class_of}}).model.family_arguments == {"factor": 3.0, "shift": 1.0}
+    for name in ("dropout", "method", "embedding_scale", "bidirectional"):
+        with pytest.raises(UsageError, match=rf"model.family.{name}: no such key; .*has factor, shift"):
+            load({**STEPS, "model": {"family": {"name": Inheriting, name: 0.5}}})
+
+
+class Inheriting(mine.Doubled):
+    """A family whose own defaults are of arguments of the library too."""
+
+    def __init__(self, *args, rngs, input_dropout=0.5, shift=0.0, **kwargs):
+        super().__init__(*args, rngs=rngs, input_dropout=input_dropout, **kwargs)
+        self.shift = shift
+
+
+def scaled(key, shape, dtype, *, density=0.5, cutoff=float("inf"), flag=False, what=None):
+    """An initialiser with defaults of all kinds."""
+    return jnp.full(shape, density, dtype)
+
+
+def test_values_are_of_the_types_of_the_defaults():
+    gates = {"n": {"recurrent": {"name": scaled, "flag": "true", "what": "none"}}}
+    of_gate = load({**STEPS, "model": {"init": {"gates": gates}}}).model.init.gates["n"]["recurrent"]
+    assert of_gate.arguments == {"flag": True, "what": None}
+    typed = {"model.init.gates.n.recurrent": NAME("sparse"), "model.init.gates.n.recurrent.density": "0.3"}
+    gate = override({**STEPS}, typed).model.init.gates["n"]
+    assert gate["recurrent"].arguments == {"density": 0.3}
+    with pytest.raises(UsageError, match=r"cutoff: no such key; .*has density, flag, what$"):
+        load(with_init({"name": scaled, "cutoff": 1.0}))
+
+
+def test_a_config_dict_anywhere_is_a_section():
+    config = load(with_init(ConfigDict({"name": NAME("sparse"), "density": 0.3})))
+    assert config.model.init.recurrent.arguments == {"density": 0.3}
+
+
+def called_name(key, shape, dtype, name="zeros"):
+    """An initialiser with an argument that is called as the key that chooses it."""
+
+
+def deciding_later(updates, floor=0.1):
+    """A schedule that decides by its number when it is called."""
+    return lambda count: jnp.ones_like(count, float) * (floor if floor > 0 else 1.0)
+
+
 def deciding(key, shape, dtype, density=0.5):
     """An initialiser that needs its number as a number."""
     return jnp.ones(shape, dtype) if density > 0.2 else jnp.zeros(shape, dtype)
@@ -154,11 +225,14 @@ def required(key, shape, dtype, density):
             {"model": {"init": {"recurrent": {"name": mine.sparse, "densty": 1.0}}}},
             r"^model.init.recurrent.densty: no such key; .*mine:sparse has density; did you mean 'density'\?$",
         ),
-        ({"model": {"init": {"recurrent": {"name": mine.sparse, "density": "many"}}}}, "density='many': a finite num"),
+        ({"model": {"init": {"recurrent": {"name": mine.sparse, "density": "many"}}}}, "density=many: a finite num"),
         ({"model": {"init": {"recurrent": {"density": 0.5}}}}, "recurrent.name: missing; it says whose arguments dens"),
         ({"model": {"init": {"recurrent": {"name": "orthogonal", "gain": 1}}}}, "gain: no such key; orthogonal has no"),
         ({"model": {"init": {"recurrent": {"name": "orthogonl", "gain": 1}}}}, "name='orthogonl': allowed are"),
-        ({"model": {"init": {"recurrent": {"name": required, "density": 1}}}}, "required has no argument with a plain"),
+        ({"model": {"init": {"recurrent": {"name": required, "density": 1}}}}, "required: its argument density needs"),
+        ({"model": {"init": {"recurrent": {"name": called_name, "x": 1}}}}, "called_name: has an argument called name"),
+        ({"model": {"init": {"recurrent": {"name": max, "x": 1}}}}, "max.*: does not say what it takes"),
+        ({"model": {"init": {"recurrent": {}}}}, r"^model.init.recurrent.name: missing$"),
         ({"model": {"init": {"recurrent": functools.partial(mine.sparse, None)}}}, "its arguments need names, as in"),
         ({"model": {"init": {"recurrent": [{"name": mine.sparse}, "zeros"]}}}, "init.recurrent=.*: one is needed"),
         ({"model": {"family": {"name": mine.Doubled, "dropout": 0.5}}}, "family.dropout: no such key; .*has factor"),
@@ -173,9 +247,21 @@ def test_one_line_says_what_is_wrong(section, error):
         load({**STEPS, **section})
 
 
-def test_a_function_that_decides_by_its_number_is_told(tmp_path):
-    with pytest.raises(UsageError, match=r"test_arguments:deciding: it decides by the value of a real number"):
-        train.run(small(model={"init": {"recurrent": {"name": deciding, "density": 0.1}}}), tmp_path)
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ({"model": {"init": {"recurrent": {"name": deciding, "density": 0.1}}}}, r"deciding\(density\)"),
+        ({"optimizer": {"schedule": {"name": deciding_later, "floor": 0.1}}}, r"deciding_later\(floor\)"),
+    ],
+)
+def test_a_function_that_decides_by_its_number_is_told(section, name, tmp_path):
+    with pytest.raises(UsageError, match=f"{name}: it decides by the value of a real number"):
+        train.run(small(**section), tmp_path)
+
+
+def test_what_a_config_does_not_say_is_no_traced_number(tmp_path):
+    """It may be decided by."""
+    train.run(small(model={"init": {"recurrent": deciding}}), tmp_path)
 
 
 def test_an_instrument_has_arguments(tmp_path):
@@ -217,7 +303,8 @@ def file_of_mine():
     return mine.__file__
 
 
-def test_optax_schedules_have_their_arguments():
-    exponential = {"name": optax.schedules.exponential_decay, "init_value": 1.0}
-    with pytest.raises(UsageError, match=r"init_value: no such key; .*has .*staircase"):
-        load({**STEPS, "optimizer": {"schedule": exponential}})
+def test_schedules_of_optax_have_arguments():
+    """But the first, which is the number of updates."""
+    one = {"name": optax.schedules.constant_schedule, "value": 1.0}
+    with pytest.raises(UsageError, match=r"value: no such key; .*has no argument of its own"):
+        load({**STEPS, "optimizer": {"schedule": one}})

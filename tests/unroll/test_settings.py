@@ -43,6 +43,7 @@ def setting(name, value=True):
 
 @cells
 @methods
+@pytest.mark.usefixtures("with_jit")
 def test_no_tracer_leaks(cell, method):
     params, xs = problem(cell)
 
