@@ -118,8 +118,8 @@ def parameters_of(*things: Any) -> dict[str, inspect.Parameter]:
             try:
                 parameters = inspect.signature(function).parameters
             except ValueError as error:
-                told = f"{thing!r}: does not say what it takes; allowed is what def or class defines"
-                raise UsageError(told) from error
+                message = f"{thing!r}: does not say what it takes; allowed is what def or class defines"
+                raise UsageError(message) from error
             taken = {**parameters, **taken}
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
@@ -147,13 +147,13 @@ def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dic
     """
     taken = parameters_of(thing)
     known = list(taken)[:filled] if isinstance(filled, int) else filled
-    own = {key: p for key, p in taken.items() if key not in known and key != "self" and p.kind not in _COLLECTING}
-    needed = [key for key, parameter in own.items() if parameter.default is parameter.empty]
+    rest = {key: p for key, p in taken.items() if key not in known and key != "self" and p.kind not in _COLLECTING}
+    needed = [key for key, parameter in rest.items() if parameter.default is parameter.empty]
     if needed:
         raise UsageError(f"{name}: its argument {needed[0]} needs a default, as it may be left out")
-    if "name" in own:
+    if "name" in rest:
         raise UsageError(f"{name}: has an argument called name, which is the key that it is chosen by")
-    return {key: p.default for key, p in own.items() if type(p.default) in PLAIN and p.default not in _INFINITE}
+    return {key: p.default for key, p in rest.items() if type(p.default) in PLAIN and p.default not in _INFINITE}
 
 
 def as_section(value: Any) -> Any:
