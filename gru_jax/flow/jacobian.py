@@ -38,6 +38,7 @@ from gru_jax.flow.trajectory import (
 from gru_jax.norms import euclidean_norm
 from gru_jax.unroll.blocked.structure import Partials, ValueName, pointwise_partials, run_equations, trace_structure
 from gru_jax.unroll.masking import StepInputs
+from gru_jax.unroll.reference import scan_time
 
 SQUARINGS = 20
 
@@ -306,7 +307,7 @@ def push(
         return (carry, unit), grown
 
     unit, log = to_unit_vectors(vectors_per_sequence(vectors, trajectory.carry0))
-    (_, unit), grown = jax.lax.scan(body, (trajectory.carry0, unit), trajectory.steps, reverse=trajectory.reverse)
+    (_, unit), grown = scan_time(body, (trajectory.carry0, unit), trajectory.steps, reverse=trajectory.reverse)
     return _accumulated(unit, log, grown, trajectory.reverse)
 
 
@@ -339,7 +340,7 @@ def pull(
 
     unit, log = to_unit_vectors(vectors_per_sequence(vectors, trajectory.carry0))
     items = (trajectory.steps, carries_before(cell, params, trajectory))
-    unit, grown = jax.lax.scan(body, unit, items, reverse=not trajectory.reverse)
+    unit, grown = scan_time(body, unit, items, reverse=not trajectory.reverse)
     return _accumulated(unit, log, grown, not trajectory.reverse)
 
 

@@ -24,6 +24,7 @@ from gru_jax.errors import UsageError, at_least_one
 from gru_jax.flow.adjoint import to_unit_vectors
 from gru_jax.flow.trajectory import TrajectoryLike, linearise_step, prepare_trajectory, to_vector
 from gru_jax.unroll.masking import StepInputs
+from gru_jax.unroll.reference import scan_time
 from gru_jax.unroll.sharding import vary_alike
 
 VectorMap = Callable[[Array], Array]
@@ -223,12 +224,12 @@ def _spectrum(
             state, jacobian = advance(state, item)
             return (state, jacobian(vectors)), None
 
-        (state, vectors), _ = jax.lax.scan(body, carry, items)
+        (state, vectors), _ = scan_time(body, carry, items)
         vectors, logs = _orthonormal(vectors)
         return (state, vectors), logs
 
     count, rest = divmod(time, every)
-    carry, logs = jax.lax.scan(interval, (state, basis), jax.tree.map(lambda a: _grouped(a, count, every), items))
+    carry, logs = scan_time(interval, (state, basis), jax.tree.map(lambda a: _grouped(a, count, every), items))
     if rest:
         _, last = interval(carry, jax.tree.map(lambda a: a[count * every :], items))
         logs = jnp.concatenate([logs, last[None]])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.unroll.interventions import NONE, Intervention, Stops, find_stops, intervene
@@ -42,4 +42,12 @@ def scan_steps(
         return carry, observe(carry, gates, step.valid)
 
     items = (steps, find_stops(intervention, steps.xs.shape[0], steps.valid, reverse))
-    return jax.lax.scan(body, carry, items, reverse=reverse, unroll=unroll)
+    return scan_time(body, carry, items, reverse=reverse, unroll=unroll)
+
+
+def scan_time(body: Callable[..., Any], carry: PyTree, items: PyTree, **kwargs: Any) -> tuple[PyTree, PyTree]:
+    """`jax.lax.scan` over time, of no steps too where `jax_disable_jit` is set, which has a scan refuse them."""
+    if jax.tree.leaves(items)[0].shape[0] == 0:
+        with jax.disable_jit(False):
+            return jax.lax.scan(body, carry, items, **kwargs)
+    return jax.lax.scan(body, carry, items, **kwargs)

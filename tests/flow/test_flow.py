@@ -119,6 +119,7 @@ def test_horizons_of_profiles_that_are_not_finite(without_alarms):
     assert int(flow.horizon(jnp.zeros(0), 0.01)) == int(flow.explosion(jnp.zeros(0))) == 0
 
 
+@pytest.mark.usefixtures("with_jit")  # of numbers that are known, beyond the end is an error
 def test_lengths_beyond_the_end_mean_the_end():
     norms = jnp.arange(1.0, 7.0).reshape(2, 3)
     profile = jax.jit(flow.lag_profile)(norms, jnp.array([9, 3]))

@@ -106,3 +106,25 @@ def test_of_no_steps_the_carry_is_the_one_before(method):
     np.testing.assert_array_equal(unrolled.carry, carry0)
     gradient = jax.grad(lambda c: gru_jax.unroll(LSTM(), params, xs, c, method=method).carry[1].sum())(carry0)
     np.testing.assert_array_equal(gradient, (np.zeros_like(carry0[0]), np.ones_like(carry0[0])))
+
+
+INSTRUMENTS_OF_PASSES = {
+    "dense_jacobians": lambda cell, params, along: flow.dense_jacobians(cell, params, along),
+    "gate_values": lambda cell, params, along: flow.gate_values(cell, params, along),
+    "lyapunov_spectrum": lambda cell, params, along: flow.lyapunov_spectrum(cell, params, along, k=2).exponents,
+    "push": lambda cell, params, along: flow.push(cell, params, along, jnp.eye(HIDDEN)).vectors,
+    "pull": lambda cell, params, along: flow.pull(cell, params, along, jnp.eye(HIDDEN)).vectors,
+}
+
+
+@pytest.mark.parametrize("time", [0, 2])
+@pytest.mark.parametrize("name", INSTRUMENTS_OF_PASSES)
+def test_instruments_without_jit(name, time, without_alarms):
+    """Of no steps too, of which a scan is refused without jit; an exponent of none is not known."""
+    params, xs = problem(GRU(), time)
+    wanted = INSTRUMENTS_OF_PASSES[name](GRU(), params, xs)
+    with jax.disable_jit():
+        got = INSTRUMENTS_OF_PASSES[name](GRU(), params, xs)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
