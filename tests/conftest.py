@@ -82,6 +82,15 @@ def x64():
 
 
 @pytest.fixture
+def single_precision():
+    """For tests that leave types to JAX and are of single precision, where JAX is set to double."""
+    from gru_jax.runtime.devices import precision
+
+    with precision("float32", "float32"):
+        yield
+
+
+@pytest.fixture
 def without_alarms():
     """For tests of numbers that are not finite, which are no fault, where JAX is set to look for such numbers."""
     with broken.without_alarms():
