@@ -199,6 +199,7 @@ def step(cell, *, params=None, carry=None, x=None):
         (lambda: step(Elman(), params=GRU().init(jax.random.key(0), 2, 3)), ("params are of another cell", "Elman")),
     ],
 )
+@pytest.mark.usefixtures("single_precision")
 def test_wrong_use_names_the_argument(make, words, unchecked_types):
     with pytest.raises(UsageError) as raised:
         make()

@@ -55,6 +55,7 @@ def test_batch_and_time_may_be_open(cell, sizes, x64):
 
 
 @pytest.mark.parametrize("readout", ["last", "mean", "every"])
+@pytest.mark.usefixtures("single_precision")
 def test_a_model_of_open_sizes(readout):
     model = SequenceModel(GRU(), SIZE, (HIDDEN, 2), 2, readout=readout, bidirectional=True, rngs=nnx.Rngs(0))
     xs, lengths = jax.random.normal(jax.random.key(1), (4, 5, SIZE)), jnp.array([5, 2, 3, 1], jnp.int32)
