@@ -14,6 +14,17 @@ def carry_dtype(dtype: DTypeLike) -> DTypeLike:
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
+def chosen_or_default(dtype: DTypeLike | None) -> DTypeLike:
+    """A type, or JAX's own where it is None: float32, or float64 where `jax_enable_x64` is set.
+
+    Examples:
+        >>> from gru_jax.dtypes import chosen_or_default
+        >>> chosen_or_default(None)
+        dtype('float32')
+    """
+    return jnp.result_type(float) if dtype is None else dtype
+
+
 def in_machine_order(array: Any) -> Any:
     """An array of NumPy as JAX takes it, in the machine's order of bytes and of at most 64 bits; others as they are.
 

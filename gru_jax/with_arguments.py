@@ -23,8 +23,6 @@ PLAIN = (bool, int, float, str, NoneType)
 """Types of the defaults of those arguments that are settings."""
 _INFINITE = (float("inf"), float("-inf"))  # defaults that no config can say
 _COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
 TRACED_ERRORS = (
     jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
 )  # fmt: skip

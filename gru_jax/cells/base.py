@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from gru_jax.cells.products import per_unit, product
-from gru_jax.dtypes import carry_dtype
+from gru_jax.dtypes import carry_dtype, chosen_or_default
 from gru_jax.errors import UsageError, at_least_one, check_choice, in_one_line, listing
 from gru_jax.initializers import MEMORY_SETTINGS, Scheme
 from gru_jax.settings import check_values
@@ -155,7 +155,7 @@ class Cell(abc.ABC):
         input_size: int,
         hidden_size: int,
         scheme: Scheme | None = None,
-        dtype: DTypeLike = jnp.float32,
+        dtype: DTypeLike | None = None,
     ) -> dict[str, dict[str, Array]]:
         """Draw parameters.
 
@@ -164,13 +164,13 @@ class Cell(abc.ABC):
             input_size: D, at least 1.
             hidden_size: H, at least 1.
             scheme: how to draw; the default is Glorot-uniform inputs, orthogonal recurrence, zero biases.
-            dtype: type of the parameters.
+            dtype: type of the parameters; None for JAX's default, float32, or float64 where `jax_enable_x64` is set.
 
         Raises:
             UsageError: sizes below 1, a gate in `scheme.gates` that the cell lacks, or a memory rule for a cell
                 without a memory gate.
         """
-        scheme = Scheme() if scheme is None else scheme
+        scheme, dtype = Scheme() if scheme is None else scheme, chosen_or_default(dtype)
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             at_least_one(name, size)
         self.check_scheme(scheme)
@@ -233,9 +233,10 @@ class Cell(abc.ABC):
             if why:
                 raise UsageError(f"gates.{gate}.{name}: without effect on {type(self).__name__}, {why}")
 
-    def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: DTypeLike = jnp.float32) -> Carry:
-        """The zero state, in the carry type that goes with inputs of type `dtype`."""
-        parts = tuple(jnp.zeros((*batch_shape, hidden_size), carry_dtype(dtype)) for _ in range(self.carry_parts))
+    def initial_carry(self, batch_shape: tuple[int, ...], hidden_size: int, dtype: DTypeLike | None = None) -> Carry:
+        """The zero state, in the carry type that goes with inputs of type `dtype`; None for JAX's default type."""
+        of_carry = carry_dtype(chosen_or_default(dtype))
+        parts = tuple(jnp.zeros((*batch_shape, hidden_size), of_carry) for _ in range(self.carry_parts))
         return parts if self.carry_parts > 1 else parts[0]
 
     def hidden(self, carry: Carry) -> Float[Array, "... H"]:
@@ -315,7 +316,7 @@ def check_equations(cell: Cell, hidden_size: int) -> None:
     def equations(carry: Carry, u: dict[str, Array]) -> Any:
         return cell.equations(dense, carry, _Products(u, name))
 
-    carry = cell.initial_carry((1,), hidden_size)
+    carry = cell.initial_carry((1,), hidden_size, jnp.float32)
     u = {name: jnp.zeros((1, hidden_size), jnp.float32) for name in cell.input_gates + cell.vectors}
     try:
         result = jax.eval_shape(equations, carry, u)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gru_jax.cells.base import Dense, Params
 from gru_jax.cells.gru import GRU
 from gru_jax.cells.products import per_unit, product
-from gru_jax.dtypes import carry_dtype
+from gru_jax.dtypes import carry_dtype, chosen_or_default
 from gru_jax.initializers import Scheme
 
 EPSILON = 1e-5
@@ -51,8 +51,9 @@ class LayerNormGRU(GRU):
         input_size: int,
         hidden_size: int,
         scheme: Scheme | None = None,
-        dtype: DTypeLike = jnp.float32,
+        dtype: DTypeLike | None = None,
     ) -> dict[str, dict[str, Array]]:
+        dtype = chosen_or_default(dtype)
         params = super().init(key, input_size, hidden_size, scheme, dtype)
         gains = {group: {g: jnp.ones(hidden_size, dtype) for g in self.groups[group]} for group in ("p", "s")}
         return {**params, **gains}

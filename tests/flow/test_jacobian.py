@@ -128,6 +128,7 @@ def test_the_pulled_norms_are_the_adjoint_profile(x64, without_alarms):
     np.testing.assert_allclose(jnp.exp(got[0, 1:4]), wanted[0, :3], rtol=1e-11)
 
 
+@pytest.mark.usefixtures("with_jit")  # so many steps take an hour without
 def test_products_over_many_steps_leave_no_range():
     """(0.5 Q)^n and (2 Q)^n at n = 20,000 have norms of 10^-6020 and 10^6020."""
     cell, time = Elman("identity"), 20_000

@@ -142,6 +142,7 @@ def test_the_forward_pass_does_not_change():
         ({"chunk": 3, "intervention": Intervention(clip=1.0)}, "chunk=3"),
     ],
 )
+@pytest.mark.usefixtures("single_precision")
 def test_bad_interventions_are_named(changes, message, unchecked_types):
     params, xs, carry, _ = jax.tree.map(jnp.asarray, random_problem(GRU(), BATCH, TIME, 2, UNITS, "float32", 0))
     with pytest.raises(UsageError, match=message):
@@ -149,6 +150,7 @@ def test_bad_interventions_are_named(changes, message, unchecked_types):
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e19, 3e38])
+@pytest.mark.usefixtures("single_precision")
 def test_clipping_of_adjoints_of_any_size(size):
     """What is longer is cut to the length, with its direction, though its norm may be beyond float32."""
     params, xs, _, _ = jax.tree.map(jnp.asarray, random_problem(Elman("identity"), 1, 1, 2, UNITS, "float32", 0))

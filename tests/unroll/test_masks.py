@@ -82,6 +82,7 @@ def test_a_mask_and_lengths_both_have_to_allow_a_step():
 
 
 @pytest.mark.parametrize("layer", [Recurrent, Bidirectional])
+@pytest.mark.usefixtures("single_precision")
 def test_packed_sequences_with_gaps_are_the_sequences_by_themselves(layer):
     """Left padding, a gap before and within the second sequence, and marks in what does not count."""
     xs = jax.random.normal(jax.random.key(1), (1, 9, SIZE))
@@ -93,6 +94,7 @@ def test_packed_sequences_with_gaps_are_the_sequences_by_themselves(layer):
         np.testing.assert_allclose(packed[:, steps], net(xs[:, np.array(steps)]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_a_mark_in_the_padding_leaves_a_backward_layer_its_first_carry():
     xs, carry0 = jax.random.normal(jax.random.key(1), (1, 5, SIZE)), jnp.ones((1, HIDDEN))
     layer = Recurrent(GRU(), SIZE, HIDDEN, reverse=True, rngs=nnx.Rngs(0))
@@ -101,6 +103,7 @@ def test_a_mark_in_the_padding_leaves_a_backward_layer_its_first_carry():
 
 
 @pytest.mark.parametrize("readout", ["last", "mean"])
+@pytest.mark.usefixtures("single_precision")
 def test_readouts_of_left_padding(readout):
     model = SequenceModel(GRU(), SIZE, (HIDDEN,), 4, readout=readout, bidirectional=True, rngs=nnx.Rngs(0))
     xs = jax.random.normal(jax.random.key(1), (2, 5, SIZE))
@@ -187,6 +190,7 @@ def test_instruments_know_the_state_that_resets_set():
         ({"resets": jnp.ones((2, TIME), bool), "reset_carry": jnp.zeros(HIDDEN, int)}, "reset_carry has dtype int"),
     ],
 )
+@pytest.mark.usefixtures("single_precision")
 def test_what_does_not_fit_is_one_line(options, parts, unchecked_types):
     params, xs = problem(GRU())
     with pytest.raises(UsageError) as error:

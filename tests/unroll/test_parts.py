@@ -110,6 +110,7 @@ def visit_chunks(time, size, reverse, back, fill):
         steps = cut(xs, start, length)
         assert steps.shape == (length, 2)
         seen.append(length)
+        start = jnp.asarray(start, jnp.int32)
         return (carry[0] + 1, start), steps * fill, (start, *carry)
 
     last, per_step, starts = chunks.scan(block, (jnp.int32(0), jnp.int32(-1)), back=back)

@@ -102,6 +102,7 @@ def test_forward_mode_agrees_with_reverse_mode():
     np.testing.assert_allclose(jax.jvp(forward, (xs,), (change,)), (value[0], (grads[1] * change).sum()), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_each_direction_has_its_half_of_a_mask():
     layer = Bidirectional(GRU(), SIZE, HIDDEN, rngs=nnx.Rngs(0))
     _, xs, masks = problem(GRU())
