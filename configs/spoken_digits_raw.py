@@ -4,7 +4,8 @@
     GRU_JAX_DATA=DIR python -m experiments.train --config configs/spoken_digits_raw.py:chrono
 
 Measured (one CPU core, seed 0), four minutes each: 43.3 % in test with uniform-gate biases, 37.7 with zeros, 24.7 with
-chrono; 16.7 with zeros and 11.7 with chrono if inputs are not scaled; chance is 10 %.
+chrono; 16.7 with zeros and 11.7 with chrono if inputs are not scaled; chance is 10 %. With uniform gates, 60 passes and
+`--config.optimizer.lr=1e-3` it is 63.0 %, in 35 minutes.
 """
 
 from ml_collections import ConfigDict
