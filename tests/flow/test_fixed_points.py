@@ -174,6 +174,7 @@ def test_where_two_fixed_points_have_just_met_there_is_a_slow_one(x64):
     assert 1e-4 < ghost.speeds[0] < 1e-3
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_single_precision_finds_the_same():
     params = bistable(2, dtype=jnp.float32)
     points = flow.find_fixed_points(Elman(), params, jnp.zeros(1), grid(2, 6).astype(jnp.float32))

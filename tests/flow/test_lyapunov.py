@@ -29,6 +29,7 @@ def gaussian_gru(units, scale, update_bias=0.0, reset_bias=0.0, seed=0, dtype=jn
 
 
 @pytest.mark.parametrize("update_bias", [0.0, float(np.log(99))])
+@pytest.mark.usefixtures("with_jit")  # of 20,000 steps
 def test_autonomous_gru(update_bias, x64):
     """All H exponents at rest, to 1e-3 nats."""
     units, time = 32, 20_000

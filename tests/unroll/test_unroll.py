@@ -169,6 +169,7 @@ def test_half_precision_carries_float32(method, cell):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("single_precision")
 def test_finite_flags_tell_where(method, without_alarms):
     cell = Elman("relu")
     params = cell.init(jax.random.key(0), 1, 2, gru_jax.Scheme(recurrent="identity", recurrent_scale=1e20))
@@ -196,8 +197,8 @@ def test_perturbation_gives_the_adjoint(method, x64):
 
 GOOD = {
     "cell": GRU(),
-    "params": GRU().init(jax.random.key(0), 2, 3),
-    "xs": jnp.zeros((4, 5, 2)),
+    "params": GRU().init(jax.random.key(0), 2, 3, dtype=jnp.float32),
+    "xs": jnp.zeros((4, 5, 2), jnp.float32),
 }
 
 
@@ -206,17 +207,17 @@ GOOD = {
     [
         ({"xs": jnp.zeros((5, 2))}, ("xs", "(5, 2)", "[B, T, D]")),
         ({"xs": jnp.zeros((4, 5, 3))}, ("xs", "3 features", "D=2")),
-        ({"xs": jnp.zeros((4, 5, 2), int)}, ("int32", "float32")),
+        ({"xs": jnp.zeros((4, 5, 2), jnp.int32)}, ("int32", "float32")),
         ({"lengths": jnp.array([1, 2, 3, 6])}, ("lengths", "6", "0 to T=5")),
         ({"lengths": jnp.array([-1, 2, 3, 5])}, ("lengths", "-1")),
         ({"lengths": np.array([1, 2, 3, 2**40])}, ("lengths", str(2**40))),
         ({"lengths": jnp.array([1, 2, 3])}, ("lengths", "(3,)", "(4,)")),
-        ({"lengths": jnp.ones(4)}, ("lengths", "float32", "integer")),
+        ({"lengths": jnp.ones(4, jnp.float32)}, ("lengths", "float32", "integer")),
         ({"resets": jnp.zeros((4, 4), bool)}, ("resets", "(4, 4)", "(4, 5)")),
-        ({"resets": jnp.zeros((4, 5))}, ("resets", "float32", "bool")),
+        ({"resets": jnp.zeros((4, 5), jnp.float32)}, ("resets", "float32", "bool")),
         ({"carry0": jnp.zeros((4, 4))}, ("carry0", "(4, 4)", "(4, 3)")),
         ({"carry0": (jnp.zeros((4, 3)), jnp.zeros((4, 3)))}, ("carry0 is a tuple of 2: GRU carries one array",)),
-        ({"carry0": jnp.zeros((4, 3), int)}, ("carry0", "int32")),
+        ({"carry0": jnp.zeros((4, 3), jnp.int32)}, ("carry0", "int32")),
         ({"lengths": [1, 2, 6, 3]}, ("lengths", "6", "0 to T=5")),
         ({"cell": LSTM()}, ("params", "LSTM", "W/f")),
         ({"cell": GRU("before")}, ("params", "another cell")),
@@ -233,6 +234,7 @@ GOOD = {
         ({"unroll": 1.5}, ("unroll=1.5",)),
     ],
 )
+@pytest.mark.usefixtures("single_precision")
 def test_wrong_use_names_the_argument(change, words, unchecked_types):
     assert issubclass(UsageError, ValueError)
     with pytest.raises(UsageError) as raised:
@@ -247,6 +249,7 @@ def test_any_integer_lengths(dtype, unchecked_types):
     assert (np.abs(out.hs).sum(axis=-1) > 0).sum(axis=1).tolist() == [200, 3]
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_arrays_of_other_orders_of_bytes_and_long_doubles(unchecked_types, jax_as_users_have_it):
     cell = GRU()
     params = cell.init(jax.random.key(0), 2, 3)
