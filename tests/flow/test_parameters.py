@@ -57,6 +57,7 @@ def test_profile_is_the_gradient_of_each_steps_parameters(cell, reverse, x64):
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e25])
+@pytest.mark.usefixtures("single_precision")
 def test_adjoints_of_any_size(size):
     params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(GRU(), 2, 4, 2, 3, "float32", 0))
     along = flow.Trajectory(xs, carry)
