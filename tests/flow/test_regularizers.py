@@ -195,6 +195,7 @@ def test_flossing_is_a_sum_and_leaves_out_a_transient(x64):
     )
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_the_transient_is_a_key():
     config = small(gradient={"floss": 2, "floss_every": 1, "floss_transient": 3})
     model = build_model(config)

@@ -138,7 +138,10 @@ def test_the_forward_pass_does_not_change():
         ({"intervention": Intervention(clip=0.0)}, "clip=0.0: allowed are numbers above 0"),
         ({"intervention": Intervention(truncate=0)}, "truncate=0: allowed are whole numbers from 1"),
         ({"intervention": Intervention(detach=jnp.ones((2, 3), bool))}, r"detach has shape \(2, 3\)"),
-        ({"intervention": Intervention(detach=jnp.ones((BATCH, TIME)))}, "detach has dtype float32: allowed is bool"),
+        (
+            {"intervention": Intervention(detach=jnp.ones((BATCH, TIME), jnp.float32))},
+            "detach has dtype float32: allowed is bool",
+        ),
         ({"chunk": 3, "intervention": Intervention(clip=1.0)}, "chunk=3"),
     ],
 )

@@ -182,7 +182,7 @@ def test_instruments_know_the_state_that_resets_set():
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"mask": jnp.ones((2, TIME))}, "mask has dtype float32: allowed is bool"),
+        ({"mask": jnp.ones((2, TIME), jnp.float32)}, "mask has dtype float32: allowed is bool"),
         ({"mask": jnp.ones(TIME, bool)}, "mask has shape (7,): allowed is (2, 7)"),
         ({"reset_carry": jnp.zeros(HIDDEN)}, "reset_carry: it is set where resets say; needed are resets"),
         ({"resets": jnp.ones((2, TIME), bool), "reset_carry": jnp.zeros(3)}, "allowed are (2, 4) and (4,)"),
