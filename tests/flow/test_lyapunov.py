@@ -42,6 +42,7 @@ def test_autonomous_gru(update_bias, x64):
     np.testing.assert_allclose(spectrum.exponents[0], wanted, rtol=0, atol=1e-3)
 
 
+@pytest.mark.usefixtures("with_jit")  # of 400 units
 def test_edge_of_stability_is_where_theory_says(x64):
     """The scale of U_n at which the largest exponent of the resting cell crosses 0, over draws of H = 400."""
     reset_bias, units = 0.5, 400
