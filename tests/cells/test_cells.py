@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 import gru_jax
 from gru_jax.cells import CELLS, GRU, LSTM, Elman, LayerNormGRU, MinGRU, RefineGRU
 from gru_jax.errors import UsageError
+from gru_jax.runtime.devices import precision
 from tests.golden.peers import random_problem
 
 ALL = [
@@ -206,7 +207,18 @@ def test_wrong_use_names_the_argument(make, words, unchecked_types):
     assert all(word in str(raised.value) for word in words)
 
 
+@pytest.mark.parametrize("cell", [GRU(), LayerNormGRU()], ids=str)
+def test_parameters_and_states_have_the_default_type(cell, x64):
+    """Of JAX, as arrays have that no type is said for."""
+    params, carry = cell.init(jax.random.key(0), 2, 3), cell.initial_carry((4,), 3)
+    assert {a.dtype for a in jax.tree.leaves((params, carry))} == {jnp.dtype("float64")}
+    assert cell.step(params, carry, jnp.ones((4, 2))).dtype == jnp.float64
+    with precision("float32", "float32"):
+        params, carry = cell.init(jax.random.key(0), 2, 3), cell.initial_carry((4,), 3)
+    assert {a.dtype for a in jax.tree.leaves((params, carry))} == {jnp.dtype("float32")}
+
+
 def test_mixed_precision_is_refused(x64):
-    params = GRU().init(jax.random.key(0), 2, 3)
+    params = GRU().init(jax.random.key(0), 2, 3, dtype=jnp.float32)
     with pytest.raises(UsageError, match="float64 but params have float32"):
         GRU().step(params, jnp.zeros(3, jnp.float64), jnp.zeros(2, jnp.float64))

@@ -64,6 +64,6 @@ def test_a_model_of_open_sizes(readout):
 
 
 def test_blocks_need_a_known_number_of_steps():
-    params = GRU().init(jax.random.key(0), SIZE, HIDDEN)
+    params = GRU().init(jax.random.key(0), SIZE, HIDDEN, dtype=jnp.float32)
     with pytest.raises(UsageError, match="method='fast': blocks need a known number of steps, not t; allowed are auto"):
         exported(lambda xs: gru_jax.unroll(GRU(), params, xs, method="fast").hs, "4, t, 3")
