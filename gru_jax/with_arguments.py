@@ -69,10 +69,6 @@ class WithArguments:
             result = self.thing(*args, **kwargs, **self.arguments)
         return refusing_decisions(repr(self))(result) if callable(result) else result  # a schedule gives a function
 
-    def as_section(self) -> dict[str, Any]:
-        """As it stands in a config."""
-        return {"name": self.name, **self.arguments}
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WithArguments) and (self.name, self.arguments) == (other.name, other.arguments)
 
@@ -148,7 +144,8 @@ def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dic
     rest = {key: p for key, p in taken.items() if key not in known and key != "self" and p.kind not in _COLLECTING}
     needed = [key for key, parameter in rest.items() if parameter.default is parameter.empty]
     if needed:
-        raise UsageError(f"{name}: its argument {needed[0]} needs a default, as it may be left out")
+        others = f"the first {filled}" if isinstance(filled, int) else listing(filled)
+        raise UsageError(f"{name}: its argument {needed[0]} needs a default, as all but {others} do")
     if "name" in rest:
         raise UsageError(f"{name}: has an argument called name, which is the key that it is chosen by")
     return {key: p.default for key, p in rest.items() if type(p.default) in PLAIN and p.default not in _INFINITE}
@@ -157,7 +154,7 @@ def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dic
 def as_section(value: Any) -> Any:
     """A name with arguments, or a `functools.partial` of keywords, as it stands in a config; others as they are."""
     if isinstance(value, WithArguments):
-        return value.as_section()
+        return {"name": value.name, **value.arguments}
     if isinstance(value, functools.partial) and not value.args:
         return {"name": value.func, **value.keywords}
     return value

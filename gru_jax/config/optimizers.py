@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_args
 
 from gru_jax.errors import UsageError
 from gru_jax.settings import setting
 from gru_jax.user_code import Name, reference
+from gru_jax.with_arguments import parameters_of, plain_arguments
 
 OptimizerName = Literal["adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion"]
 OPTIMIZERS = get_args(OptimizerName)
@@ -129,23 +129,18 @@ class OptimizerConfig(OptimizerBase):
 
 @functools.cache
 def _section_of_function(function: Callable[..., Any]) -> type[OptimizerBase]:
-    name, fields, own_arguments = reference(function), [], []
+    name = reference(function)
     common = {field.name for field in dataclasses.fields(OptimizerBase)} - {"weight_decay"} | {"name"}
-    for argument in inspect.signature(function).parameters.values():
-        start = f"optimizer.name={name}: its argument {argument.name}"
-        if argument.name in common:
-            raise UsageError(f"{start} is called like a key that every optimiser has; allowed is another name")
-        if argument.name == LEARNING_RATE:
-            own_arguments.append(LEARNING_RATE)
-        elif type(argument.default) in (bool, int, float, str, type(None)):
-            kind = float | None if argument.default is None else type(argument.default)
-            fields.append((argument.name, kind, argument.default))
-            own_arguments.append(argument.name)
-        elif argument.default is argument.empty and argument.kind not in (
-            argument.VAR_POSITIONAL,
-            argument.VAR_KEYWORD,
-        ):
-            raise UsageError(f"{start} needs a default, as all but {LEARNING_RATE} do")
+    taken = parameters_of(function)
+    for argument in taken:
+        if argument in common:
+            raise UsageError(
+                f"optimizer.name={name}: its argument {argument} is called like a key that every optimiser has; "
+                "allowed is another name"
+            )
+    arguments = plain_arguments(f"optimizer.name={name}", function, filled=(LEARNING_RATE,))
+    fields = [(key, float | None if value is None else type(value), value) for key, value in arguments.items()]
+    own_arguments = [key for key in taken if key in arguments or key == LEARNING_RATE]
     return dataclasses.make_dataclass(
         f"OptimizerConfig({name})",
         [("name", str, name), *fields],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,6 @@ def scan_steps(
 
 def scan_time(body: Callable[..., Any], carry: PyTree, items: PyTree, **kwargs: Any) -> tuple[PyTree, PyTree]:
     """`jax.lax.scan` over time, of no steps too where `jax_disable_jit` is set, which has a scan refuse them."""
-    if jax.tree.leaves(items)[0].shape[0] == 0:
-        with jax.disable_jit(False):
-            return jax.lax.scan(body, carry, items, **kwargs)
-    return jax.lax.scan(body, carry, items, **kwargs)
+    has_none = jax.tree.leaves(items)[0].shape[0] == 0
+    with jax.disable_jit(False) if has_none else contextlib.nullcontext():
+        return jax.lax.scan(body, carry, items, **kwargs)

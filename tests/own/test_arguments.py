@@ -303,8 +303,8 @@ def file_of_mine():
     return mine.__file__
 
 
-def test_schedules_of_optax_have_arguments():
-    """But the first, which is the number of updates."""
+def test_the_first_argument_of_a_schedule_is_no_key():
+    """It is the number of updates."""
     one = {"name": optax.schedules.constant_schedule, "value": 1.0}
     with pytest.raises(UsageError, match=r"value: no such key; .*has no argument of its own"):
         load({**STEPS, "optimizer": {"schedule": one}})
