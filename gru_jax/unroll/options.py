@@ -36,8 +36,13 @@ SHORTEST, LONGEST = 16, 256
 UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
-MANY_UNITS = {"cpu": 512}
-"""From how many units on products take so long that keeping the gates pays, by platform; nowhere elsewhere."""
+KEPT_FROM = {"cpu": 96}
+"""From how many units on keeping the gates pays where few rows of a batch and its steps leave them in cache, by
+platform; nowhere elsewhere."""
+KEPT_ROWS, KEPT_ROWS_PER_UNIT = 2048, 8
+"""How many rows are few: T * B of a sequence batch, at all or for each unit, whichever is more."""
+MANY_UNITS = 512
+"""From how many units on products take so long that memory does not matter, for a batch of up to `USUAL_BATCH`."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -105,11 +110,11 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
     return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
 
 
-def choose_keep(keep: Keep, batch: int, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
+def choose_keep(keep: Keep, time: int, batch: int, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
     """Choose what is kept for the backward pass: `keep`, or where arithmetic is the limit the gates too.
 
-    It is on a CPU with many units, and a batch so small that what is kept costs little beside: such as the part of a
-    batch that one core of several has.
+    It is on a CPU, from some units on, where all that is kept stays in cache; and with many units where a batch is
+    small, such as the part of one that a core of several has.
 
     Raises:
         UsageError: not one of `KEEPS`.
@@ -117,9 +122,11 @@ def choose_keep(keep: Keep, batch: int, hidden_size: int) -> Literal["states", "
     check_choice("keep", keep, KEEPS)
     if keep != "auto":
         return keep
-    many_units, batch = MANY_UNITS.get(jax.default_backend()), batch if _is_known(batch) else USUAL_BATCH
-    is_arithmetic = many_units is not None and hidden_size >= many_units and batch <= USUAL_BATCH
-    return "gates" if is_arithmetic else "states"
+    kept_from, batch = KEPT_FROM.get(jax.default_backend()), batch if _is_known(batch) else USUAL_BATCH
+    if kept_from is None or hidden_size < kept_from:
+        return "states"
+    few_rows = time * batch <= max(KEPT_ROWS, KEPT_ROWS_PER_UNIT * hidden_size)
+    return "gates" if few_rows or (hidden_size >= MANY_UNITS and batch <= USUAL_BATCH) else "states"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

@@ -211,11 +211,15 @@ def test_layout_by_rule(on_cpu):
 
 
 def test_gates_are_kept_by_rule(on_cpu, monkeypatch):
-    assert choice.choose_keep("auto", 32, 512) == "gates"
-    assert choice.choose_keep("auto", 64, 512) == choice.choose_keep("auto", 32, 256) == "states"
-    assert choice.choose_keep("boundaries", 32, 512) == "boundaries"
+    for *shape, kept in (
+        (256, 32, 512, "gates"), (4096, 32, 512, "gates"), (256, 64, 512, "states"),  # many units
+        (28, 64, 128, "gates"), (28, 128, 128, "states"), (28, 64, 95, "states"), (1, 1, 1, "states"),  # few rows
+        (100, 32, 400, "gates"), (101, 32, 400, "states"),  # few for so many units
+    ):  # fmt: skip
+        assert choice.choose_keep("auto", *shape) == kept, shape
+    assert choice.choose_keep("boundaries", 28, 64, 128) == "boundaries"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choice.choose_keep("auto", 32, 512) == "states"
+    assert choice.choose_keep("auto", 256, 32, 512) == "states"
 
 
 @pytest.mark.parametrize(("platform", "fast"), [("cpu", 1), ("gpu", 8), ("tpu", 1)])
