@@ -32,7 +32,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 BLOCK = {"cpu": 2**18}
 """Numbers in one array of a block, C * B * H, by platform: on a CPU a block's arrays should stay in cache."""
 BLOCK_ELSEWHERE = 2**22
-SHORTEST, LONGEST = 16, 256
+SHORTEST = 16
+LONGEST = {"cpu": 128}
+"""Steps of a block at most, by platform: longer ones save nothing, and leave cache."""
+LONGEST_ELSEWHERE = 256
 UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
@@ -85,8 +88,9 @@ def choose_chunk(chunk: int | None, time: int, batch: int, hidden_size: int) -> 
     if chunk is not None:
         return min(at_least_one("chunk", chunk), max(time, 1))
     batch = batch if _is_known(batch) else USUAL_BATCH
-    room = BLOCK.get(jax.default_backend(), BLOCK_ELSEWHERE) // max(batch * hidden_size, 1)
-    size = min(max(room, SHORTEST), LONGEST, max(time, 1))
+    platform = jax.default_backend()
+    room = BLOCK.get(platform, BLOCK_ELSEWHERE) // max(batch * hidden_size, 1)
+    size = min(max(room, SHORTEST), LONGEST.get(platform, LONGEST_ELSEWHERE), max(time, 1))
     divisors = [c for c in range(max(size * 2 // 3, 1), min(size * 3 // 2, time) + 1) if time % c == 0]
     return min(divisors, key=lambda c: abs(c - size), default=size)
 

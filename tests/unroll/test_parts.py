@@ -193,7 +193,7 @@ def on_cpu(monkeypatch):
 def test_block_length_by_rule(on_cpu):
     assert choice.choose_chunk(None, 1024, 32, 128) == 64
     assert choice.choose_chunk(None, 784, 100, 128) == 16  # divides 784, and is near 2**18 / 12800
-    assert choice.choose_chunk(None, 4096, 1, 64) == choice.LONGEST
+    assert choice.choose_chunk(None, 4096, 1, 64) == 128
     assert choice.choose_chunk(None, 4096, 256, 512) == choice.SHORTEST
     assert choice.choose_chunk(None, 5, 1, 1) == 5
     assert choice.choose_chunk(None, 1009, 32, 128) == 64  # a prime: a shorter last block
