@@ -17,7 +17,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
            alone), in float32 with the same weights: medians of runs in turn, each peer's time over ours, temporary
            memory, compile time, and the share of the rate that this machine reaches on a product of 2048^2 matrices;
            every peer's hidden states are checked against ours. --loss=none: the pass forwards alone. --devices=2:
-           every JAX library on one device, as its users run it, and on two that share each batch
+           every JAX library on one device, as its users run it, and on two that share each batch, if it is even
   train    whole training steps a second of a config: batches, passes, update. Ours on one device and on several, linen
            with optax, Keras' fit, PyTorch with its data loader, each in a process of its own. Of networks that read
            tokens (words, sentiment, translation) tokens a second: linen's and PyTorch's on the batches of ours

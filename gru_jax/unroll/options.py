@@ -40,12 +40,12 @@ UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
 KEPT_FROM = {"cpu": 96}
-"""From how many units on keeping the gates pays where few rows of a batch and its steps leave them in cache, by
-platform; nowhere elsewhere."""
-KEPT_ROWS, KEPT_ROWS_PER_UNIT = 2048, 8
-"""How many rows are few: T * B of a sequence batch, at all or for each unit, whichever is more."""
-MANY_UNITS = 512
-"""From how many units on products take so long that memory does not matter, for a batch of up to `USUAL_BATCH`."""
+"""From how many units on keeping the gates pays where up to `FEW_ROWS` rows, T * B, leave them in cache, by platform;
+nowhere elsewhere."""
+FEW_ROWS = 2048
+MANY_UNITS, ROWS_PER_UNIT = 320, 16
+"""From how many units on products take so long that keeping the gates always pays in time; it is done for up to so many
+rows for each unit, or `USUAL_BATCH` sequences, as it costs memory."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -129,8 +129,9 @@ def choose_keep(keep: Keep, time: int, batch: int, hidden_size: int) -> Literal[
     kept_from, batch = KEPT_FROM.get(jax.default_backend()), batch if _is_known(batch) else USUAL_BATCH
     if kept_from is None or hidden_size < kept_from:
         return "states"
-    few_rows = time * batch <= max(KEPT_ROWS, KEPT_ROWS_PER_UNIT * hidden_size)
-    return "gates" if few_rows or (hidden_size >= MANY_UNITS and batch <= USUAL_BATCH) else "states"
+    if hidden_size < MANY_UNITS:
+        return "gates" if time * batch <= FEW_ROWS else "states"
+    return "gates" if time * batch <= ROWS_PER_UNIT * hidden_size or batch <= USUAL_BATCH else "states"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

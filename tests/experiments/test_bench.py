@@ -70,7 +70,7 @@ def test_two_devices_training_and_streaming_are_measured(tmp_path):
     """Each in a process of its own, as devices are made before JAX is used."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     for arguments, size in (
-        (["unroll", "--shapes=7,4,2,4", "--peers=linen,nnx", "--devices=2"], (7.0, 1.4 + 0.28)),
+        (["unroll", "--shapes=7,4,2,4:7,3,2,4", "--peers=linen,nnx", "--devices=2"], (7.0, 1.4 + 2 * 0.28)),
         (["stream", "--widths=3,4", "--peers=linen,nnx,haiku,equinox"], (8.0, 4.5)),
         (["train", "--configs=quickstart", "--peers=linen", "--devices=2"], (8.0, 2.6)),
     ):
@@ -79,9 +79,11 @@ def test_two_devices_training_and_streaming_are_measured(tmp_path):
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         assert_shows_something(out / "bench.png", *size)
-    (row,) = json.loads((tmp_path / "unroll" / "bench.json").read_text())["rows"]
-    assert {"gru_jax on 2", "gru_jax", "linen", "linen on 2"} < row["contenders"].keys()
-    assert "linen on 2" in unroll.describe_best_peers(row) or "nnx on 2" in unroll.describe_best_peers(row)
+    shared, odd = json.loads((tmp_path / "unroll" / "bench.json").read_text())["rows"]
+    assert {"gru_jax on 2", "gru_jax", "linen", "linen on 2"} < shared["contenders"].keys()
+    assert "linen on 2" in unroll.describe_best_peers(shared) or "nnx on 2" in unroll.describe_best_peers(shared)
+    assert odd["contenders"].keys() == {"gru_jax", "linen", "nnx"}, "three sequences are not two devices' to share"
+    assert " on 2" not in unroll.describe_best_peers(odd)
 
 
 @pytest.mark.slow
