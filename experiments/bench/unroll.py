@@ -164,7 +164,7 @@ def on_devices(name: str, devices: int) -> str:
 def measure_shape(
     shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
 ) -> dict[str, Any]:
-    """Times and memory of all contenders on one shape; on one device alone where several cannot share its batch evenly."""
+    """Times and memory of all contenders on one shape; on one device alone if more cannot share its batch evenly."""
     if devices > len(jax.devices()):
         raise UsageError(f"--devices={devices}: allowed are up to {len(jax.devices())}, the devices here")
     if shape.batch % devices:
