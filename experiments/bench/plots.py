@@ -40,11 +40,11 @@ def plot_ratios(rows: Sequence[Row], path: Path) -> None:
     """Each contender's time over ours, a line for each shape; some were measured on one device alone."""
     with saved_panels(path, 7.0, 1.4 + 0.28 * len(rows)) as (ax,):
         for name in dict.fromkeys(name for row in rows for name in row["contenders"]):
-            lines = [line for line, row in enumerate(rows) if name in row["contenders"]]
+            ratios = {i: row["contenders"][name]["ratio"] for i, row in enumerate(rows) if name in row["contenders"]}
             library = name.split(" on ")[0]
             ours, several = library == OURS, library != name
             ax.plot(
-                [rows[line]["contenders"][name]["ratio"] for line in lines], lines, ls="", color=COLOURS[library],
+                list(ratios.values()), list(ratios), ls="", color=COLOURS[library],
                 marker="|" if ours else "o", ms=12 if ours else 5, label=name,
                 fillstyle="none" if several else "full",
             )  # fmt: skip

@@ -39,13 +39,10 @@ LONGEST_ELSEWHERE = 256
 UNROLL = {"gpu": 8}
 """Steps in one iteration of the fast method's loops, by platform, 1 elsewhere: on a GPU starting an iteration costs
 more than a small step does."""
-KEPT_FROM = {"cpu": 96}
-"""From how many units on keeping the gates pays where up to `FEW_ROWS` rows, T * B, leave them in cache, by platform;
-nowhere elsewhere."""
-FEW_ROWS = 2048
-MANY_UNITS, ROWS_PER_UNIT = 320, 16
-"""From how many units on products take so long that keeping the gates always pays in time; it is done for up to so many
-rows for each unit, or `USUAL_BATCH` sequences, as it costs memory."""
+SOME_UNITS, FEW_ROWS = 96, 2048
+"""On a CPU, from how many units on keeping the gates pays for up to so many rows, T * B, which leave them in cache."""
+MANY_UNITS = 512
+"""From how many units on products take so long there that it pays for any number of steps of `USUAL_BATCH` rows."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -126,12 +123,10 @@ def choose_keep(keep: Keep, time: int, batch: int, hidden_size: int) -> Literal[
     check_choice("keep", keep, KEEPS)
     if keep != "auto":
         return keep
-    kept_from, batch = KEPT_FROM.get(jax.default_backend()), batch if _is_known(batch) else USUAL_BATCH
-    if kept_from is None or hidden_size < kept_from:
-        return "states"
-    if hidden_size < MANY_UNITS:
-        return "gates" if time * batch <= FEW_ROWS else "states"
-    return "gates" if time * batch <= ROWS_PER_UNIT * hidden_size or batch <= USUAL_BATCH else "states"
+    batch = batch if _is_known(batch) else USUAL_BATCH
+    stays_in_cache = hidden_size >= SOME_UNITS and time * batch <= FEW_ROWS
+    is_arithmetic = hidden_size >= MANY_UNITS and batch <= USUAL_BATCH
+    return "gates" if jax.default_backend() == "cpu" and (stays_in_cache or is_arithmetic) else "states"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

@@ -213,13 +213,13 @@ def test_layout_by_rule(on_cpu):
 def test_gates_are_kept_by_rule(on_cpu, monkeypatch):
     for *shape, kept in (
         (28, 64, 128, "gates"), (28, 128, 128, "states"), (28, 64, 95, "states"), (1, 1, 1, "states"),  # few rows
-        (80, 64, 320, "gates"), (80, 65, 320, "states"), (80, 64, 319, "states"),  # few for so many units
-        (4096, 32, 512, "gates"), (256, 64, 512, "states"),  # few sequences
+        (32, 64, 511, "gates"), (33, 64, 511, "states"), (32, 64, 512, "gates"), (100, 32, 400, "states"),
+        (4096, 32, 512, "gates"), (256, 64, 512, "states"), (4096, 32, 511, "states"),  # many units
     ):  # fmt: skip
         assert choice.choose_keep("auto", *shape) == kept, shape
     assert choice.choose_keep("boundaries", 28, 64, 128) == "boundaries"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choice.choose_keep("auto", 256, 32, 512) == "states"
+    assert choice.choose_keep("auto", 256, 32, 512) == choice.choose_keep("auto", 28, 64, 128) == "states"
 
 
 @pytest.mark.parametrize(("platform", "fast"), [("cpu", 1), ("gpu", 8), ("tpu", 1)])
