@@ -26,7 +26,10 @@ os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cach
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook(["gru_jax", "experiments"], "beartype.beartype")
+# Checking types takes a quarter of the time. They are those of the code, on any version of JAX, so that .ci/run, which
+# sets GRU_JAX_TEST_TYPES=unchecked for what comes after the default and the long tests, checks them once.
+if os.environ.get("GRU_JAX_TEST_TYPES") != "unchecked":
+    install_import_hook(["gru_jax", "experiments"], "beartype.beartype")
 
 from pathlib import Path  # noqa: E402
 
