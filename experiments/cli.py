@@ -344,7 +344,7 @@ def _is_of_option(key: str) -> bool:
     return section in explain_options() and name != "name"
 
 
-def _typed(value: Any) -> str:
+def _typed(value: object) -> str:
     """A value as it is typed on a command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

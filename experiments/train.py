@@ -47,6 +47,7 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.run import Run
 from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.runs.train import train_run
+from gru_jax.runtime.files import Json
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
 from gru_jax.runtime.processes import is_main_process
 from gru_jax.settings import user_things
@@ -92,7 +93,7 @@ def train_shown(config: Config, workdir: str | os.PathLike[str]) -> dict[str, An
         raise NonFiniteError(f"{error}; {replay} runs its batch again") from error
 
 
-def report(summary: Mapping[str, Any], rundir: RunDir) -> str:
+def report(summary: Json, rundir: RunDir) -> str:
     """The result of a run for people: test metrics beside what no memory reaches, and where the files are."""
     best = summary["best"]
     lines = []

@@ -61,14 +61,14 @@ def listing(allowed: Iterable[object]) -> str:
     return ", ".join(str(a) for a in allowed)
 
 
-def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
+def check_choice(name: str, value: object, allowed: Iterable[Any]) -> None:
     """Raise `UsageError` unless `value` is one of `allowed`."""
     options = list(allowed)
     if value not in options:
         raise UsageError(f"{name}={value!r}: allowed are {listing(options)}{closest(value, options)}")
 
 
-def check_argument(name: str, value: Any, allowed: Iterable[Any]) -> None:
+def check_argument(name: str, value: object, allowed: Iterable[Any]) -> None:
     """Raise `ArgumentError` unless the argument of this name is one of `allowed`."""
     try:
         check_choice(name, value, allowed)

@@ -37,7 +37,7 @@ Section = TypeVar("Section")
 
 
 def setting(
-    default: Any,
+    default: object,
     *,
     low: float | int | None = None,
     high: float | int | None = None,
@@ -91,7 +91,7 @@ def check_fields(cls: type) -> None:
         )
 
 
-def check_number(field: dataclasses.Field[Any], value: Any, prefix: str = "") -> None:
+def check_number(field: dataclasses.Field[Any], value: object, prefix: str = "") -> None:
     """Raise `UsageError` where a value is a number, not a traced one, and out of a field's range."""
     if isinstance(value, int | float):
         check_range(f"{prefix}{field.name}", value, field.metadata)
@@ -106,7 +106,7 @@ def annotations_of(cls: type) -> Mapping[str, Any]:
         return {}
 
 
-def alternatives(annotation: Any) -> tuple[Any, ...]:
+def alternatives(annotation: object) -> tuple[Any, ...]:
     """The types that a union joins; another type is its own only alternative."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
@@ -255,7 +255,7 @@ def user_things(section: Any, registries: Registries) -> Iterator[Any]:
                     yield thing
 
 
-def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(plain: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict of dotted names."""
     flat: dict[str, Any] = {}
     for key, value in plain.items():
@@ -276,7 +276,7 @@ def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
     return annotations_of(cls).get(field.name, type(field.default))
 
 
-def _value(path: str, value: Any, annotation: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
+def _value(path: str, value: object, annotation: object, metadata: Mapping[str, object], registries: Registries) -> Any:
     """What was given for one key, as the first type of its annotation that takes it."""
     value = referenced_value(path, value)
     if is_none(value) and is_optional(annotation):
@@ -299,7 +299,7 @@ def _words(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
-def _value_of_type(path: str, value: Any, kind: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
+def _value_of_type(path: str, value: object, kind: Any, metadata: Mapping[str, object], registries: Registries) -> Any:
     if (words := _words(kind)) and metadata["choices"] is None:  # beside a number, which alone has a range
         metadata = {"choices": words}
     if kind in registries or dataclasses.is_dataclass(kind):

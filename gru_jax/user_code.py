@@ -128,7 +128,7 @@ def reference(thing: Any) -> str:
     return name
 
 
-def _is_named(thing: Any) -> bool:
+def _is_named(thing: object) -> bool:
     return "<" not in getattr(thing, "__qualname__", "<none>")  # <lambda>, <locals>
 
 
@@ -170,7 +170,7 @@ def find(name: str) -> Any:
     return None
 
 
-def look_up(registry: Mapping[str, Any], name: Name) -> Any:
+def look_up(registry: Mapping[str, object], name: Name) -> Any:
     """What a name of a registry, a reference, or a function itself stands for."""
     if callable(name):
         return name

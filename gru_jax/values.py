@@ -111,7 +111,7 @@ def missing_code(name: str, value: str, choices: Iterable[Any]) -> ArgumentError
     )
 
 
-def check_open_choice(name: str, value: Any, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
+def check_open_choice(name: str, value: object, choices: Sequence[Any], metadata: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a value is none of the choices, nor, where they are open, a function of a user's own."""
     if metadata.get("is_open") and (callable(value) or is_reference(value)):
         if is_reference(value) and find(value) is None:
@@ -123,7 +123,7 @@ def check_open_choice(name: str, value: Any, choices: Sequence[Any], metadata: M
     check_choice(name, value, choices)
 
 
-def scalar_of(path: str, value: Any, kind: type) -> Any:
+def scalar_of(path: str, value: object, kind: type) -> Any:
     """A single value of this type.
 
     Raises:
@@ -179,7 +179,7 @@ def _whole_number(raw: Any) -> int | None:
         return int(number) if is_whole else None
 
 
-def tuple_of(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+def tuple_of(path: str, value: object, kind: type, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
     """One or several values of this type.
 
     Raises:
@@ -200,12 +200,12 @@ def tuple_of(path: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> 
     return items
 
 
-def free_section_of(path: str, value: Any) -> dict[str, Any]:
+def free_section_of(path: str, value: object) -> dict[str, Any]:
     """A section with keys of the user's own, whose typed values are read as Python literals or text."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{path}={show_value(value)}: a section is needed here")
 
-    def plain(item: Any) -> Any:
+    def plain(item: object) -> Any:
         if isinstance(item, Mapping):
             return {k: plain(v) for k, v in item.items()}
         if not isinstance(item, Text):
@@ -223,7 +223,7 @@ def literal(text: str, otherwise: Any) -> Any:
         return otherwise
 
 
-def check_range(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
+def check_range(path: str, value: object, metadata: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a value is none of its choices or out of its range."""
     low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
     if choices is not None:
@@ -238,6 +238,6 @@ def describe_range(low: float | int | None, high: float | int | None) -> str:
     return " ".join(f"{word} {end:.10g}" for word, end in ends if end is not None)
 
 
-def show_value(value: Any) -> str:
+def show_value(value: object) -> str:
     """A value as the user wrote it, for messages."""
     return value.value if isinstance(value, Text) else repr(value)

@@ -80,18 +80,18 @@ class WithArguments:
         return f"{self.name}({', '.join(written)})"
 
 
-def without_arguments(thing: Any) -> Any:
+def without_arguments(thing: object) -> Any:
     """The function or class itself, of one with arguments; others as they are."""
     return thing.thing if isinstance(thing, WithArguments) else thing
 
 
-def real_arguments(key: str, named: Any) -> dict[str, float]:
+def real_arguments(key: str, named: object) -> dict[str, float]:
     """The real numbers among the arguments that the value of a key comes with, by dotted name."""
     arguments = named.arguments if isinstance(named, WithArguments) else {}
     return {f"{key}.{name}": value for name, value in arguments.items() if isinstance(value, float)}
 
 
-def with_traced(named: Any, values: Mapping[str, Any], key: str) -> Any:
+def with_traced(named: object, values: Mapping[str, Any], key: str) -> Any:
     """The value of a key with the numbers, which may be traced, that `values` has by the names of `real_arguments`."""
     if not isinstance(named, WithArguments):
         return named
@@ -120,7 +120,7 @@ def parameters_of(*things: Any) -> dict[str, inspect.Parameter]:
     return taken
 
 
-def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dict[str, Any]:
+def plain_arguments(name: str, thing: object, filled: int | Collection[str]) -> dict[str, Any]:
     """The arguments of a function or a class that are settings, with their defaults.
 
     Args:
@@ -151,7 +151,7 @@ def plain_arguments(name: str, thing: Any, filled: int | Collection[str]) -> dic
     return {key: p.default for key, p in rest.items() if type(p.default) in PLAIN and p.default not in _INFINITE}
 
 
-def as_section(value: Any) -> Any:
+def as_section(value: object) -> Any:
     """A name with arguments, or a `functools.partial` of keywords, as it stands in a config; others as they are."""
     if isinstance(value, WithArguments):
         return {"name": value.name, **value.arguments}
@@ -160,12 +160,12 @@ def as_section(value: Any) -> Any:
     return value
 
 
-def has_arguments(value: Any) -> bool:
+def has_arguments(value: object) -> bool:
     """Whether what a user wrote for a key is, or has in it, a name with arguments."""
     return any(isinstance(_content(item), Mapping | functools.partial) for item in _items(value))
 
 
-def names_with_arguments(path: str, value: Any, metadata: Mapping[str, Any], *, several: bool) -> Any:
+def names_with_arguments(path: str, value: object, metadata: Mapping[str, Any], *, several: bool) -> Any:
     """What a user wrote where a function or a class of their own may stand; the name alone of what has no arguments.
 
     Args:
@@ -185,7 +185,7 @@ def names_with_arguments(path: str, value: Any, metadata: Mapping[str, Any], *, 
     return named[0]
 
 
-def _with_arguments(path: str, value: Any, metadata: Mapping[str, Any]) -> Name | WithArguments:
+def _with_arguments(path: str, value: object, metadata: Mapping[str, Any]) -> Name | WithArguments:
     content = _content(value)
     if isinstance(content, functools.partial):
         raise UsageError(f"{path}={content!r}: its arguments need names, as in partial(FUNCTION, NAME=VALUE)")
@@ -208,7 +208,7 @@ def _with_arguments(path: str, value: Any, metadata: Mapping[str, Any]) -> Name 
     return WithArguments(name, {key: _typed(f"{path}.{key}", item, arguments[key]) for key, item in written.items()})
 
 
-def _items(value: Any) -> Sequence[Any]:
+def _items(value: object) -> Sequence[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
 
 
@@ -221,7 +221,7 @@ def _content(value: Any) -> Any:
     return as_section(value)
 
 
-def _typed(path: str, value: Any, default: Any) -> Any:
+def _typed(path: str, value: object, default: object) -> Any:
     """A value of the type of a default; of a number, or None, where that is None."""
     kind = float if default is None else type(default)
     if isinstance(value, str) and kind is not str:  # of a section that was typed as a whole

@@ -22,7 +22,7 @@ BASES = {LIVE_SAMPLED: EVERY_STEP}  # what a cost is in units of, where that is 
 STEPS = 5  # in one call
 
 
-def config_of_size(batch: int, hidden: int, task: Mapping[str, Any]) -> Config:
+def config_of_size(batch: int, hidden: int, task: Mapping[str, object]) -> Config:
     """A task at this size, with all instruments at their defaults."""
     return load({
         "task": task,
@@ -61,7 +61,7 @@ def instrument_step(config: Config, name: str) -> Compiled:
     return Compiled(lambda: jax.device_get(instruments(params, {})))
 
 
-def measure_costs(sizes: Sequence[tuple[int, ...]], repeats: int) -> Iterator[dict[str, Any]]:
+def measure_costs(sizes: Sequence[tuple[int, ...]], repeats: int) -> Iterator[Row]:
     """Measure all instruments at every size T,B,H: medians in milliseconds and in training steps."""
     for time, batch, hidden in sizes:
         tasks = {"name": "adding"}, {"name": "delayed_memory", "delay": max(1, time // 10)}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 import gru_jax
 from experiments.bench.measure import Row, compile_step, median_seconds
@@ -15,29 +16,27 @@ from gru_jax.runtime.devices import peak_memory
 HIDDEN = 64
 
 
-def last_state_gradient(params: Any, xs: Any) -> Any:
+def last_state_gradient(params: PyTree, xs: Any) -> Any:
     """Value and gradient of a loss of the last state."""
     return jax.value_and_grad(lambda p, xs: (gru_jax.unroll(GRU(), p, xs).carry ** 2).mean())(params, xs)
 
 
-def all_exponents(params: Any, xs: Any) -> Any:
+def all_exponents(params: PyTree, xs: Any) -> Any:
     """All Lyapunov exponents, with a decomposition every ten steps."""
     return gru_jax.flow.lyapunov_spectrum(GRU(), params, xs, every=10).exponents
 
 
-def measure_gradients(steps: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
+def measure_gradients(steps: Sequence[int], repeats: int) -> Iterator[Row]:
     """Measure a training step over sequences of each length."""
     return measure_lengths(last_state_gradient, steps, repeats)
 
 
-def measure_spectra(steps: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
+def measure_spectra(steps: Sequence[int], repeats: int) -> Iterator[Row]:
     """Measure all Lyapunov exponents along sequences of each length."""
     return measure_lengths(all_exponents, steps, repeats)
 
 
-def measure_lengths(
-    function: Callable[[Any, Any], Any], lengths: Sequence[int], repeats: int
-) -> Iterator[dict[str, Any]]:
+def measure_lengths(function: Callable[[Any, Any], Any], lengths: Sequence[int], repeats: int) -> Iterator[Row]:
     """Measure `function(params, xs)` on one sequence of each length, with one input feature and 64 hidden units."""
     params = GRU().init(jax.random.key(0), 1, HIDDEN)
     for length in lengths:

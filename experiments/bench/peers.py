@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from gru_jax import interop
 from gru_jax.cells import GRU, Cell, Params
@@ -80,7 +81,7 @@ def _nnx(weights: Weights) -> tuple[Any, Callable]:
     (arrays,) = interop.to_nnx(one_layer(AFTER, weights))
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
 
-    def apply(state: Any, xs: Any) -> Any:
+    def apply(state: PyTree, xs: Any) -> Any:
         start = jnp.zeros((xs.shape[0], hidden_size), xs.dtype)
         return nnx.merge(graph, state, rest)(xs, initial_carry=start)
 
@@ -129,7 +130,7 @@ def _equinox(weights: Weights) -> tuple[Any, Callable]:
     _, hidden_size = weights["W"]["n"].shape
     params, static = eqx.partition(equinox_cell(weights), eqx.is_array)
 
-    def sequence(params: Any, xs: Any) -> Any:
+    def sequence(params: PyTree, xs: Any) -> Any:
         step = eqx.combine(params, static)
 
         def body(h: Any, x: Any) -> tuple[Any, Any]:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +37,7 @@ def member_config(member: int) -> Config:
     })  # fmt: skip
 
 
-def measure_population(members: Sequence[int], repeats: int, runs: int) -> Iterator[dict[str, Any]]:
+def measure_population(members: Sequence[int], repeats: int, runs: int) -> Iterator[Row]:
     """Measure populations of these sizes, and an ablation with as many members as the largest of them.
 
     Args:
@@ -51,7 +50,7 @@ def measure_population(members: Sequence[int], repeats: int, runs: int) -> Itera
         yield measure_ablation(max(members), runs)
 
 
-def measure_throughput(sizes: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
+def measure_throughput(sizes: Sequence[int], repeats: int) -> Iterator[Row]:
     """Measure a member's training step inside populations of these sizes and alone: medians of turns in one run."""
     module = "experiments.bench.population"
     with contextlib.closing(AskedProcess(module, "0")) as alone:  # on JAX's default of one CPU device
@@ -62,7 +61,7 @@ def measure_throughput(sizes: Sequence[int], repeats: int) -> Iterator[dict[str,
             yield {"members": size, "solo_ms": 1e3 * solo, "member_ms": 1e3 * member, "ratio": solo / member}
 
 
-def measure_ablation(members: int, runs: int, steps: int = 500) -> dict[str, Any]:
+def measure_ablation(members: int, runs: int, steps: int = 500) -> Row:
     """Measure one ablation of so many members, and some of its members as separate runs, scaled to all."""
     seeds = members // (len(RATES) * len(BIASES))
     members = seeds * len(RATES) * len(BIASES)

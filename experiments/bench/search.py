@@ -52,7 +52,7 @@ def compare_searches(trials: int, repeats: int) -> Iterator[Row]:
             yield {"task": name, "method": method, "against": "random", **pairs._asdict()}
 
 
-def best_loss(task: Mapping[str, Any], method: str, trials: int, seed: int) -> float:
+def best_loss(task: Mapping[str, object], method: str, trials: int, seed: int) -> float:
     """The best validation loss of a search: trainings of 150 steps, 16 units."""
     base = {
         "task": {**task, "valid_size": 256, "test_size": 64},

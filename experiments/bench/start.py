@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from experiments.bench.measure import Row
 
@@ -27,7 +26,7 @@ print(between - began, time.perf_counter() - between)
 """
 
 
-def measure_start(repeats: int) -> Iterator[dict[str, Any]]:
+def measure_start(repeats: int) -> Iterator[Row]:
     """Measure imports and first steps, each in new processes; medians, once all are measured.
 
     Those are the seconds to import jax, and what comes after it beyond that; and from the start of a process to the end

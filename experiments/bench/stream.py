@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 import gru_jax
 from experiments.bench.measure import Row
@@ -23,7 +24,7 @@ Step = Callable[[], Any]
 """Takes one step and waits for its result, the next hidden state."""
 
 
-def measure_latency(widths: Sequence[tuple[int, int]], peers: Sequence[str], repeats: int) -> Iterator[dict[str, Any]]:
+def measure_latency(widths: Sequence[tuple[int, int]], peers: Sequence[str], repeats: int) -> Iterator[Row]:
     """Measure a step at batch 1 for each pair of features and units.
 
     Args:
@@ -66,7 +67,7 @@ def our_streaming_step(weights: Weights, h: Any, x: Any) -> Step:
     return lambda: jax.block_until_ready(program(h, x))
 
 
-def compiled_step(step: Callable[[Any, Any, Any], Any], params: Any, h: Any, x: Any) -> Step:
+def compiled_step(step: Callable[[Any, Any, Any], Any], params: PyTree, h: Any, x: Any) -> Step:
     """`step(params, h, x)` as a program that has its parameters inside, as they do not change any more."""
     params, h, x = jax.device_put((params, h, x))
     program = jax.jit(lambda h, x: step(params, h, x))

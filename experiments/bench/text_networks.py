@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
 
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
@@ -68,14 +69,14 @@ def linen_text_training(config: Config, steps: int) -> Callable[[], Any]:
     batches, network, stream = token_batches(config), _linen_network(config), config.task.is_stream
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 
-    def loss(params: Any, batch: Batch, carry: Any, key: Any) -> tuple[Any, Any]:
+    def loss(params: PyTree, batch: Batch, carry: PyTree, key: PRNGKeyArray) -> tuple[Any, Any]:
         scores, carry = network.apply(params, batch, carry, rngs={"dropout": key})  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
         losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch.targets)
         counts = jnp.ones_like(losses) if batch.mask is None else batch.mask
         return (losses * counts).sum() / counts.sum(), carry
 
     @jax.jit
-    def step(params: Any, opt_state: Any, batch: Batch, carry: Any, key: Any) -> Any:
+    def step(params: PyTree, opt_state: PyTree, batch: Batch, carry: PyTree, key: PRNGKeyArray) -> Any:
         grads, carry = jax.grad(loss, has_aux=True)(params, batch, carry, key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, carry if stream else None
@@ -101,7 +102,7 @@ def _linen_network(config: Config) -> Any:
 
     class Network(linen.Module):
         @linen.compact
-        def __call__(self, batch: Any, carry: Any) -> tuple[Any, Any]:
+        def __call__(self, batch: PyTree, carry: PyTree) -> tuple[Any, Any]:
             embed = linen.Embed(task.input_size, width)
             states, carry = self.read(embed(batch.xs), batch.lengths, carry)
             if is_translation(config):
@@ -114,7 +115,7 @@ def _linen_network(config: Config) -> Any:
                 return embed.attend(states) + self.param("bias", linen.initializers.zeros, (task.output_size,)), carry
             return linen.Dense(task.output_size)(states), carry
 
-        def read(self, xs: Any, lengths: Any, carry: Any) -> tuple[Any, Any]:
+        def read(self, xs: Any, lengths: Any, carry: PyTree) -> tuple[Any, Any]:
             xs, carries = drop(model.input_dropout, xs), []
             for layer, size in enumerate(model.hidden):
                 rnn = linen.RNN(linen.GRUCell(size), return_carry=True)
@@ -127,7 +128,7 @@ def _linen_network(config: Config) -> Any:
                 carries.append(last)
             return xs, tuple(carries)
 
-        def write(self, memory: Any, carries: Any, batch: Any) -> Any:
+        def write(self, memory: Any, carries: PyTree, batch: PyTree) -> Any:
             xs: Any = drop(model.input_dropout, linen.Embed(task.output_size, width)(batch.decoder_inputs))
             for carry, size in zip(carries, model.hidden, strict=True):
                 start = linen.Dense(size)(jnp.concatenate(carry, axis=-1)) if model.bidirectional else carry
@@ -204,7 +205,7 @@ def _torch_network(config: Config) -> Any:
                 self.head.weight = self.embed.weight
             self.drop_in, self.drop_out = tnn.Dropout(model.input_dropout), tnn.Dropout(model.output_dropout)
 
-        def forward(self, batch: Batch, carry: Any) -> tuple[Any, Any]:
+        def forward(self, batch: Batch, carry: PyTree) -> tuple[Any, Any]:
             xs, total = self.drop_in(self.embed(batch.xs)), batch.xs.shape[1]
             if batch.lengths is None:
                 states, carry = self.reader(xs, carry)
@@ -218,7 +219,7 @@ def _torch_network(config: Config) -> Any:
                 states = states.masked_fill(~within(batch, total)[..., None], -torch.inf).amax(1)
             return self.head(self.drop_out(states)), carry
 
-        def write(self, memory: Any, carry: Any, batch: Batch) -> Any:
+        def write(self, memory: Any, carry: PyTree, batch: Batch) -> Any:
             both = carry.unflatten(0, (len(model.hidden), directions)).transpose(1, 2).flatten(2)
             start = torch.stack([bridge(last) for bridge, last in zip(self.bridges, both, strict=True)])
             states, _ = self.writer(self.drop_in(self.written(batch.decoder_inputs)), start)
@@ -227,7 +228,7 @@ def _torch_network(config: Config) -> Any:
             context = torch.einsum("bnt,btw->bnw", looks, memory)
             return self.combine(torch.cat([context, states], -1)).tanh()
 
-    def within(batch: Any, total: int) -> Any:
+    def within(batch: PyTree, total: int) -> Any:
         return torch.arange(total)[None] < batch.lengths[:, None]
 
     return Network()

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from experiments.bench import text_networks
 from experiments.bench.measure import AskedProcess, Row, answer_when_asked
@@ -39,9 +40,7 @@ EXAMPLES = 8192
 """Examples that a peer trains on, as arrays: of a task that is generated without end, so many."""
 
 
-def measure_training(
-    configs: Sequence[str], peers: Sequence[str], devices: int, repeats: int
-) -> Iterator[dict[str, Any]]:
+def measure_training(configs: Sequence[str], peers: Sequence[str], devices: int, repeats: int) -> Iterator[Row]:
     """Measure training steps of each config, by ours on one device and on several and by others, in turn.
 
     Every contender is a process of its own. Batches, forward and backward pass and update count; validations and files
@@ -129,14 +128,14 @@ def flax_training(config: Config) -> Callable[[], Any]:
     network = Network()
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 
-    def loss(params: Any, xs: Any, targets: Any) -> Any:
+    def loss(params: PyTree, xs: Any, targets: Any) -> Any:
         outputs: Any = network.apply(params, xs)
         if classes:
             return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
         return jnp.square(outputs - targets).mean()
 
     @jax.jit
-    def step(params: Any, opt_state: Any, xs: Any, targets: Any) -> Any:
+    def step(params: PyTree, opt_state: PyTree, xs: Any, targets: Any) -> Any:
         grads = jax.grad(loss)(params, xs, targets)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 import gru_jax
 from experiments.bench.measure import Compiled, Row, Shape, compile_step, interleaved, matmul_rate, matmul_step
@@ -56,7 +57,7 @@ def mean_square(hs: jax.Array, last: bool, time_major: bool = False) -> jax.Arra
 
 
 def compile_on(
-    devices: int, function: Callable[..., Any], params: Any, xs: Any, *, batch_axis: int, sums: bool
+    devices: int, function: Callable[..., Any], params: PyTree, xs: Any, *, batch_axis: int, sums: bool
 ) -> Compiled:
     """Compile `function(params, xs)` on so many devices, each with its part of the batch.
 
@@ -72,7 +73,7 @@ def compile_on(
         return compile_step(function, params, xs)
     mesh, rows = Mesh(np.array(jax.devices()[:devices]), ("batch",)), PartitionSpec(*(None,) * batch_axis, "batch")
 
-    def of_device(params: Any, xs: Any) -> Any:
+    def of_device(params: PyTree, xs: Any) -> Any:
         result = function(params, xs)
         return jax.lax.pmean(result, "batch") if sums else result
 
@@ -88,7 +89,7 @@ def our_step(weights: Weights, xs: Any, loss: str, devices: int = 1, keep: Keep 
     """Compile a training step of ours. The last state is the carry, so that `hs` need not be kept for it."""
     last = loss == "last"
 
-    def states(params: Any, xs: Any) -> jax.Array:
+    def states(params: PyTree, xs: Any) -> jax.Array:
         unrolled = gru_jax.unroll(GRU(), params, xs, keep=keep)
         return unrolled.carry[:, None] if last else unrolled.hs
 
@@ -123,11 +124,11 @@ def peer_step(name: str, weights: Weights, xs: Any, loss: str, devices: int = 1)
 
 
 def _compile(
-    states: Callable[..., Any], params: Any, xs: Any, loss: str, devices: int, time_major: bool = False
+    states: Callable[..., Any], params: PyTree, xs: Any, loss: str, devices: int, time_major: bool = False
 ) -> Compiled:
     """Compile value and gradient of a loss of hidden states, or for the loss `none` the states alone."""
 
-    def value(params: Any, xs: Any) -> jax.Array:
+    def value(params: PyTree, xs: Any) -> jax.Array:
         return mean_square(states(params, xs), loss == "last", time_major)
 
     forward = loss == "none"
@@ -161,9 +162,7 @@ def on_devices(name: str, devices: int) -> str:
     return name if devices == 1 else f"{name} on {devices}"
 
 
-def measure_shape(
-    shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
-) -> dict[str, Any]:
+def measure_shape(shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1) -> Row:
     """Times and memory of all contenders on one shape; on one device alone if more cannot share its batch evenly."""
     if devices > len(jax.devices()):
         raise UsageError(f"--devices={devices}: allowed are up to {len(jax.devices())}, the devices here")
@@ -189,7 +188,7 @@ def measure_shape(
 
 def compare_shapes(
     shapes: Sequence[Shape], peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Measure one shape after the other.
 
     Args:
@@ -209,7 +208,7 @@ def compare_shapes(
         yield measure_shape(shape, peers, repeats, loss, devices)
 
 
-def compare_sweeps(peers: Sequence[str], repeats: int) -> Iterator[dict[str, Any]]:
+def compare_sweeps(peers: Sequence[str], repeats: int) -> Iterator[Row]:
     """Measure shapes that differ from a common one in T, B or H alone; see `compare_shapes`."""
     return compare_shapes(list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep)), peers, repeats)
 

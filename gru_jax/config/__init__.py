@@ -37,6 +37,7 @@ from gru_jax.config.gradient import (
 )
 from gru_jax.config.hyperparameters import (
     Hyperparameters,
+    Values,
     initial_program,
     naming_traced_numbers,
     real_settings,
@@ -105,6 +106,7 @@ __all__ = [
     "RegularizationConfig",
     "TrainConfig",
     "TransferConfig",
+    "Values",
     "changed_data",
     "changed_sources",
     "differences",

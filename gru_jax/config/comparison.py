@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gru_jax.config.schema import DATA, GROWING_KEYS, NEUTRAL_KEYS, SOURCES, Config
+from gru_jax.runtime.files import Json
 from gru_jax.settings import flatten
 from gru_jax.user_code import NOTEBOOK, UNKNOWN
 
@@ -33,7 +34,7 @@ def fingerprint(config: Config, *, of_any_length: bool = False) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changed_sources(old: Json, new: Json) -> list[str]:
     """The classes and functions of a user's own in two configs as dicts whose source is not the same.
 
     Examples:
@@ -45,7 +46,7 @@ def changed_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     return [name for name in before if name in after and before[name] != after[name]]
 
 
-def unknown_sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def unknown_sources(old: Json, new: Json) -> list[str]:
     """The classes and functions of a user's own in a config as a dict of which it cannot be told if they changed.
 
     Their source could not be had, or a notebook defined them and a file does now.
@@ -80,7 +81,7 @@ def varying_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: of_each for key, of_each in values.items() if any(value != of_each[0] for value in of_each)}
 
 
-def changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changed_data(old: Json, new: Json) -> list[str]:
     """The files of data, in two configs as dicts, whose content is not the same.
 
     Examples:
@@ -107,7 +108,7 @@ def say_what_differs(changed: Sequence[str], what: str) -> str:
     return f"{what}: {'; '.join(changed)}"
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
+def differences(old: Mapping[str, object], new: Mapping[str, object], free: Collection[str] = ()) -> list[str]:
     """What differs between two configs as dicts, but for `NEUTRAL_KEYS` and those in `free`, as texts.
 
     Examples:
@@ -120,7 +121,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection
     return [f"{k} was {was}, is {now}" for k, (was, now) in changes.items() if k not in (*NEUTRAL_KEYS, *free)]
 
 
-def flat_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def flat_differences(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, tuple[Any, Any]]:
     """By dotted key, what is not the same in two configs as dicts: what it was and what it is, or `absent`.
 
     Examples:

@@ -44,7 +44,7 @@ class KeyExplanation(NamedTuple):
     """
 
     key: str
-    default: Any
+    default: object
     allowed: str
     text: str
     is_optional: bool
@@ -111,7 +111,7 @@ def explain_keys(
     return explained
 
 
-def describe_allowed(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]:
+def describe_allowed(annotation: object, metadata: Mapping[str, Any]) -> tuple[str, bool]:
     """Which values a key may have, names or a kind of number with its range; and whether it is names."""
     names = choices_of(annotation, metadata)
     if names is not None and set(names) != {True, False}:

@@ -94,7 +94,7 @@ def read_config_file(spec: str) -> dict[str, Any]:
     return to_dict(config, REGISTRIES)
 
 
-def _opened_section(value: Any, key: str, last: str, known: Sequence[str]) -> Any:
+def _opened_section(value: object, key: str, last: str, known: Sequence[str]) -> Any:
     """What stands for a section, as that: one that was typed, and the name of what has keys of its own."""
     text = value.value if isinstance(value, Text) else value
     if not isinstance(text, str):
@@ -107,7 +107,7 @@ def _opened_section(value: Any, key: str, last: str, known: Sequence[str]) -> An
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
     *sections, last = key.split(".")
-    section: Any = values
+    section: object = values
     for i, name in enumerate(sections):
         section[name] = _opened_section(section.setdefault(name, {}), ".".join(sections[: i + 1]), last, known)
         section = section[name]

@@ -23,8 +23,11 @@ from gru_jax.initializers import Scheme
 from gru_jax.tasks import SPLITS, Task
 from gru_jax.with_arguments import TRACED_ERRORS, real_arguments, with_traced
 
-Hyperparameters = Mapping[str, Mapping[str, Any]]
-"""Values by section and name: Python numbers or traced scalars."""
+Values = Mapping[str, Any]
+"""The hyperparameters of a section by their names: Python numbers or traced scalars."""
+
+Hyperparameters = Mapping[str, Values]
+"""Values by section."""
 
 SECTIONS = ("task", "optimizer", "gradient", "regularization", "model", "model.init", "transfer", "distillation")
 THAWS = "thaw_"
@@ -111,7 +114,7 @@ def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
     return dataclasses.replace(scheme, **changes, gates=gates)
 
 
-def _traced(value: Any, values: Mapping[str, Any], key: str) -> Any:
+def _traced(value: object, values: Mapping[str, Any], key: str) -> Any:
     return values[key] if key in values else with_traced(value, values, key)
 
 
@@ -199,7 +202,7 @@ def initial_program(config: Config) -> str:
     return json.dumps([training_program(config), init], sort_keys=True)
 
 
-def _put(section: dict[str, Any], key: str, value: Any) -> None:
+def _put(section: dict[str, Any], key: str, value: object) -> None:
     """Give a dotted key of a section, where it has the sections before the last name, a value."""
     first, dot, rest = key.partition(".")
     if dot and isinstance(section.get(first), dict):
@@ -209,7 +212,7 @@ def _put(section: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _section(config: Config, name: str) -> Any:
-    section: Any = config
+    section: object = config
     for part in name.split("."):
         section = getattr(section, part)
     return section

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from gru_jax.errors import UsageError
 from gru_jax.settings import flatten, setting
@@ -47,7 +46,7 @@ class TransferConfig:
 
     parts: tuple[str, ...] | None = None
     frozen: tuple[str, ...] | None = None
-    rates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rates: Mapping[str, object] = dataclasses.field(default_factory=dict)
     rate_decay: float | None = setting(None, low=0.0, high=1e3)
     thaw_steps: tuple[int, ...] | None = setting(None, low=0, high=MOST_STEPS)
     thaw_epochs: tuple[float, ...] | None = setting(None, low=0.0, high=1e6)

@@ -94,7 +94,7 @@ def _copied(tree: PyTree) -> PyTree:
     return {name: _copied(part) for name, part in tree.items()} if isinstance(tree, Mapping) else tree
 
 
-def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def _put(tree: dict[str, Any], path: Sequence[str], value: object) -> None:
     for name in path[:-1]:
         tree = tree[name]
     tree[path[-1]] = value

@@ -29,7 +29,7 @@ def flatten_params(params: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def nest_params(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def nest_params(arrays: Mapping[str, object]) -> dict[str, Any]:
     """The inverse of `flatten_params`."""
     nested: dict[str, Any] = {}
     for path, array in arrays.items():
@@ -110,7 +110,7 @@ def rounded(params: PyTree, stored_as: StoredAs) -> PyTree:
     if stored_as == "full":
         return params
 
-    def small(leaf: Any) -> np.ndarray:
+    def small(leaf: object) -> np.ndarray:
         array = np.asarray(leaf)
         if array.ndim != 2:
             return array

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.errors import UsageError, at_least_one
@@ -210,7 +210,13 @@ def _basis(key: PRNGKeyArray | None, k: int, size: int, batch: int, dtype: DType
 
 
 def _spectrum(
-    advance: StepWithJacobian, state: Any, items: Any, basis: Array, valid: Bool[Array, "T B"], every: int, warmup: int
+    advance: StepWithJacobian,
+    state: PyTree,
+    items: PyTree,
+    basis: Array,
+    valid: Bool[Array, "T B"],
+    every: int,
+    warmup: int,
 ) -> Spectrum:
     """Run `advance` over time-major items, decomposing every so many steps."""
     time = valid.shape[0]
@@ -218,8 +224,8 @@ def _spectrum(
     if not 0 <= warmup < max(time, 1):
         raise UsageError(f"warmup={warmup}: allowed are 0 to {max(time, 1) - 1}, below the number of steps")
 
-    def interval(carry: tuple[Any, Array], items: Any) -> tuple[tuple[Any, Array], Array]:
-        def body(carry: tuple[Any, Array], item: Any) -> tuple[tuple[Any, Array], None]:
+    def interval(carry: tuple[Any, Array], items: PyTree) -> tuple[tuple[Any, Array], Array]:
+        def body(carry: tuple[Any, Array], item: PyTree) -> tuple[tuple[Any, Array], None]:
             state, vectors = carry
             state, jacobian = advance(state, item)
             return (state, jacobian(vectors)), None

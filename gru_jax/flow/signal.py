@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def signal_to_noise(gradients: PyTree) -> PyTree:
     return jax.tree.map(ratio, gradients)
 
 
-def update_ratios(before: Any, after: Any) -> Any:
+def update_ratios(before: PyTree, after: PyTree) -> PyTree:
     """Divide the norm of each parameter's change by the norm of its value before.
 
     inf where the value was zero, NaN where nothing changed from zero. About 1e-3 is the usual rule of thumb for a

@@ -255,7 +255,7 @@ def _gives(function: Callable[..., Any], expected: np.ndarray, *args: Any) -> bo
     return values.shape == expected.shape and np.allclose(values, expected, rtol=1e-5, atol=1e-6)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return getattr(value, "__name__", type(value).__name__)
 
 

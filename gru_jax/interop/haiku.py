@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gru_jax.cells import GRU, LSTM, Cell, Elman
+from gru_jax.cells.base import Params
 from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.interop.weights import (
     Fused,
@@ -197,7 +198,7 @@ def _arrays(params: Mapping[str, Mapping[str, Any]], module: str, names: Sequenc
     return [as_array(params[module][name], f"{name} of {module}", "Haiku") for name in names]
 
 
-def _write(cell: Cell, params: Mapping[str, Any], name: str) -> dict[str, dict[str, np.ndarray]]:
+def _write(cell: Cell, params: Params, name: str) -> dict[str, dict[str, np.ndarray]]:
     """One direction of a layer as Haiku's modules."""
     if isinstance(cell, LSTM):
         bias = {**params["b"], "f": params["b"]["f"] - 1}

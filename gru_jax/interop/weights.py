@@ -216,7 +216,7 @@ def _directions(layer: Recurrent | Bidirectional) -> tuple[Recurrent, ...]:
     return (layer.forward, layer.backward) if isinstance(layer, Bidirectional) else (layer,)
 
 
-def _set_arrays(module: nnx.Module, arrays: Mapping[str, Any]) -> None:
+def _set_arrays(module: nnx.Module, arrays: Mapping[str, object]) -> None:
     state = nnx.state(module, nnx.Param)
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, dict(arrays)))
     nnx.update(module, state)

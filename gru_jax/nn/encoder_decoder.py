@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell
@@ -97,7 +97,7 @@ class EncoderDecoder(SequenceModel):
         output_size: int,
         *,
         embedding: int,
-        embedding_scale: Any = 0.1,
+        embedding_scale: ArrayLike = 0.1,
         readout: Readout = "every",
         bidirectional: bool = False,
         attention: Attention = "none",
@@ -223,7 +223,7 @@ class EncoderDecoder(SequenceModel):
         return Trace(self.read_out(features), layers, features)
 
     def read_out(self, features: Float[Array, "B *T H"]) -> Float[Array, "B *T O"]:
-        shared: Any = (self.target_embed,) if isinstance(self.head, TiedHead) else ()
+        shared: tuple[nnx.Embed, ...] = (self.target_embed,) if isinstance(self.head, TiedHead) else ()
         return self.head(features, *shared)
 
     def cell_places(self) -> tuple[tuple[CellPlace, ...], ...]:

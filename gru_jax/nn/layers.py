@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.cells import Carry, Cell
+from gru_jax.cells.base import Params
 from gru_jax.initializers import Scheme
 from gru_jax.unroll import Intervention, Unrolled, unroll, valid_steps
 from gru_jax.unroll.arguments import checked_mask
@@ -52,7 +53,7 @@ class CellPlace(NamedTuple):
         """The same cell as a part of something larger."""
         return self._replace(path=(*path, *self.path))
 
-    def parameters(self, params: Mapping[str, Any]) -> Any:
+    def parameters(self, params: Params) -> Any:
         """The cell's parameters among those of the network."""
         for name in self.path:
             params = params[name]

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Cell
@@ -116,7 +116,7 @@ class SequenceModel(nnx.Module):
         *,
         readout: Readout = "last",
         embedding: int | None = None,
-        embedding_scale: Any = 0.1,
+        embedding_scale: ArrayLike = 0.1,
         tied: bool = False,
         compute_dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -229,10 +229,10 @@ class SequenceModel(nnx.Module):
         assert_never(self.readout)  # a type checker tells of a readout without a branch
 
 
-def embedding_of(tokens: int, width: int, scale: Any, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Embed:
+def embedding_of(tokens: int, width: int, scale: ArrayLike, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Embed:
     """An embedding, drawn from a normal distribution with this standard deviation, a traced value if need be."""
     return nnx.Embed(tokens, width, embedding_init=_scaled_normal(scale), param_dtype=param_dtype, rngs=rngs)
 
 
-def _scaled_normal(scale: Any) -> Initializer:
+def _scaled_normal(scale: ArrayLike) -> Initializer:
     return lambda key, shape, dtype: jnp.asarray(scale, dtype) * normal(key, shape, dtype)

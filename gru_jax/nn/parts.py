@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from gru_jax.cells.base import Params
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.nn.layers import CellPlace
 
@@ -55,7 +56,7 @@ class NetworkParts:
     lowest: tuple[str, ...]
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], layers: Sequence[tuple[CellPlace, ...]]) -> NetworkParts:
+    def of(cls, params: Params, layers: Sequence[tuple[CellPlace, ...]]) -> NetworkParts:
         """Those of a network with these parameters and cells, see `gru_jax.nn.Functional.layers`."""
         cells = {place.name: place.path for places in layers for place in places}
         encoders = sum(places[0].encodes for places in layers)
@@ -126,14 +127,14 @@ def _part_at(path: Path, cells: Mapping[str, Path]) -> str:
     return BRIDGE if path[0].startswith(f"{BRIDGE}_") else NAMES.get(path[0], path[0])
 
 
-def leaf_paths(params: Mapping[str, Any]) -> list[Path]:
+def leaf_paths(params: Params) -> list[Path]:
     """The paths of all leaves of nested dicts."""
     return [tuple(str(key.key) for key in path) for path, _ in jax.tree.leaves_with_path(params)]
 
 
-def leaf_at(params: Mapping[str, Any], path: Path) -> Any:
+def leaf_at(params: Params, path: Path) -> PyTree:
     """The leaf of nested dicts at a path."""
-    leaf: Any = params
+    leaf: PyTree = params
     for name in path:
         leaf = leaf[name]
     return leaf
@@ -156,7 +157,7 @@ def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def with_leaves(params: PyTree, changes: Any) -> PyTree:
+def with_leaves(params: PyTree, changes: PyTree) -> PyTree:
     """Nested dicts with those leaves in place of their own that others have.
 
     Examples:

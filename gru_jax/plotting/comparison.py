@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ class ComparedRun(NamedTuple):
     name: str
     step: int
     config: Config
-    lines: Sequence[Mapping[str, Any]]
+    lines: Sequence[Mapping[str, object]]
     recorded: Mapping[str, np.ndarray]
     records: Mapping[str, np.ndarray]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +16,7 @@ SPANNING = ("loss", "perplexity")
 
 
 def plot_learning_curve(
-    lines: Sequence[Mapping[str, Any]], goal: str, baselines: Mapping[str, Mapping[str, float]]
+    lines: Sequence[Mapping[str, object]], goal: str, baselines: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """Loss, and the task's goal if that is another metric, against steps; with the levels of answers without a network.
 

@@ -98,7 +98,7 @@ class Checkpoints:
         """The steps of all checkpoints."""
         return sorted(self._managers[kind].all_steps())
 
-    def save(self, kind: str, step: int, state: dict[str, Any], metadata: Mapping[str, Any]) -> None:
+    def save(self, kind: str, step: int, state: dict[str, Any], metadata: Mapping[str, object]) -> None:
         """Save the state after so many steps; complete when this returns.
 
         Raises:

@@ -16,7 +16,7 @@ from gru_jax.config import GROWING_KEYS, changed_sources, differences, say_what_
 from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.summary import find_damage
-from gru_jax.runtime.files import naming_file, read_json, refuse_links, replace_file, write_json
+from gru_jax.runtime.files import Json, naming_file, read_json, refuse_links, replace_file, write_json
 from gru_jax.runtime.locks import LOCK, lock_directory
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES, SOURCE
 
@@ -50,7 +50,7 @@ class RunDir:
         self.check: Callable[[], None] = lambda: None
         """Raises `UsageError` where the directory, while it is held, is no longer this process's."""
 
-    def inspect(self, config: Mapping[str, Any], grown: Collection[str] = ()) -> str:
+    def inspect(self, config: Json, grown: Collection[str] = ()) -> str:
         """`"new"`, `"started"` or `"done"`, for a run of this config; changes nothing.
 
         Args:
@@ -98,7 +98,7 @@ class RunDir:
         with lock_directory(self.path) as self.check:
             yield
 
-    def start(self, config: Mapping[str, Any], env: Mapping[str, Any]) -> list[str]:
+    def start(self, config: Json, env: Mapping[str, Any]) -> list[str]:
         """Make the directory, write what the run is, and return what changed of versions and device since its start.
 
         Raises:
@@ -115,7 +115,7 @@ class RunDir:
         old, new = ({key: side.get(key, {}) for key in ENVIRONMENT} for side in (before, env))
         return differences(old, new)
 
-    def changed_sources(self, config: Mapping[str, Any]) -> str | None:
+    def changed_sources(self, config: Json) -> str | None:
         """That the source of classes or functions of a user's own is another than when the run began, if it is so.
 
         Of some it cannot be known, which is said as well.
@@ -127,7 +127,7 @@ class RunDir:
             return UNKNOWN_SOURCE.format("this run was", ", ".join(unknown))
         return None
 
-    def read_summary(self) -> dict[str, Any]:
+    def read_summary(self) -> Json:
         """The summary of a finished run.
 
         Raises:
@@ -139,13 +139,13 @@ class RunDir:
             raise UsageError(f"{self.summary}: damaged, {damage}")
         return content
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[Json]:
         """All lines of `metrics.jsonl`; a kill may have cut the last one short.
 
         Raises:
             UsageError: another one is damaged.
         """
-        lines: list[dict[str, Any]] = []
+        lines: list[Json] = []
         *whole, _ = self.metrics.read_bytes().split(b"\n") if self.metrics.exists() else [b""]
         for text in whole:
             line = _record(text)
@@ -179,7 +179,7 @@ class RunDir:
             kept_rows = {k: v if k in RECORD_AXES else v[rows[_steps_of(k)]] for k, v in records.items()}
             self.write_flow(kept_rows)
 
-    def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def append_metrics(self, lines: Iterable[Json]) -> None:
         """Add lines to `metrics.jsonl`, on disk when this returns.
 
         Raises:
@@ -218,7 +218,7 @@ _REMEDY = "put it back from a copy, or move it and the checkpoints away to train
 _WITHOUT = "remove it to go on without what it recorded"
 
 
-def _record(text: bytes) -> dict[str, Any] | None:
+def _record(text: bytes) -> Json | None:
     """A line of metrics, or None where it is none."""
     try:
         line = json.loads(text)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gru_jax.config import LEARNING_RATE, Config
+from gru_jax.runtime.files import Json
 from gru_jax.settings import resolve
 from gru_jax.training.skipping import SKIPPED
 
@@ -175,7 +176,7 @@ class CheckpointMetadata:
     pending_metrics: list[dict[str, list[float]]]
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], count: int) -> CheckpointMetadata:
+    def from_json(cls, content: Json, count: int) -> CheckpointMetadata:
         """The inverse of `dataclasses.asdict`, of so many members.
 
         Raises:

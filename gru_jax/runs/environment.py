@@ -8,18 +8,18 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from gru_jax.config import Config
 from gru_jax.errors import UsageError
 from gru_jax.runtime.devices import Device, total_memory
+from gru_jax.runtime.files import Json
 
 PACKAGES = ("gru_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy")
 
 
-def describe_environment(config: Config, device: Device, used: int = 1) -> dict[str, Any]:
+def describe_environment(config: Config, device: Device, used: int = 1) -> Json:
     """The content of `env.json`, of a run on so many devices like this one."""
     return {
         "python": platform.python_version(),

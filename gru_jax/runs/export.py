@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from gru_jax.nn.models import Readout
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
-from gru_jax.runtime.files import replace_file
+from gru_jax.runtime.files import Json, replace_file
 from gru_jax.tasks import LanguageModel, Task
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.facts import DataFacts, FeatureScale
@@ -116,7 +116,7 @@ def export_network(
     config: Config,
     params: PyTree,
     platforms: Sequence[str],
-    made_of: Mapping[str, Any] | None = None,
+    made_of: Mapping[str, object] | None = None,
     *,
     onnx: bool = False,
 ) -> bytes:
@@ -196,7 +196,7 @@ def _vocabulary(task: Task) -> Vocabulary | None:
     return facts.vocabulary if isinstance(facts, TextFacts) else None
 
 
-def _describe_inputs(task: Task) -> dict[str, Any]:
+def _describe_inputs(task: Task) -> Json:
     """What inputs are, and what the programs or `text_codec.py` do before the network reads them."""
     facts = _facts(task)
     scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
@@ -212,7 +212,7 @@ def _describe_inputs(task: Task) -> dict[str, Any]:
     }
 
 
-def _describe_outputs(config: Config) -> dict[str, Any]:
+def _describe_outputs(config: Config) -> Json:
     """What a person has to know of outputs: classes whose logits they are, or numbers and their scale."""
     task, facts = config.task, _facts(config.task)
     scale = (facts and facts.targets_scale) or FeatureScale((0.0,), (1.0,))
@@ -226,7 +226,7 @@ def _describe_outputs(config: Config) -> dict[str, Any]:
     }
 
 
-def _describe_cell(place: CellPlace) -> dict[str, Any]:
+def _describe_cell(place: CellPlace) -> Json:
     """A cell, for readers that compute it themselves."""
     cell = place.cell
     return {

@@ -22,6 +22,7 @@ from gru_jax.runs.profiling import Profile
 from gru_jax.runs.recorder import FlowRecorder
 from gru_jax.runs.transfer import write_listings
 from gru_jax.runs.weights import starting_points_of_members
+from gru_jax.runtime.files import Json
 from gru_jax.runtime.preemption import PreemptedError, StopRequested
 from gru_jax.runtime.processes import log_once
 from gru_jax.tasks import SPLITS
@@ -108,7 +109,7 @@ class TrainingLoop(abc.ABC):
     # What a run by itself and a population do each in its own way
 
     @abc.abstractmethod
-    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> Json:
         """A line of metrics."""
 
     @abc.abstractmethod
@@ -120,7 +121,7 @@ class TrainingLoop(abc.ABC):
         readings = self.population.measure(params)
         return {name: value[0] for name, value in readings.items()} if self.is_single else readings
 
-    def _write_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _write_lines(self, lines: Sequence[Json]) -> None:
         """Put lines of metrics on disk."""
         self.rundir.append_metrics(lines)
 
@@ -311,7 +312,7 @@ class TrainingLoop(abc.ABC):
         """The latest checkpoint that is whole and has the best networks beside it; its states go to `loaded`."""
         had_checkpoints, lost = bool(self.checkpoints.steps(LATEST)), "every checkpoint"
 
-        def read(content: Mapping[str, Any]) -> CheckpointMetadata:
+        def read(content: Json) -> CheckpointMetadata:
             return CheckpointMetadata.from_json(content, len(self.members))
 
         while (newest := self.checkpoints.newest(LATEST, like, read)) is not None:

@@ -24,7 +24,7 @@ from gru_jax.runs.loop import Evaluations, TrainingLoop
 from gru_jax.runs.summary import summarise
 from gru_jax.runs.transfer import write_listing_of_member
 from gru_jax.runtime.devices import peak_memory
-from gru_jax.runtime.files import refuse_links, write_json
+from gru_jax.runtime.files import Json, refuse_links, write_json
 from gru_jax.runtime.preemption import StopRequested
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 from gru_jax.training.population import Population
@@ -66,7 +66,7 @@ class PopulationRun(TrainingLoop):
     def _diverged(self, member: int, what: str, split: str) -> None:
         self.members[member].end(EndReason.DIVERGED, f"diverged: {what}")
 
-    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> Json:
         return {"member": int(member), "step": step, "split": split, **metrics, "time": round(time.time(), 3)}
 
     def finish(self, paths: Sequence[Path], *, keep_networks: bool) -> None:
@@ -103,7 +103,7 @@ class PopulationRun(TrainingLoop):
         self,
         i: int,
         rundir: RunDir,
-        lines: Sequence[Mapping[str, Any]],
+        lines: Sequence[Json],
         records: Mapping[str, np.ndarray],
         evaluations: Evaluations,
     ) -> None:
@@ -160,7 +160,7 @@ class PopulationRun(TrainingLoop):
         return len(recorded.get(LIVE_STEP, ())) + (int((steps % every == 0).sum()) if every else 0)
 
     def _save_member(
-        self, i: int, rundir: RunDir, metric_lines: int, recordings: int, latest: dict[str, Any], best: dict[str, Any]
+        self, i: int, rundir: RunDir, metric_lines: int, recordings: int, latest: Json, best: Json
     ) -> None:
         """Write a member's last and best network as checkpoints."""
         config, progress = self.population.configs[i], self.members[i]

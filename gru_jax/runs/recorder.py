@@ -84,7 +84,7 @@ class FlowRecorder:
         count = f"{len(self.seconds)} recording{'s' if len(self.seconds) != 1 else ''}"
         return f"gradient flow: {count}, {total:.1f} s with compilation, {share:.1%} of the run"
 
-    def _add(self, row: Mapping[str, Any]) -> None:
+    def _add(self, row: Mapping[str, object]) -> None:
         for name, value in row.items():
             array = np.asarray(value)
             if np.iscomplexobj(array):

@@ -24,7 +24,7 @@ from gru_jax.runs.summary import summarise
 from gru_jax.runs.teacher import teacher_of
 from gru_jax.runs.writers import WRITERS, Writer
 from gru_jax.runtime.devices import Device, devices_here, peak_memory
-from gru_jax.runtime.files import write_json
+from gru_jax.runtime.files import Json, write_json
 from gru_jax.runtime.preemption import StopRequested
 from gru_jax.runtime.processes import (
     any_process,
@@ -77,7 +77,7 @@ class SingleRun(TrainingLoop):
         super().__init__(population, rundir, checkpoints, lambda: any_process(stop_requested()), on_progress)
         self.writers: list[Writer] = []
 
-    def train_to_the_end(self) -> dict[str, Any]:
+    def train_to_the_end(self) -> Json:
         """Train, and write the summary, which is returned.
 
         Raises:
@@ -107,7 +107,7 @@ class SingleRun(TrainingLoop):
         self._on_main(lambda: write_json(self.rundir.summary, summary))
         return summary
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> Json:
         (evaluations,), progress = self._evaluate_ends(), self.members[0]
         for of_splits, step in ((evaluations.final, progress.steps), (evaluations.best, progress.best_step)):
             for split, metrics in of_splits.items():
@@ -132,13 +132,13 @@ class SingleRun(TrainingLoop):
     def _draw(self) -> None:  # nothing is told to other processes
         pictures.draw_pictures(self.rundir, self.config)
 
-    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    def _line(self, member: int, split: str, step: int, metrics: Mapping[str, float]) -> Json:
         clock = {"time": round(time.time(), 3)}
         if split == "train":
             clock["steps_per_second"] = round(self.pace.rate(), 3)
         return {"step": step, "split": split, **metrics, **clock}
 
-    def _write_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _write_lines(self, lines: Sequence[Json]) -> None:
         self._on_main(lambda: self.rundir.append_metrics(lines))
         for writer in self.writers:
             writer.write(lines)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from gru_jax.config import Config
 from gru_jax.runs.early_stopping import EarlyStopping
+from gru_jax.runtime.files import Json
 from gru_jax.tasks.base import MEMORYLESS
 
 
 def summarise(
     config: Config,
     progress: EarlyStopping,
-    final: Mapping[str, Any],
-    best: Mapping[str, Any],
+    final: Json,
+    best: Json,
     *,
     seconds: float,
     parameters: int,
@@ -50,7 +50,7 @@ def summarise(
     return json.loads(json.dumps(summary), parse_constant=lambda name: None)
 
 
-def baselines_of(summary: Mapping[str, Any], metric: str) -> dict[str, float]:
+def baselines_of(summary: Json, metric: str) -> dict[str, float]:
     """What answers without a network score in test by a metric, by their names.
 
     Examples:
@@ -62,7 +62,7 @@ def baselines_of(summary: Mapping[str, Any], metric: str) -> dict[str, float]:
     return {name: metrics[metric] for name, metrics in named.items() if metrics.get(metric) is not None}
 
 
-def worse_than(summary: Mapping[str, Any], metric: str, value: float | None) -> list[str]:
+def worse_than(summary: Json, metric: str, value: float | None) -> list[str]:
     """The answers without a network that a test score is worse than, by their names.
 
     Of metrics other than the loss and the goal it is not known which way is better.
@@ -80,7 +80,7 @@ def worse_than(summary: Mapping[str, Any], metric: str, value: float | None) -> 
     return [name for name, score in baselines_of(summary, metric).items() if sign * value > sign * score]
 
 
-def find_damage(content: Mapping[str, Any]) -> str | None:
+def find_damage(content: Json) -> str | None:
     """What is wrong with a summary that would be read."""
     kinds = {"goal": list, "baseline": dict, "final": dict, "best": dict, "steps": int, "parameters": int}
     kinds |= {"seconds": (int, float), "steps_per_second": (int, float)}

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
+from gru_jax.cells.base import Params
 from gru_jax.config import Config
 from gru_jax.config.schema import REGISTRIES
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.nn import CellPlace, NetworkParts
 from gru_jax.nn.parts import EMBEDDING, HEAD, SOURCE_EMBEDDING, TARGET_EMBEDDING, Path, leaf_at, nested
-from gru_jax.runtime.files import read_json, write_json
+from gru_jax.runtime.files import Json, read_json, write_json
 from gru_jax.settings import to_dict
 from gru_jax.tasks.naming import NumberNames, names_of_inputs, names_of_outputs
 from gru_jax.training.carrying import PartlyTaken
@@ -33,11 +34,11 @@ class NetworkView(NamedTuple):
     """
 
     config: Config
-    params: Mapping[str, Any]
+    params: Params
     parts: NetworkParts
 
     @classmethod
-    def of(cls, config: Config, params: Mapping[str, Any], layers: Sequence[tuple[CellPlace, ...]]) -> NetworkView:
+    def of(cls, config: Config, params: Params, layers: Sequence[tuple[CellPlace, ...]]) -> NetworkView:
         """Of a network with these parameters and cells."""
         return cls(config, params, NetworkParts.of(params, layers))
 
@@ -110,7 +111,7 @@ class TransferListing:
         lines = [f"from {self.source}, step {self.step}: taken {taken}"]
         return [*lines, f"new: {listing(self.new) or 'none'}; left there: {listing(self.left) or 'none'}"]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """The content of `transfer.json`."""
         return dataclasses.asdict(self)
 

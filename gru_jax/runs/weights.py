@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from gru_jax import interop
 from gru_jax.cells import GRU
+from gru_jax.cells.base import Params
 from gru_jax.config import Config, traced_hyperparameters
 from gru_jax.config.checkpoint_names import CheckpointName
 from gru_jax.deploy.pruning import prune_units
@@ -108,7 +109,7 @@ def _start_from_run(config: Config, target: NetworkView) -> StartingPoint:
     return StartingPoint(weights, TransferListing(str(config.train.init_from), step, taken))
 
 
-def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
+def _params_of_file(config: Config, path: str, tells: bool) -> Params:
     """The parameters in a file with PyTorch's names, in the convention of a config's cell; maybe without a head."""
     cell = config.model.cell
     try:
@@ -120,7 +121,7 @@ def _params_of_file(config: Config, path: str, tells: bool) -> dict[str, Any]:
     return weights.with_update(getattr(cell, "update", "keep")).params
 
 
-def _network_of_run(text: str, config: Config) -> tuple[NetworkView, int | None, dict[str, Any]]:
+def _network_of_run(text: str, config: Config) -> tuple[NetworkView, int | None, Params]:
     """The network of a checkpoint of another run, its step, and its parameters as a config makes use of them."""
     try:
         stored = read_network(text)
@@ -145,7 +146,7 @@ class StoredNetwork(NamedTuple):
     """
 
     config: Config
-    params: dict[str, Any]
+    params: Params
     step: int | None
 
 
@@ -167,7 +168,7 @@ def read_network(text: str) -> StoredNetwork:
     return StoredNetwork(source, state["params"], metadata.get("step", step))
 
 
-def _fitting(source: str, params: dict[str, Any], needed: dict[str, Any]) -> dict[str, Any]:
+def _fitting(source: str, params: Params, needed: Params) -> dict[str, Any]:
     """Parameters in the types of a network.
 
     Raises:

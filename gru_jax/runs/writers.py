@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from gru_jax.errors import UsageError, import_extra, in_one_line
 from gru_jax.runs.directory import WALL_CLOCK
+from gru_jax.runtime.files import Json
 
 
 class Writer(Protocol):
     """Somewhere that lines of metrics go to."""
 
-    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, lines: Iterable[Json]) -> None:
         """Take lines of `metrics.jsonl`."""
 
-    def conclude(self, summary: Mapping[str, Any]) -> None:
+    def conclude(self, summary: Json) -> None:
         """Take the summary of a run that is at its end."""
 
     def close(self) -> None:
@@ -34,17 +35,17 @@ class TensorBoard:
         step: at which it is resumed; later events of an earlier process are dropped.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, config: Json, step: int) -> None:
         module = _import(MODULES["tensorboard"], "tensorboard")
         self._writer = module.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, lines: Iterable[Json]) -> None:
         """Take lines of `metrics.jsonl`."""
         for line in lines:
             for name, value in scalars(line).items():
                 self._writer.add_scalar(name, value, line["step"])
 
-    def conclude(self, summary: Mapping[str, Any]) -> None:
+    def conclude(self, summary: Json) -> None:
         """Take the summary of a run that is at its end, of which TensorBoard has all it shows."""
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class WandB:
         UsageError: W&B refuses, as without a key.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, config: Json, step: int) -> None:
         module = _import(MODULES["wandb"], "wandb")
         folder = directory / "wandb"
         folder.mkdir(exist_ok=True)
@@ -84,12 +85,12 @@ class WandB:
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
-    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, lines: Iterable[Json]) -> None:
         """Take lines of `metrics.jsonl`."""
         for line in lines:
             self._run.log({"step": line["step"], **scalars(line)})
 
-    def conclude(self, summary: Mapping[str, Any]) -> None:
+    def conclude(self, summary: Json) -> None:
         """Take the summary of the run: W&B's has the scores of the best network, and apart those of the last."""
         self._run.summary.update(
             {
@@ -106,10 +107,10 @@ class WandB:
 
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-WRITERS: dict[str, Callable[[Path, Mapping[str, Any], int], Writer]] = {"tensorboard": TensorBoard, "wandb": WandB}
+WRITERS: dict[str, Callable[[Path, Json, int], Writer]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
-def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+def scalars(line: Json) -> dict[str, float]:
     """The metrics of a line as `<split>/<name>`."""
     return {f"{line['split']}/{k}": v for k, v in line.items() if k not in ("step", "split", *WALL_CLOCK[:1])}
 

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from gru_jax.errors import UsageError
 
+Json = dict[str, Any]
+"""What a JSON object holds, by its keys."""
+
 
 def refuse_links(directory: Path) -> None:
     """Refuse a directory with symbolic links in it, which would lead what is written there elsewhere.
@@ -57,7 +60,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """Read a JSON file.
 
     Raises:
@@ -74,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON file, whole or not at all."""
     replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
 

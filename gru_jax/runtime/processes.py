@@ -108,18 +108,18 @@ def replicate(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    def place(leaf: Any) -> jax.Array:
+    def place(leaf: object) -> jax.Array:
         array = np.asarray(leaf)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     return jax.tree.map(place, tree)
 
 
-def _zeros(leaf: Any) -> np.ndarray:
+def _zeros(leaf: object) -> np.ndarray:
     return np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
 
 
-def _json_from_main_process(message: Any) -> Any:
+def _json_from_main_process(message: object) -> Any:
     content = np.frombuffer(json.dumps(message).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(content.size)))
     buffer = np.zeros(-(-size // BLOCK) * BLOCK, np.uint8)

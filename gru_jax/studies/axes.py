@@ -71,7 +71,7 @@ class Point(NamedTuple):
     settings: dict[str, str]
 
 
-def parse_axis(name: str, written: Any) -> Axis:
+def parse_axis(name: str, written: object) -> Axis:
     """An axis from what a user wrote: a text in the grammar, a list of values, or named sets of settings.
 
     Raises:
@@ -103,7 +103,7 @@ def parse_axis(name: str, written: Any) -> Axis:
     return Axis(name, tuple(Value(text, {name: text}) for text in texts))
 
 
-def _axis_of_sections(name: str, sections: Sequence[Mapping[str, Any]]) -> Axis:
+def _axis_of_sections(name: str, sections: Sequence[Mapping[str, object]]) -> Axis:
     """An axis whose values are whole sections, such as cells, called by what tells them apart."""
     typed = [{key: as_typed(value) for key, value in section.items()} for section in sections]
     names = [section.get("name", "").rpartition(":")[2] for section in typed]
@@ -144,7 +144,7 @@ def zip_axes(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
 
 def span_axes(
     axes: Sequence[Axis],
-    base: Mapping[str, Any],
+    base: Mapping[str, object],
     where: Mapping[str, str],
     method: str = GRID,
     count: int = 0,
@@ -179,7 +179,7 @@ def span_axes(
     return list(distinct.values())
 
 
-def with_axes(axes: Sequence[Axis], base: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, Any]:
+def with_axes(axes: Sequence[Axis], base: Mapping[str, object], where: Mapping[str, str]) -> dict[str, Any]:
     """The settings that conditions may refer to: those of the base, and None for axes that a member does not have.
 
     Raises:
@@ -193,7 +193,7 @@ def with_axes(axes: Sequence[Axis], base: Mapping[str, Any], where: Mapping[str,
 
 
 def points_of(
-    axes: Sequence[Axis], chosen: Mapping[str, Value], base: Mapping[str, Any], where: Mapping[str, str]
+    axes: Sequence[Axis], chosen: Mapping[str, Value], base: Mapping[str, object], where: Mapping[str, str]
 ) -> list[Point]:
     """The points of one sample: the chosen value of some axes, and all values of the others.
 
@@ -216,7 +216,7 @@ def points_of(
     return [point for point in points if holds(where["*"], {**base, **point.labels, **point.settings})]
 
 
-def holds(condition: str, settings: Mapping[str, Any]) -> bool:
+def holds(condition: str, settings: Mapping[str, object]) -> bool:
     """Whether a condition holds: comparisons of settings with values, joined by and, or, not.
 
     Raises:
@@ -232,7 +232,7 @@ def holds(condition: str, settings: Mapping[str, Any]) -> bool:
 
 
 def _extended(
-    point: Point, name: str, values: Sequence[Value], base: Mapping[str, Any], where: Mapping[str, str]
+    point: Point, name: str, values: Sequence[Value], base: Mapping[str, object], where: Mapping[str, str]
 ) -> list[Point]:
     """A point with each of an axis's values in turn; as it is where the axis is not there for it."""
     if name in where and not holds(where[name], {**base, **point.labels, **point.settings}):
@@ -287,11 +287,11 @@ def _span(name: str, text: str, scale: str, low: str, high: str, count: str | No
     return [f"{value:.6g}" for value in values]
 
 
-def _wrong(name: str, written: Any) -> UsageError:
+def _wrong(name: str, written: object) -> UsageError:
     return UsageError(f"axes.{name}={written}: allowed are {GRAMMAR}")
 
 
-def as_typed(value: Any) -> str:
+def as_typed(value: object) -> str:
     """A value as on a command line; a class or a function by its reference."""
     if callable(value):
         return reference(value)
@@ -305,7 +305,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, Any]) -> Any:
+def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, object]) -> Any:
     if isinstance(node, ast.BoolOp):
         values = (_evaluate(value, condition, settings) for value in node.values)
         return all(values) if isinstance(node.op, ast.And) else any(values)
@@ -332,7 +332,7 @@ def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, Any]) -> An
     raise ValueError(f"{ast.unparse(node)} is no comparison")
 
 
-def _literal(value: Any) -> Any:
+def _literal(value: object) -> Any:
     if isinstance(value, list | tuple) and len(value) == 1:
         return value[0]
     if not isinstance(value, str):

@@ -13,7 +13,7 @@ from gru_jax.config import differences, say_what_differs
 from gru_jax.config.checkpoint_names import CHECKPOINTS
 from gru_jax.errors import ArgumentError, UsageError
 from gru_jax.runs.directory import RunDir
-from gru_jax.runtime.files import read_json, refuse_links, write_json
+from gru_jax.runtime.files import Json, read_json, refuse_links, write_json
 from gru_jax.runtime.locks import LOCK
 from gru_jax.studies.study import check_members, read_study_file
 
@@ -129,7 +129,7 @@ class StudyDir:
         return path.rename(folder / f"{name}-{sum(1 for _ in folder.iterdir())}")
 
 
-def read_wave(wave: Path) -> dict[str, Any]:
+def read_wave(wave: Path) -> Json:
     """By id, the configs of a wave's members.
 
     Raises:

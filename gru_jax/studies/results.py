@@ -16,7 +16,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import read_written_scores
 from gru_jax.runs.summary import baselines_of
-from gru_jax.runtime.files import read_json
+from gru_jax.runtime.files import Json, read_json
 from gru_jax.settings import flatten
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.study import read_study_file
@@ -120,7 +120,7 @@ def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
     return sorted(merged.values(), key=lambda result: (result.label, result.command))
 
 
-def results_page(results: Sequence[Result], published: Sequence[Mapping[str, Any]]) -> str:
+def results_page(results: Sequence[Result], published: Sequence[Json]) -> str:
     """The page in Markdown.
 
     Args:
@@ -139,7 +139,7 @@ def _published_of(result: Result, published: Sequence[Mapping[str, Any]]) -> lis
     return [entry for entry in published if all(result.task.get(key) == value for key, value in entry["task"].items())]
 
 
-def _row(number: int, result: Result, published: Sequence[Mapping[str, Any]]) -> str:
+def _row(number: int, result: Result, published: Sequence[Json]) -> str:
     baselines = [f"{value:.4g} ({name})" for name, value in result.baselines.items()]
     said = [
         f"{entry['metric']} {entry['value']} ({entry['network']}; {entry['source']})"
@@ -184,13 +184,13 @@ def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCom
     )
 
 
-def _repetition(config: Mapping[str, Any]) -> str:
+def _repetition(config: Json) -> str:
     """Which seed a run has, and on which fold it was tested, if on any."""
     fold = config["task"].get(FOLD)
     return str(config[SEED]) if fold is None else f"{config[SEED]}/{fold}"
 
 
-def _digest(config: Mapping[str, Any]) -> str:
+def _digest(config: Json) -> str:
     plain = {key: value for key, value in config.items() if key != SOURCES}
     kept = {key: value for key, value in flatten(plain).items() if key not in (*NEUTRAL_KEYS, *REPEATED)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

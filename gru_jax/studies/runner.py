@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -17,7 +17,7 @@ from gru_jax.runs.directory import OTHER_SOURCE, UNKNOWN_SOURCE, RunDir
 from gru_jax.runs.population import PopulationRun, lines_by_member
 from gru_jax.runs.teacher import teacher_of
 from gru_jax.runtime.devices import Device, choose_device, free_memory, precision, without_alarms
-from gru_jax.runtime.files import read_json
+from gru_jax.runtime.files import Json, read_json
 from gru_jax.runtime.locks import lock_directory
 from gru_jax.runtime.preemption import StopRequested
 from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
@@ -110,7 +110,7 @@ class StudyRunner:
         """Do all there is to do, in a directory that is held."""
         self._run_members()
 
-    def _described_members(self) -> dict[str, Any]:
+    def _described_members(self) -> Json:
         return {m.id: {"labels": m.labels, "settings": m.settings} for m in self.members.values()}
 
     def _start(self) -> None:
@@ -316,7 +316,7 @@ class StudyRunner:
         """By member its validation scores up to a rung, lower being better."""
         curves: dict[str, dict[int, float]] = {}
 
-        def note(member: str, line: Mapping[str, Any]) -> None:
+        def note(member: str, line: Json) -> None:
             if member in self.members and line["split"] == "valid" and line["step"] <= rung:
                 name, direction = self.members[member].config.goal
                 score = line[name] if direction == "min" else -line[name]

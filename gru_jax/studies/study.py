@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
-from gru_jax.runtime.files import read_json
+from gru_jax.runtime.files import Json, read_json
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
 from gru_jax.studies.halving import Halving
@@ -92,7 +92,7 @@ class Study:
         """What the base says, without the study's changes."""
         return read_config_file(self.base) if isinstance(self.base, str) else self.base
 
-    def base_config(self) -> dict[str, Any]:
+    def base_config(self) -> Json:
         """The base with the study's changes, as nested dicts."""
         return override(self.base_values(), self.changes).to_dict()
 
@@ -134,7 +134,7 @@ class Study:
         config = override(values, {**self.changes, **point.settings})
         return StudyMember(fingerprint(config), point.labels, point.settings, config)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The content of `study.json`, without its members."""
         return {
             "base": referenced_value("base", self.base, needed=False),
@@ -147,7 +147,7 @@ class Study:
         }
 
 
-def check_members(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+def check_members(path: Path, content: Mapping[str, object]) -> dict[str, Any]:
     """What a file of a study says of its members, by their ids, once it is sure that they are ids.
 
     Raises:
@@ -159,7 +159,7 @@ def check_members(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return dict(content)
 
 
-def read_study_file(path: Path) -> dict[str, Any]:
+def read_study_file(path: Path) -> Json:
     """The content of a `study.json`.
 
     Raises:
@@ -177,7 +177,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
@@ -198,7 +198,7 @@ def load_study(
     Raises:
         UsageError: whatever is wrong.
     """
-    content: dict[str, Any] = read_config_file(spec) if isinstance(spec, str) else dict(to_dict(spec, REGISTRIES))
+    content: Json = read_config_file(spec) if isinstance(spec, str) else dict(to_dict(spec, REGISTRIES))
     source = spec if isinstance(spec, str) else "a study"
     if "axes" in content:
         content = {k: v if k == "base" else referenced_value(k, v) for k, v in content.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -135,7 +136,7 @@ def _on_task(config: Config) -> Callable[[Any], Readings]:
     config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, instruments=names))
     instruments = compiled_instruments(config)
 
-    def measure(params: Any) -> Readings:
+    def measure(params: PyTree) -> Readings:
         readings = dict(jax.device_get(instruments(params)))
         for name in [name for name in readings if name.startswith("adjoint/")]:
             layer = name.removeprefix("adjoint/")
@@ -155,7 +156,7 @@ def _autonomous(config: Config) -> Callable[[Any], Readings]:
     place = build_model(config).layers[0][0]
 
     @jax.jit
-    def measure(params: Any) -> dict[str, Any]:
+    def measure(params: PyTree) -> dict[str, Any]:
         k = min(options.exponents, cell.carry_parts * place.units)
         spectrum = flow.lyapunov_spectrum(
             cell, place.parameters(params), xs, k=k, every=options.interval, warmup=time // 4

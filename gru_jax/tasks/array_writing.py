@@ -24,7 +24,7 @@ Column = np.ndarray | list[np.ndarray]
 
 def write_arrays(
     folder: Path,
-    splits: Mapping[str, Any],
+    splits: Mapping[str, object],
     needed: Sequence[str],
     check: Callable[[Path], object],
     columns: Mapping[str, str] | None = None,
@@ -178,7 +178,7 @@ def _without_none(named: Mapping[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in named.items() if array is not None or name not in (LENGTHS, MASK, WEIGHTS)}
 
 
-def _column(what: str, value: Any) -> Column:
+def _column(what: str, value: object) -> Column:
     if isinstance(value, np.ndarray) and value.dtype == object and value.ndim:
         value = list(value)
     if not isinstance(value, list | tuple):
@@ -189,7 +189,7 @@ def _column(what: str, value: Any) -> Column:
     return parts
 
 
-def _numbers(what: str, value: Any) -> np.ndarray:
+def _numbers(what: str, value: object) -> np.ndarray:
     """An array of numbers that a file can hold."""
     try:
         array = np.asarray(value, order="C")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from gru_jax.data.arrays import check_input, read_arrays
@@ -374,7 +375,7 @@ class FromFiles(Task, Folded):
         return self.examples(data, data[ORDER][index] if ORDER in data else index)
 
 
-def split_key(split: str, seed: Any) -> PRNGKeyArray:
+def split_key(split: str, seed: ArrayLike) -> PRNGKeyArray:
     """The key of a split's examples: of the run's seed in training, of a fixed seed otherwise.
 
     Examples:

@@ -161,7 +161,7 @@ class LanguageModel(FromFiles):
             lines.append(f"{split}: {len(of_split):,} tokens{unknown}")
         return lines
 
-    def check_new(self, arrays: Any, path: Path, place: Any = None) -> NoReturn:
+    def check_new(self, arrays: Any, path: Path, place: object = None) -> NoReturn:
         raise UsageError(f"{path}: nothing to predict, this network continues texts; experiments.sample does that")
 
     def read_input(self, path: Path) -> NoReturn:

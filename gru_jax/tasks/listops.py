@@ -204,7 +204,7 @@ class ListOps(FromFiles):
         arrays = self._stacked(expressions, max(self.time, longest))
         return {**arrays, XS: arrays[XS].astype(np.int32)}
 
-    def check_new(self, arrays: Any, path: Path, place: Any = None) -> NoReturn:
+    def check_new(self, arrays: Any, path: Path, place: object = None) -> NoReturn:
         raise UsageError(f"{path}: this network reads expressions, one a line of a text file, as experiments.predict")
 
 

@@ -80,7 +80,7 @@ class SequenceToSequence(Task):
             texts.append(self.text_of(row[:end]))
         return texts
 
-    def check_new(self, arrays: Any, path: Path, place: Any = None) -> NoReturn:
+    def check_new(self, arrays: Any, path: Path, place: object = None) -> NoReturn:
         raise UsageError(f"{path}: this network reads texts, line by line; experiments.predict takes a file of them")
 
     def read_input(self, path: Path) -> Mapping[str, np.ndarray]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from gru_jax.config import Config, traced_hyperparameters, with_task_values
+from gru_jax.config import Config, Values, traced_hyperparameters, with_task_values
 from gru_jax.errors import UsageError
 from gru_jax.nn import Functional
 from gru_jax.tasks import Batch, split_key
@@ -29,7 +29,7 @@ def build_answers(config: Config, model: Functional, split: str) -> Callable[...
     The last are the task's traced hyperparameters.
     """
 
-    def answers(params: PyTree, data: Data, task_values: Mapping[str, Any]) -> ArrayAnswers:
+    def answers(params: PyTree, data: Data, task_values: Values) -> ArrayAnswers:
         traced = with_task_values(config, task_values)
 
         def of_batch(batch: Batch) -> ArrayAnswers:

@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, PyTree
 
-from gru_jax.config import Config
+from gru_jax.config import Config, Values
 from gru_jax.config.hyperparameters import THAWS
 from gru_jax.config.transfer import RATES
 from gru_jax.errors import UsageError, listing
 from gru_jax.nn import Functional
 from gru_jax.nn.parts import NetworkParts, Path, leaf_at, leaf_paths, nested, with_leaves
-
-Values = Mapping[str, Any]
-"""Hyperparameters of the section `transfer`; they may be traced."""
 
 
 class PartlyTaken(NamedTuple):
@@ -29,8 +28,8 @@ class PartlyTaken(NamedTuple):
         is_taken: where they count, in a shape that goes beside it.
     """
 
-    values: Any
-    is_taken: Any
+    values: Array | np.ndarray
+    is_taken: Array | np.ndarray
 
 
 def with_weights(drawn: PyTree, weights: PyTree) -> PyTree:
@@ -95,14 +94,14 @@ class TrainedParts:
         """The parameters with others for those that learn."""
         return with_leaves(params, trained) if self.frozen else trained
 
-    def held_back(self, grads: PyTree, step: Any, values: Values) -> PyTree:
+    def held_back(self, grads: PyTree, step: ArrayLike, values: Values) -> PyTree:
         """The gradients of a step, zero where a level does not learn yet."""
         if not self._thaws:
             return grads
         return self._by_level(grads, lambda level, g: jax.tree.map(lambda a: jnp.where(level, a, 0.0), g), step, values)
 
     def optimizer(
-        self, build: Callable[..., optax.GradientTransformation], step: Any, values: Values
+        self, build: Callable[..., optax.GradientTransformation], step: ArrayLike, values: Values
     ) -> optax.GradientTransformation:
         """The optimiser of a step; `build(around_rule)` makes that of all parameters alike, see `build_optimizer`.
 
@@ -114,7 +113,7 @@ class TrainedParts:
         if not self.levels or not (self._thaws or self._decays or self._rates):
             return inner
 
-        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
+        def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
             updates, state = inner.update(updates, state, params)
             if self._decays or self._rates:
                 updates = with_leaves(updates, self._scaled(updates, values))
@@ -140,25 +139,27 @@ class TrainedParts:
                     scaled[path] = update * jnp.asarray(factor, update.dtype)
         return nested(scaled)
 
-    def _thawed(self, step: Any, values: Values) -> list[Bool[Array, ""] | None]:
+    def _thawed(self, step: ArrayLike, values: Values) -> list[Bool[Array, ""] | None]:
         """Whether each level learns, from the bottom up; None of that which always does."""
         marks = [values[f"{THAWS}{i}"] for i in reversed(range(self._thaws))]
         return [*(jnp.asarray(step, jnp.result_type(mark)) >= mark for mark in marks), None]
 
-    def _by_level(self, tree: PyTree, change: Callable[[Any, Any], Any], step: Any, values: Values) -> PyTree:
+    def _by_level(
+        self, tree: PyTree, change: Callable[[PyTree, PyTree], PyTree], step: ArrayLike, values: Values
+    ) -> PyTree:
         """A tree of the parameters that learn, with `change(level, subtree)` for those of levels that wait."""
         for level, paths in zip(self._thawed(step, values), self.levels, strict=True):
             if level is not None:
                 tree = with_leaves(tree, change(level, _subtree(tree, paths)))
         return tree
 
-    def _of_levels(self, rule: optax.GradientTransformation, step: Any, values: Values) -> Any:
+    def _of_levels(self, rule: optax.GradientTransformation, step: ArrayLike, values: Values) -> PyTree:
         """A rule with a state for each level, which stays as it is until the level learns."""
 
         def init(params: PyTree) -> PyTree:
             return tuple(rule.init(_subtree(params, paths)) for paths in self.levels)
 
-        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
+        def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
             after = []
             for level, paths, old in zip(self._thawed(step, values), self.levels, state, strict=True):
                 of_level = None if params is None else _subtree(params, paths)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from gru_jax.config import Config
@@ -47,7 +47,7 @@ class Written(NamedTuple):
         lengths: tokens of each, its end included, `[B]`; N where it did not come to an end.
     """
 
-    tokens: Any
+    tokens: PyTree
     log_probability: Any
     lengths: Any
 
@@ -100,7 +100,7 @@ def greedy(step: DecoderStep, carries: PyTree, batch: int, end_token: int, most:
 
 
 def beam_search(
-    step: DecoderStep, carries: PyTree, batch: int, end_token: int, most: int, width: int, alpha: Any
+    step: DecoderStep, carries: PyTree, batch: int, end_token: int, most: int, width: int, alpha: ArrayLike
 ) -> Written:
     """The best sequence that a beam comes upon: at each step the best `width` of all that go on from those before.
 
@@ -151,7 +151,7 @@ def beam_search(
     return Written(rows[:, 0], total[:, 0], _lengths(rows[:, 0], end_token))  # the best stands first
 
 
-def _penalty(counts: Int[Array, "B K"], alpha: Any, dtype: DTypeLike) -> Float[Array, "B K"]:
+def _penalty(counts: Int[Array, "B K"], alpha: ArrayLike, dtype: DTypeLike) -> Float[Array, "B K"]:
     return jnp.power((5.0 + counts.astype(dtype)) / 6.0, jnp.asarray(alpha, dtype))
 
 
@@ -240,7 +240,7 @@ def write_all(
     assert isinstance(task, SequenceToSequence)
     most, end_token = max(task.time, xs.shape[1]), task.end_token
 
-    def of_device(shared: tuple[Any, Any], rows: tuple[Any, Any]) -> tuple[None, Written]:
+    def of_device(shared: tuple[PyTree, PyTree], rows: tuple[PyTree, PyTree]) -> tuple[None, Written]:
         params, alpha = shared
         decoder = model.module(params)
         assert isinstance(decoder, EncoderDecoder)

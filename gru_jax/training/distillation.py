@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from gru_jax.config import Config
+from gru_jax.config import Config, Values
 from gru_jax.errors import UsageError
 from gru_jax.nn import Functional
 from gru_jax.tasks import Batch
@@ -31,7 +32,7 @@ class Teacher(NamedTuple):
 def with_teacher(
     config: Config,
     teacher: Teacher | None,
-    values: Mapping[str, Any] | None,
+    values: Values | None,
     outputs: Array,
     batch: Batch,
     means: Mapping[str, Array],
@@ -60,7 +61,7 @@ def with_teacher(
     return loss, {**means, "distillation": says}
 
 
-def distillation_loss(outputs: Array, taught: Array, batch: Batch, temperature: Any) -> Float[Array, " B"]:
+def distillation_loss(outputs: Array, taught: Array, batch: Batch, temperature: ArrayLike) -> Float[Array, " B"]:
     """How far outputs are from a teacher's, of each example.
 
     For classes t^2 KL(softmax(taught / t) || softmax(outputs / t)) at temperature t, Hinton et al. 2015,

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from gru_jax.config import Config, traced_hyperparameters, with_task_values
+from gru_jax.config import Config, Values, traced_hyperparameters, with_task_values
 from gru_jax.nn import Functional
 from gru_jax.tasks import Batch, Task, split_key
 from gru_jax.training.network import draw_batch, run_network
@@ -31,15 +32,15 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
     """
     parts, batch_rows = parts_of(mesh), rows_of_each(config, mesh)
 
-    def totals(params: PyTree, data: Data, key: Any, size: Any, task_values: Mapping[str, Any]) -> dict[str, Array]:
+    def totals(params: PyTree, data: Data, key: PRNGKeyArray, size: ArrayLike, task_values: Values) -> dict[str, Array]:
         shared, device_numbers = (params, data, key, size, task_values), jnp.arange(parts, dtype=jnp.int32)
         return over_rows(of_device, mesh, shared, device_numbers)[1]
 
-    def of_device(shared: Any, device_number: Int[Array, " 1"]) -> tuple[None, dict[str, Array]]:
+    def of_device(shared: PyTree, device_number: Int[Array, " 1"]) -> tuple[None, dict[str, Array]]:
         params, data, key, size, task_values = shared
         traced = with_task_values(config, task_values)
 
-        def one(i: Any, carry0: PyTree) -> tuple[dict[str, Array], Any]:
+        def one(i: Array, carry0: PyTree) -> tuple[dict[str, Array], Any]:
             if config.task.is_stream:
                 rows = device_number[0] * batch_rows + jnp.arange(batch_rows, dtype=jnp.int32)
                 index = rows * _pieces(size) + i
@@ -50,7 +51,7 @@ def build_totals(config: Config, model: Functional, mesh: Mesh | None = None) ->
             trace, metrics = run_network(traced, model, params, batch, **({"carry0": carry0} if carry0 else {}))
             return sums_of_metrics(metrics, batch, index < size), trace.carry if carry0 else ()
 
-        def add(i: Any, state: tuple[dict[str, Array], Any]) -> tuple[dict[str, Array], Any]:
+        def add(i: Array, state: tuple[dict[str, Array], Any]) -> tuple[dict[str, Array], Any]:
             sums, carry0 = state
             more, carry = one(i, carry0)
             return jax.tree.map(jnp.add, sums, more), carry
@@ -111,7 +112,7 @@ def build_evaluator(
     return evaluate
 
 
-def means_of(sums: Mapping[str, Any], size: int, task: Task) -> dict[str, float]:
+def means_of(sums: Mapping[str, object], size: int, task: Task) -> dict[str, float]:
     """Metrics of a split of so many examples from the sums of every device: means, and what a task makes of them."""
     totals = {name: np.asarray(value, np.float64).sum() for name, value in sorted(sums.items())}
     weight = totals.pop(WEIGHT, size)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from gru_jax.config import Config, GradientConfig
+from gru_jax.config import Config, GradientConfig, Values
 from gru_jax.dtypes import carry_dtype
 from gru_jax.flow.regularizers import flossing_penalty, vanishing_penalty
 from gru_jax.nn import Functional, LayerInputs
@@ -19,7 +20,7 @@ from gru_jax.unroll import Intervention
 
 
 def detach_masks(
-    config: Config, model: Functional, key: PRNGKeyArray, shape: tuple[int, int], values: Mapping[str, Any]
+    config: Config, model: Functional, key: PRNGKeyArray, shape: tuple[int, int], values: Values
 ) -> tuple[Bool[Array, "B T"], ...] | None:
     """Where each layer's gradient does not pass to the state before, drawn at random; None without `detach`.
 
@@ -40,8 +41,8 @@ def interventions(
     config: Config,
     model: Functional,
     detached: tuple[Bool[Array, "B T"], ...] | None,
-    values: Mapping[str, Any],
-    weight: Any = 1.0,
+    values: Values,
+    weight: ArrayLike = 1.0,
 ) -> tuple[Intervention, ...] | None:
     """What is done in each layer's backward recursion; None for nothing.
 
@@ -74,10 +75,10 @@ def penalty_gradient(
     config: Config,
     model: Functional,
     params: PyTree,
-    inputs: Any,
-    adjoints: Any,
+    inputs: PyTree,
+    adjoints: PyTree,
     step: Any,
-    values: Mapping[str, Any],
+    values: Values,
     on_every_device: Callable[[Any], Any] = lambda arrays: arrays,
     whole: Callable[[Any], Any] = lambda params: params,
 ) -> PyTree:
@@ -139,7 +140,7 @@ def floss_before_training(
     model: Functional,
     params: PyTree,
     key: PRNGKeyArray,
-    values: Mapping[str, Any],
+    values: Values,
     whole: Callable[[Any], Any] = lambda params: params,
 ) -> PyTree:
     """What learns, after `floss_before` steps of Adam on the flossing penalty, on unit Gaussian inputs drawn anew."""
@@ -152,7 +153,7 @@ def floss_before_training(
     sizes = [next(iter(of_gates.values())).shape[0] for of_gates in kernels]
     dtype = carry_dtype(config.dtype)
 
-    def body(i: Int[Array, ""], state: tuple[Any, Any]) -> tuple[Any, Any]:
+    def body(i: Int[Array, ""], state: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         params, opt_state = state
         keys = jax.random.split(jax.random.fold_in(key, i), len(sizes))
         drawn = [jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, sizes, strict=True)]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from gru_jax import flow
-from gru_jax.config import NOISE, Config, Hyperparameters, real_settings, traced_hyperparameters, with_task_values
+from gru_jax.config import (
+    NOISE,
+    Config,
+    Hyperparameters,
+    Values,
+    real_settings,
+    traced_hyperparameters,
+    with_task_values,
+)
 from gru_jax.flow.instruments import INSTRUMENTS, Options, Pass
 from gru_jax.nn import Functional, Trace
 from gru_jax.tasks import Batch
@@ -42,7 +50,7 @@ DETACH_SEED = 0  # of where gradients are detached, the same at each recording
 
 
 def loss_adjoints(
-    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any] | None = None
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Values | None = None
 ) -> tuple[tuple[Any, ...], Trace]:
     """dL/ds_t of every example's own loss, for every layer, every part of the carry `[B, T, H]`; and the pass.
 
@@ -63,7 +71,9 @@ def loss_adjoints(
     return jax.grad(total, has_aux=True)(zero_perturbations(config, model, batch))
 
 
-def build_instruments(config: Config, model: Functional, key: Any, mesh: Mesh | None = None) -> Callable[..., Readings]:
+def build_instruments(
+    config: Config, model: Functional, key: PRNGKeyArray, mesh: Mesh | None = None
+) -> Callable[..., Readings]:
     """The configured instruments as one pure function, on the first `flow.batch_size` validation sequences.
 
     The devices of a mesh share these sequences where they can share them evenly.
@@ -104,7 +114,7 @@ def _first_steps(batch: Batch, time: int) -> Batch:
 
 
 def cell_passes(
-    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any] | None = None
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Values | None = None
 ) -> Iterator[tuple[str, Pass]]:
     """Every cell of the network by name, with its pass over the batch, the adjoint of the task's loss and, where the
     config follows them, that of single steps' losses.

@@ -32,7 +32,7 @@ def blocks_of(sequences: int, of_each: int) -> int:
 
 
 def over_outputs(
-    function: Callable[[Array, Any], Any], model: Functional, params: PyTree, trace: Trace, rows: Any = ()
+    function: Callable[[Array, Any], Any], model: Functional, params: PyTree, trace: Trace, rows: PyTree = ()
 ) -> PyTree:
     """What a function of outputs and rows gives for each sequence. Where outputs are many, of a block at a time.
 
@@ -53,7 +53,7 @@ def over_outputs(
     network = model.module(params)
 
     @jax.checkpoint
-    def of_block(features: Array, rows: Any) -> Any:
+    def of_block(features: Array, rows: PyTree) -> PyTree:
         return function(network.read_out(features), rows)
 
     return _joined(jax.lax.map(lambda block: of_block(*block), _cut((features, rows), count)))
@@ -65,7 +65,7 @@ def mean_loss_over_outputs(
     model: Functional,
     params: PyTree,
     trace: Trace,
-    rows: Any,
+    rows: PyTree,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The mean loss, and what `over_outputs` gives of all metrics; of many outputs the mean alone has a gradient.
 
@@ -86,19 +86,19 @@ def mean_loss_over_outputs(
         return mean_of(metrics["loss"], rows), metrics
     head, read_out = _head_of(model, params, features)
 
-    def with_gradient(head: list[Array], features: Array, rows: Any) -> tuple[Any, Any]:
+    def with_gradient(head: list[Array], features: Array, rows: PyTree) -> tuple[PyTree, PyTree]:
         loss = jax.eval_shape(metrics_of, trace.outputs, rows)["loss"]
         shares = jax.grad(mean_of)(jnp.zeros(loss.shape, loss.dtype), rows)
 
         def share_of_mean(
-            head: list[Array], features: Array, rows: Any, shares: Array
+            head: list[Array], features: Array, rows: PyTree, shares: Array
         ) -> tuple[Array, dict[str, Array]]:
             metrics = metrics_of(read_out(head, features), rows)
             return jnp.where(shares != 0, shares * metrics["loss"], 0).sum(), metrics
 
         gradients = jax.grad(share_of_mean, argnums=(0, 1), has_aux=True)
 
-        def add(sums: list[Array], block: Any) -> tuple[list[Array], Any]:
+        def add(sums: list[Array], block: PyTree) -> tuple[list[Array], Any]:
             (of_head, of_features), metrics = gradients(head, *block)
             return jax.tree.map(jnp.add, sums, of_head), (of_features, metrics)
 
@@ -107,7 +107,7 @@ def mean_loss_over_outputs(
         return (mean_of(metrics["loss"], rows), metrics), (sums, of_features)
 
     @jax.custom_vjp
-    def mean_loss(head: list[Array], features: Array, rows: Any) -> tuple[Array, dict[str, Array]]:
+    def mean_loss(head: list[Array], features: Array, rows: PyTree) -> tuple[Array, dict[str, Array]]:
         return with_gradient(head, features, rows)[0]
 
     def scaled(gradients: PyTree, cotangents: tuple[Array, Any]) -> tuple[Any, Any, None]:

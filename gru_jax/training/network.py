@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.cells import Carry, Params
 from gru_jax.cells.base import carry_from_leaves
-from gru_jax.config import Config, ModelConfig, naming_traced_numbers
+from gru_jax.config import Config, ModelConfig, Values, naming_traced_numbers
 from gru_jax.config.model import AUTO
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice
@@ -71,12 +71,12 @@ def _options_in_use(config: Config) -> dict[str, Any]:
     return options
 
 
-def initial_values(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+def initial_values(config: Config, values: Values) -> dict[str, Any]:
     """Of the values of the section `model`, those that arguments of a model's initialisation are."""
     return {"embedding_scale": values["embedding_scale"]} if config.task.reads_tokens else {}
 
 
-def dropout_rates(model: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+def dropout_rates(model: ModelConfig, values: Values) -> dict[str, Any]:
     """The argument `dropout` of a model, with traced values of those probabilities that are not zero."""
     if not (model.input_dropout or model.output_dropout):
         return {"dropout": values["dropout"]}
@@ -153,7 +153,7 @@ def total_weight(batch: Batch) -> Array | None:
     return jnp.where(total > 0, total, 1)
 
 
-def shares(batch: Batch, size: int, total: Array | None) -> Any:
+def shares(batch: Batch, size: int, total: Array | None) -> PyTree:
     """The share of each of these examples in the mean over a batch of so many, with such a total weight."""
     return 1 / size if batch.weights is None or total is None else batch.weights / total
 
@@ -172,7 +172,7 @@ def check_monitor(config: Config, data: Mapping[str, Any]) -> None:
     if config.train.monitor is None:
         return
 
-    def metrics(data: Any) -> Any:
+    def metrics(data: PyTree) -> PyTree:
         model = build_model(config)
         batch = draw_batch(config, data, split_key("valid", 0), jnp.zeros(1, jnp.int32))
         return run_network(config, model, model.init(jax.random.key(0)), batch)[1]

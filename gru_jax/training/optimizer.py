@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jax.typing import ArrayLike
+from jaxtyping import PRNGKeyArray, PyTree
 
-from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan
+from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan, Values
 from gru_jax.errors import UsageError
 from gru_jax.norms import scaled_global_norm
-from gru_jax.training.schedules import Values, schedule_fraction
+from gru_jax.training.schedules import schedule_fraction
 from gru_jax.user_code import reference
 from gru_jax.with_arguments import refusing_decisions
 
@@ -34,7 +35,7 @@ def build_optimizer(
     config: OptimizerBase,
     durations: Plan,
     values: Values,
-    seed: Any = 0,
+    seed: ArrayLike = 0,
     around_rule: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda rule: rule,
 ) -> optax.GradientTransformation:
     """The chain that a config describes.
@@ -69,7 +70,7 @@ def build_optimizer(
         parts.append(optax.scale_by_schedule(lambda count: -values["lr"] * fraction(count)))
     chain = optax.chain(*parts)
 
-    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         # optax mixes traced numbers with its integer counts, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             return chain.update(updates, state, params)
@@ -96,7 +97,7 @@ def is_kernel(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _clip_by_global_norm(greatest_norm: Any) -> optax.GradientTransformation:
+def _clip_by_global_norm(greatest_norm: ArrayLike) -> optax.GradientTransformation:
     """optax' clipping by the norm of all gradients together, for gradients of any size.
 
     g min(1, C / ||g||). Pascanu et al. 2013, arXiv:1211.5063, section 3.2. optax' own squares the entries as they are:
@@ -113,15 +114,15 @@ def _clip_by_global_norm(greatest_norm: Any) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def _noise(values: Values, key: Any) -> optax.GradientTransformation:
+def _noise(values: Values, key: PRNGKeyArray) -> optax.GradientTransformation:
     """optax' noise, with its key as raw bits in the state: Orbax stores no typed keys."""
     inner = optax.add_noise(values["noise"], values["noise_decay"], key)
 
     def init(params: PyTree) -> PyTree:
-        state: Any = inner.init(params)
+        state: PyTree = inner.init(params)
         return state._replace(rng_key=jax.random.key_data(state.rng_key))
 
-    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         typed = state._replace(rng_key=jax.random.wrap_key_data(state.rng_key))
         updates, after = inner.update(updates, typed, params)
         return updates, after._replace(rng_key=jax.random.key_data(after.rng_key))  # type: ignore[attr-defined]
@@ -129,7 +130,7 @@ def _noise(values: Values, key: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _add_signs(factor: Any) -> optax.GradientTransformation:
+def _add_signs(factor: ArrayLike) -> optax.GradientTransformation:
     """The gradient of `factor` * sum |w|."""
 
     def update(updates: PyTree, params: PyTree) -> PyTree:

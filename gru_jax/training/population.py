@@ -121,7 +121,7 @@ class CompiledPopulation:
         one = jax.eval_shape(self.trainer.init, self.config.seed, traced_hyperparameters(self.config))
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape), a.dtype, sharding=self.sharding), one)
 
-    def compile(self, name: str, rows: int, *arguments: Any) -> Any:
+    def compile(self, name: str, rows: int, *arguments: PyTree) -> jax.stages.Compiled:
         """The compiled program of that name, of so many rows: `"train"`, `"measure"`, `"valid"` or `"test"`."""
         if (name, rows) not in self._compiled:
             self._compiled[name, rows] = self.programs[name].lower(*arguments).compile()
@@ -131,10 +131,10 @@ class CompiledPopulation:
         """For how many rows the training is compiled."""
         return [rows for name, rows in self._compiled if name == TRAIN]
 
-    def _program(self, name: str, function: Callable[..., Any], *, donate: bool = False) -> Any:
+    def _program(self, name: str, function: Callable[..., PyTree], *, donate: bool = False) -> jax.stages.Wrapped:
         """`f(data, kept, inputs)`, where the latter two have an axis of members, out of `function` of one member."""
 
-        def on_device(data: Any, kept: PyTree, inputs: Any) -> PyTree:
+        def on_device(data: PyTree, kept: PyTree, inputs: PyTree) -> PyTree:
             if self.single:
                 kept, inputs = jax.tree.map(lambda a: a[0], (kept, inputs))
                 return jax.tree.map(lambda a: a[None], function(data, kept, inputs))
@@ -262,7 +262,7 @@ class Population:
         state: TrainState,
         data: Mapping[str, Array],
         indices: Int[np.ndarray, "R K B"],
-        counts: Any,
+        counts: PyTree,
         skipped: Int[np.ndarray, "R 2"] | None = None,
     ) -> StepsResult:
         """Take so many steps with each member; the state's memory is given up to it.
@@ -316,7 +316,7 @@ class Population:
         compiled, states, working = self.compiled, self.compiled.states(self.rows), []
         answers = [f"{ANSWERS}{split}" for split in compiled.config.task.scored_splits if self.configs[0].train.metrics]
         for name in (TRAIN, "valid", *answers, *([MEASURE] if compiled.plan.flow_every else [])):
-            memory = compiled.compile(name, self.rows, *self.arguments(name)).memory_analysis()
+            memory: Any = compiled.compile(name, self.rows, *self.arguments(name)).memory_analysis()
             working.append(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes)
         return int(_bytes(compiled.data) + 2 * _bytes(states) // len(compiled.devices) + max(working))
 
@@ -332,7 +332,7 @@ class Population:
         data = compiled.data["valid" if program == MEASURE else program.removeprefix(ANSWERS)]
         return data, states if program == TRAIN else states.params, self._inputs._replace(**self._place(call))
 
-    def _run(self, program: str, data: Any, kept: PyTree, **call: Any) -> PyTree:
+    def _run(self, program: str, data: PyTree, kept: PyTree, **call: Any) -> PyTree:
         arguments = (dict(data), kept, self._inputs._replace(**self._place(call, idle=0)))
         return self.compiled.compile(program, self.rows, *arguments)(*arguments)
 

@@ -61,7 +61,7 @@ def outputs_of_data(
         raise UsageError("predictions: this task reads one long sequence, of which there is a score and no table")
     values = traced_hyperparameters(config)["task"]
 
-    def of_device(shared: Any, index: Any) -> tuple[None, tuple[Any, ...]]:
+    def of_device(shared: PyTree, index: PyTree) -> tuple[None, tuple[Any, ...]]:
         params, data, values = shared
         traced = with_task_values(config, values)
         batch = draw_batch(traced, data, split_key(split, 0), jnp.minimum(index, size - 1))
@@ -90,7 +90,7 @@ def outputs_of_inputs(
 ) -> Outputs:
     """The outputs for inputs as they stand in files, `[N, T, D]`, of these lengths."""
 
-    def of_device(params: PyTree, rows: tuple[Any, Any]) -> tuple[None, Any]:
+    def of_device(params: PyTree, rows: tuple[PyTree, PyTree]) -> tuple[None, Any]:
         xs, lengths = rows
         inputs = xs if config.task.reads_tokens else config.task.network_inputs(xs).astype(config.dtype)
         return None, model.apply(params, inputs, lengths=lengths).outputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from gru_jax.config import Config, RegularizationConfig
+from gru_jax.config import Config, RegularizationConfig, Values
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace, Functional, LayerTrace, Trace
@@ -27,7 +27,7 @@ WEIGHT_NOISE, DROPCONNECT, INPUT_NOISE, RECURRENT_DROPOUT = range(4)
 
 
 def regularised_loss(
-    config: Config, loss: Float[Array, ""], trace: Trace, batch: Batch, values: Mapping[str, Any]
+    config: Config, loss: Float[Array, ""], trace: Trace, batch: Batch, values: Values
 ) -> Float[Array, ""]:
     """What is minimised in place of the mean loss of a batch; the loss itself where nothing is asked for.
 
@@ -101,9 +101,7 @@ def _mean_square(differences: Float[Array, "B N H"], top: LayerTrace) -> Float[A
     return jnp.where(counts, squares, 0).sum(axis=1) / jnp.maximum(counts.sum(axis=1), 1).astype(squares.dtype)
 
 
-def perturbed_weights(
-    config: Config, model: Functional, params: PyTree, key: PRNGKeyArray, values: Mapping[str, Any]
-) -> PyTree:
+def perturbed_weights(config: Config, model: Functional, params: PyTree, key: PRNGKeyArray, values: Values) -> PyTree:
     """The parameters that a step sees, kernels drawn at random about those that there are.
 
     In expectation they are the parameters: noise has mean zero, and of a recurrent kernel, with probability p of
@@ -153,7 +151,7 @@ def _split_like(tree: PyTree, draw: Callable[[int, Any], Array]) -> PyTree:
     return jax.tree.unflatten(structure, parts)
 
 
-def with_input_noise(config: Config, batch: Batch, keys: Key[Array, " B"] | None, values: Mapping[str, Any]) -> Batch:
+def with_input_noise(config: Config, batch: Batch, keys: Key[Array, " B"] | None, values: Values) -> Batch:
     """A batch whose inputs have Gaussian noise, drawn by a key for each sequence, `[B]`."""
     if not config.regularization.input_noise or keys is None:
         return batch
@@ -165,7 +163,7 @@ def with_input_noise(config: Config, batch: Batch, keys: Key[Array, " B"] | None
 
 
 def recurrent_masks(
-    config: Config, model: Functional, batch: Batch, keys: Key[Array, " B"] | None, values: Mapping[str, Any]
+    config: Config, model: Functional, batch: Batch, keys: Key[Array, " B"] | None, values: Values
 ) -> dict[str, tuple[Float[Array, "B _ W"], ...]]:
     """The argument `recurrent_masks` of a model, drawn by a key for each sequence; none where nothing is dropped.
 
@@ -192,7 +190,7 @@ def recurrent_masks(
     return {"recurrent_masks": tuple(of_layer(*numbered) for numbered in enumerate(model.layers))}
 
 
-def orthogonality_gradient(config: Config, model: Functional, params: PyTree, values: Mapping[str, Any]) -> PyTree:
+def orthogonality_gradient(config: Config, model: Functional, params: PyTree, values: Values) -> PyTree:
     """The gradient of lambda sum_U ||U^T U - I||^2 over all recurrent kernels; None without that penalty."""
     if not config.regularization.orthogonality:
         return None
@@ -211,7 +209,7 @@ def is_product_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
     return leaf.ndim > 1 and path[-1].key != EMBEDDING
 
 
-def with_bounded_columns(config: RegularizationConfig, params: PyTree, values: Mapping[str, Any]) -> PyTree:
+def with_bounded_columns(config: RegularizationConfig, params: PyTree, values: Values) -> PyTree:
     """Parameters of whose kernels each column is scaled down to the norm `max_norm`, if it is longer.
 
     The columns of `[D, H]` are what each of H units reads with. An embedding, a vector for each token, has none.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from gru_jax.nn import Functional
@@ -55,7 +56,9 @@ def build_step(model: Functional) -> Callable[..., tuple[Int[Array, " B"], Any]]
     """
 
     @jax.jit
-    def step(params: PyTree, carries: PyTree, tokens: Any, keys: Any, number: Any, how: Drawing) -> tuple[Any, Any]:
+    def step(
+        params: PyTree, carries: PyTree, tokens: PyTree, keys: PRNGKeyArray, number: ArrayLike, how: Drawing
+    ) -> tuple[PyTree, PyTree]:
         trace = model.apply(params, tokens[:, None], carry0=carries)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
         return jax.vmap(draw_token, (0, 0, None))(trace.outputs[:, 0], keys, how), trace.carry

@@ -5,14 +5,15 @@ Scheduled sampling: Bengio et al. 2015, arXiv:1506.03099. In two passes: Mihaylo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from gru_jax.config import Config
+from gru_jax.config import Config, Values
 from gru_jax.nn import Functional
 from gru_jax.tasks import Batch
 from gru_jax.tasks.likeliest import likeliest
@@ -41,12 +42,12 @@ class OwnTokens(NamedTuple):
         probability: of each token, `[B]`.
     """
 
-    keys: Any
+    keys: PRNGKeyArray
     probability: Float[Array, " B"]
 
 
 def draw_own_tokens(
-    config: Config, seed: Any, step: Any, steps: int, batch_size: int, values: Mapping[str, Any]
+    config: Config, seed: ArrayLike, step: ArrayLike, steps: int, batch_size: int, values: Values
 ) -> OwnTokens | None:
     """Where the decoder of a config reads its own tokens in a step; None where it never does.
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from gru_jax.config import Config, OptimizerBase, Plan, plan, traced_hyperparameters
+from gru_jax.config import Config, OptimizerBase, Plan, Values, plan, traced_hyperparameters
 from gru_jax.user_code import look_up
 from gru_jax.with_arguments import with_traced
-
-Values = Mapping[str, Any]
-"""Hyperparameters of the section `optimizer`; they may be traced."""
 
 DECAYS: dict[str, Callable[[Plan, Values], optax.Schedule]] = {
     "constant": lambda durations, values: lambda count: jnp.ones_like(count, jnp.result_type(float)),
@@ -66,7 +64,7 @@ def _drop(drops: tuple[int, ...], number: Any, factor: Any) -> Any:
     return jnp.prod(jnp.where(number > jnp.asarray(drops, number.dtype), factor, 1.0))
 
 
-def learning_rate(config: OptimizerBase, durations: Plan, values: Values, count: Any) -> Float[Array, ""]:
+def learning_rate(config: OptimizerBase, durations: Plan, values: Values, count: ArrayLike) -> Float[Array, ""]:
     """The learning rate of the update that comes after so many."""
     with jax.numpy_dtype_promotion("standard"):  # as in the optimiser's update
         rate = values["lr"] * schedule_fraction(config, durations, values)(count)

@@ -38,7 +38,7 @@ class Skips(NamedTuple):
     most_in_a_row: Any
 
     @property
-    def are_allowed(self) -> Any:
+    def are_allowed(self) -> Bool[Array, ""]:
         """Whether there are not more of them than there may be."""
         return (self.in_all <= self.most_in_all) & (self.in_a_row <= self.most_in_a_row)
 

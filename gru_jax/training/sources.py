@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from gru_jax.config import Config
+from gru_jax.config import Config, Values
 from gru_jax.errors import UsageError
 from gru_jax.flow.instruments import SourceAdjoint, adjoint_profile
 from gru_jax.flow.sources import TOTAL, from_single_steps
@@ -32,7 +32,7 @@ def follows_single_steps(config: Config) -> bool:
 
 
 def source_adjoints(
-    config: Config, model: Functional, params: PyTree, batch: Batch, values: Mapping[str, Any], key: PRNGKeyArray
+    config: Config, model: Functional, params: PyTree, batch: Batch, values: Values, key: PRNGKeyArray
 ) -> dict[str, SourceAdjoint]:
     """By cell, what the loss of one step of each sequence sends back to it, interventions included.
 
@@ -100,7 +100,7 @@ def live_profiles(
     params: PyTree,
     batch: Batch,
     adjoints: Adjoints | None,
-    values: Mapping[str, Any],
+    values: Values,
     key: PRNGKeyArray,
     lengths: Sequence[Int[Array, " B"] | None],
 ) -> dict[str, Array]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, PyTree
 
-from gru_jax.config import RegularizationConfig
+from gru_jax.config import RegularizationConfig, Values
 from gru_jax.training.regularization import is_product_kernel
 
 
 def with_sparse_kernels(
-    config: RegularizationConfig, before: Any, after: Any, step: Any, values: Mapping[str, Any]
-) -> Any:
+    config: RegularizationConfig, before: PyTree, after: PyTree, step: ArrayLike, values: Values
+) -> PyTree:
     """Parameters after an update of whose kernels the weights of least magnitude are zero; as they are without that.
 
     After update t the share of them is s_t = s (1 - (1 - t / n)^3), with s `sparsity` and n `sparsity_until`: Zhu and
@@ -44,7 +44,7 @@ def with_sparse_kernels(
     return jax.tree.map_with_path(sparse, before, after)
 
 
-def least(kernel: Float[Array, "D H"], share: Any) -> Bool[Array, "D H"]:
+def least(kernel: Float[Array, "D H"], share: ArrayLike) -> Bool[Array, "D H"]:
     """Where the given share of a kernel's weights is, those of least magnitude; of equal ones all or none."""
     magnitudes = jnp.abs(kernel)
     count = jnp.round(share * kernel.size).astype(jnp.int32)

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from gru_jax.runtime.devices import Device
 
-Work = Callable[[Any, Any], tuple[Any, Any]]
+Work = Callable[[Any, Any], tuple[PyTree, PyTree]]
 """`work(shared, rows) -> (sums, of_rows)`: what rows of a batch add to sums over all of it, and what each has."""
 BATCH_AXIS = "batch"
 """The axis of a mesh whose devices share a batch."""
@@ -57,10 +57,10 @@ def in_parts(work: Work, count: int) -> Work:
     if count == 1:
         return work
 
-    def of_parts(shared: Any, rows: Any) -> tuple[Any, Any]:
+    def of_parts(shared: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
         parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), rows)
 
-        def add(sums: PyTree, part: Any) -> tuple[Any, Any]:
+        def add(sums: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
             sums_here, of_rows = work(shared, part)
             return jax.tree.map(jnp.add, sums, sums_here), of_rows
 
@@ -72,7 +72,7 @@ def in_parts(work: Work, count: int) -> Work:
     return of_parts
 
 
-def over_rows(work: Work, mesh: Mesh | None, shared: Any, rows: Any) -> tuple[Any, Any]:
+def over_rows(work: Work, mesh: Mesh | None, shared: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
     """`work(shared, rows) -> (sums, of_rows)`, on every device for its rows of a batch.
 
     Inside `work` there is one device, so that no loop over time waits for another. The sums of all devices are added up
@@ -87,7 +87,7 @@ def over_rows(work: Work, mesh: Mesh | None, shared: Any, rows: Any) -> tuple[An
     if mesh is None:
         return work(shared, rows)
 
-    def of_device(shared: Any, rows: Any) -> tuple[Any, Any]:
+    def of_device(shared: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
         sums, of_rows = work(shared, rows)
         return _add_up(sums), of_rows
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
-from gru_jax.config import RegularizationConfig
+from gru_jax.config import RegularizationConfig, Values
 from gru_jax.training.streams import Streams
 
 
@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]
     params: dict[str, Any]
-    opt_state: Any
+    opt_state: PyTree
     streams: Streams | tuple[()] = ()
     iterate: Iterate | tuple[()] = ()
 
@@ -83,10 +83,10 @@ class Update(NamedTuple):
     metrics: dict[str, Array]
     grads: PyTree
     lengths: tuple[Any, ...]
-    adjoints: Any
+    adjoints: PyTree
     carries: PyTree
     updates: PyTree
-    opt_state: Any
+    opt_state: PyTree
 
 
 class StepsResult(NamedTuple):
@@ -103,7 +103,7 @@ class StepsResult(NamedTuple):
     state: TrainState
     metrics: dict[str, Any]
     live: dict[str, Any]
-    finite: Any
+    finite: Array
 
 
 def start_average(config: RegularizationConfig, params: PyTree) -> Iterate | tuple[()]:
@@ -112,7 +112,7 @@ def start_average(config: RegularizationConfig, params: PyTree) -> Iterate | tup
 
 
 def average_with(
-    config: RegularizationConfig, values: Mapping[str, Any], state: TrainState, params: PyTree
+    config: RegularizationConfig, values: Values, state: TrainState, params: PyTree
 ) -> tuple[Any, Iterate | tuple[()]]:
     """The network that is evaluated after a step, and what the next step starts from.
 
@@ -145,7 +145,7 @@ def average_with(
     return jax.tree.map(mean, state.params, params), Iterate(params, count)
 
 
-def all_finite(tree: PyTree, before: Any = None) -> Bool[Array, ""]:
+def all_finite(tree: PyTree, before: PyTree = None) -> Bool[Array, ""]:
     """Whether all floating numbers of a tree are finite, those apart that were not finite `before`.
 
     Optimisers may begin with inf, as for the least loss so far. An average of squares that overflows makes all later
@@ -161,6 +161,6 @@ def all_finite(tree: PyTree, before: Any = None) -> Bool[Array, ""]:
     return jnp.stack([jnp.ones((), bool), *(holds(*pair) for pair in pairs)]).all()
 
 
-def is_inexact(leaf: Any) -> bool:
+def is_inexact(leaf: Array | np.ndarray) -> bool:
     """Whether an array is of floating numbers, rather than of counts or random bits."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from gru_jax import flow
-from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, plan, with_task_values, with_values
+from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, Values, plan, with_task_values, with_values
 from gru_jax.nn import Trace
 from gru_jax.norms import global_norm
 from gru_jax.tasks import Batch, split_key
@@ -76,14 +77,14 @@ class BatchRows(NamedTuple):
     """
 
     batch: Batch
-    dropout_keys: Any
-    noise_keys: Any
+    dropout_keys: PyTree
+    noise_keys: PyTree
     detached: Any
     carry0: PyTree
     sampled: OwnTokens | None
 
 
-def _stream(seed: Any, number: int) -> PRNGKeyArray:
+def _stream(seed: ArrayLike, number: int) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), number)
 
 
@@ -110,13 +111,15 @@ class Trainer:
         self.init = jax.jit(self._init)
         self.run = jax.jit(self.steps, donate_argnums=0)
 
-    def _optimizer(self, hyperparameters: Hyperparameters, seed: Any, step: Any) -> optax.GradientTransformation:
+    def _optimizer(
+        self, hyperparameters: Hyperparameters, seed: ArrayLike, step: ArrayLike
+    ) -> optax.GradientTransformation:
         values = hyperparameters["optimizer"]
         build = functools.partial(build_optimizer, self.config.optimizer, self.plan, values, seed)
         return self.parts.optimizer(build, step, hyperparameters["transfer"])
 
     def _init(
-        self, seed: Any, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
+        self, seed: ArrayLike, hyperparameters: Hyperparameters, weights: Mapping[str, Any] | None = None
     ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
         initial = initial_values(self.config, hyperparameters["model"])
@@ -131,7 +134,9 @@ class Trainer:
         iterate = start_average(self.config.regularization, params)
         return TrainState(step, params, opt_state, streams, iterate)
 
-    def loss(self, params: PyTree, perturbations: Any, batch: Batch, **kwargs: Any) -> tuple[Array, tuple[Any, Trace]]:
+    def loss(
+        self, params: PyTree, perturbations: PyTree, batch: Batch, **kwargs: Any
+    ) -> tuple[Array, tuple[Any, Trace]]:
         """Mean loss of a batch, the means of all metrics, and the pass."""
         trace, loss, metrics = run_for_loss(
             self.config, self.model, params, batch, perturbations=perturbations, **kwargs
@@ -140,7 +145,7 @@ class Trainer:
         loss, means = with_teacher(self.config, self.teacher, self.distillation, trace.outputs, batch, means)
         return loss, (means, trace)
 
-    def batch(self, seed: Any, data: Data, index: Int[Array, " B"]) -> Batch:
+    def batch(self, seed: ArrayLike, data: Data, index: Int[Array, " B"]) -> Batch:
         """The training examples with these indices, split over the devices."""
         batch = draw_batch(self.config, data, split_key("train", seed), index)
         return laid_out(batch, self.mesh, PartitionSpec(BATCH_AXIS))
@@ -149,7 +154,7 @@ class Trainer:
         return laid_out(tree, self.mesh, PartitionSpec())
 
     def step(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
+        self, state: TrainState, seed: ArrayLike, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         """One step: the next state, what the step says of itself, and whether all of it is finite."""
         return self._with_task(hyperparameters)._step(state, seed, hyperparameters, data, index)
@@ -162,7 +167,7 @@ class Trainer:
         return trainer
 
     def _step(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
+        self, state: TrainState, seed: ArrayLike, hyperparameters: Hyperparameters, data: Data, index: Int[Array, " B"]
     ) -> tuple[TrainState, StepReport, Bool[Array, ""]]:
         with jax.named_scope("batch"):
             batch = self.batch(seed, data, index)
@@ -183,7 +188,7 @@ class Trainer:
         return new_state, report, finite
 
     def update(
-        self, state: TrainState, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: PyTree = None
+        self, state: TrainState, seed: ArrayLike, hyperparameters: Hyperparameters, batch: Batch, carry0: PyTree = None
     ) -> Update:
         """The loss of a batch, its gradients with those of the penalties, and what the optimiser makes of them.
 
@@ -212,18 +217,18 @@ class Trainer:
             updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         return Update(metrics["loss"], metrics, grads, lengths, adjoints, carries, updates, opt_state)
 
-    def apply_updates(self, state: TrainState, update: Update, hyperparameters: Hyperparameters) -> Any:
+    def apply_updates(self, state: TrainState, update: Update, hyperparameters: Hyperparameters) -> PyTree:
         """The parameters after an update, from which the next step starts."""
         start, regularization = state.training_params, self.config.regularization
         before, values = self.parts.trained(start), hyperparameters["regularization"]
         trained: PyTree = with_bounded_columns(regularization, optax.apply_updates(before, update.updates), values)
         return self.parts.whole(start, with_sparse_kernels(regularization, before, trained, state.step, values))
 
-    def _perturbed(self, state: TrainState, seed: Any, trained: PyTree, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    def _perturbed(self, state: TrainState, seed: ArrayLike, trained: PyTree, values: Values) -> tuple[PyTree, PyTree]:
         """The parameters that a step sees, and what takes a gradient in those that learn back to them."""
         key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
 
-        def perturbed(trained: PyTree) -> tuple[Any, Any]:
+        def perturbed(trained: PyTree) -> tuple[PyTree, PyTree]:
             params = self.parts.whole(state.training_params, trained)
             params = perturbed_weights(self.config, self.model, params, key, values)
             return self.parts.trained(params), params
@@ -234,7 +239,7 @@ class Trainer:
     def _report(
         self,
         state: TrainState,
-        seed: Any,
+        seed: ArrayLike,
         hyperparameters: Hyperparameters,
         batch: Batch,
         update: Update,
@@ -258,7 +263,13 @@ class Trainer:
         return StepReport(metrics, live)
 
     def _gradient(
-        self, params: PyTree, step: Any, seed: Any, hyperparameters: Hyperparameters, batch: Batch, carry0: PyTree
+        self,
+        params: PyTree,
+        step: ArrayLike,
+        seed: ArrayLike,
+        hyperparameters: Hyperparameters,
+        batch: Batch,
+        carry0: PyTree,
     ) -> tuple[dict[str, Array], Any, Any, Any, Any, Any]:
         """Means of the metrics, the loss's gradients in what learns, and every layer's inputs, their lengths, its
         adjoints and its carry after the last step.
@@ -283,7 +294,7 @@ class Trainer:
 
     def _gradient_of_rows(
         self, size: int, shared: tuple[Any, Hyperparameters, Any], rows: BatchRows
-    ) -> tuple[Any, Any]:
+    ) -> tuple[PyTree, PyTree]:
         """What some sequences of a batch add to the metrics and gradients; their own inputs, adjoints and carries.
 
         The batch has `size` sequences, and `shared` are the parameters, the hyperparameters and its total weight.
@@ -298,7 +309,7 @@ class Trainer:
         if needs_adjoints(config.gradient) or (config.flow.live and not follows_single_steps(config)):
             perturbations = zero_perturbations(config, self.model, batch)
 
-        def share_of_loss(trained: PyTree, perturbations: Any) -> tuple[Array, tuple[dict[str, Array], Trace]]:
+        def share_of_loss(trained: PyTree, perturbations: PyTree) -> tuple[Array, tuple[dict[str, Array], Trace]]:
             loss, of_pass = trainer.loss(
                 self.parts.whole(params, trained),
                 perturbations,
@@ -323,11 +334,11 @@ class Trainer:
     def steps(
         self,
         state: TrainState,
-        seed: Any,
+        seed: ArrayLike,
         hyperparameters: Hyperparameters,
         data: Data,
         indices: Int[Array, "K B"],
-        count: Any,
+        count: ArrayLike,
         skips: Skips | None = None,
     ) -> StepsResult:
         """Take the first `count` of K steps, up to one that is not finite, which changes nothing.
@@ -354,7 +365,7 @@ class Trainer:
 
     def _step_or_skip(
         self,
-        seed: Any,
+        seed: ArrayLike,
         hyperparameters: Hyperparameters,
         data: Data,
         state: TrainState,

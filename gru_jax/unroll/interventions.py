@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from gru_jax.cells import Carry, Cell
@@ -92,12 +93,12 @@ def intervene(cell: Cell, before: Carry, stops: Stops, clip: float | Float[Array
 
 
 @jax.custom_vjp
-def _clip_on_the_way_back(greatest_norm: Any, leaves: tuple[Array, ...]) -> tuple[Array, ...]:
+def _clip_on_the_way_back(greatest_norm: ArrayLike, leaves: tuple[Array, ...]) -> tuple[Array, ...]:
     del greatest_norm
     return leaves
 
 
-def _clip_cotangents(greatest_norm: Any, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Array, tuple[Array, ...]]:
+def _clip_cotangents(greatest_norm: ArrayLike, cts: tuple[Float[Array, "B H"], ...]) -> tuple[Array, tuple[Array, ...]]:
     largest = functools.reduce(jnp.maximum, [jnp.abs(ct).max(axis=-1) for ct in cts])
     scale = power_of_two(largest)  # the norm itself may lie beyond the range
     near_one = [ct * (1.0 / scale)[..., None] for ct in cts]

@@ -21,7 +21,7 @@ def varying_axes(aval: Any) -> frozenset[str]:
     return frozenset(getattr(aval, "vma", ()) if manual is None else manual.varying)
 
 
-def vary_alike(tree: PyTree, *others: Any) -> PyTree:
+def vary_alike(tree: PyTree, *others: PyTree) -> PyTree:
     """Let all arrays of a pytree vary over whatever axes any of them does, or any array of the others.
 
     A loop's carry has to keep its type, and what comes out of a step varies over the axes of all that went into it. The
@@ -41,7 +41,7 @@ def zeros_of(aval: Any) -> Array:
     return _vary(jnp.zeros(aval.shape, aval.dtype), varying_axes(aval))
 
 
-def _vary(array: Any, axes: frozenset[str]) -> Any:
+def _vary(array: Any, axes: frozenset[str]) -> PyTree:
     missing = tuple(sorted(axes - varying_axes(jax.typeof(array))))
     if not missing:
         return array
@@ -103,7 +103,9 @@ def split_like(array: Array, xs: Float[Array, "B T D"]) -> Array:
     return reshard(array, split.rows) if split is not None and split.explicit else array
 
 
-def over_split(function: Callable[[Any, Any], Any], split: BatchSplit | None, whole: Any, parts: Any) -> Any:
+def over_split(
+    function: Callable[[PyTree, PyTree], PyTree], split: BatchSplit | None, whole: PyTree, parts: PyTree
+) -> PyTree:
     """`function(whole, parts)` for each part of a batch by itself, the results put together.
 
     Sums over the batch, as gradients in what is whole are, meet once, after all loops of the function.
@@ -125,7 +127,9 @@ def over_split(function: Callable[[Any, Any], Any], split: BatchSplit | None, wh
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.vmap(function)(copies, rows))
 
 
-def _by_devices(function: Callable[[Any, Any], Any], split: BatchSplit, whole: Any, parts: Any) -> Any:
+def _by_devices(
+    function: Callable[[PyTree, PyTree], PyTree], split: BatchSplit, whole: PyTree, parts: PyTree
+) -> PyTree:
     """`over_split` on explicit axes: every device computes its part."""
     everywhere = NamedSharding(split.mesh, PartitionSpec())
     whole = jax.tree.map(lambda a: reshard(a, everywhere), whole)

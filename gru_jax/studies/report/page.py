@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from plotly.offline import get_plotlyjs
 
+from gru_jax.runtime.files import Json
 from gru_jax.studies.report.findings import Findings
 from gru_jax.studies.report.table import ID
 
@@ -112,7 +113,7 @@ def _comparison_table(compared: pl.DataFrame) -> str:
     )
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -129,7 +130,7 @@ def _section(
     )
 
 
-def _data(content: PageContent, varied: Sequence[str]) -> dict[str, Any]:
+def _data(content: PageContent, varied: Sequence[str]) -> Json:
     frame, findings = content.frame, content.findings
     shown = [axis for axis in content.axes if axis in varied]
     effects = {
@@ -152,10 +153,10 @@ def _data(content: PageContent, varied: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _json(data: Any) -> str:
+def _json(data: object) -> str:
     """JSON fit for a script element, with null for numbers that it does not have."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> Any:
         if isinstance(value, Mapping):
             return {str(key): plain(item) for key, item in value.items()}
         if isinstance(value, list | tuple):

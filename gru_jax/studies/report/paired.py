@@ -231,7 +231,7 @@ def _values(frame: pl.DataFrame, axis: str, typed: Sequence[str]) -> list[Any]:
 
 
 def _rows(
-    frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str], axis: str, base: Any, value: Any, score: str
+    frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str], axis: str, base: Any, value: object, score: str
 ) -> list[dict[str, Any]]:
     sides = [frame.filter(pl.col(axis).eq_missing(pl.lit(side))) for side in (base, value)]
     others = [name for name in axes if name != axis and name not in REPEATS]

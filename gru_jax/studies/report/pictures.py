@@ -326,7 +326,7 @@ def _shorter_up(frame: pl.DataFrame, one: str, two: str) -> tuple[str, str]:
     return (two, one) if numeric[1] and not numeric[0] else (one, two)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

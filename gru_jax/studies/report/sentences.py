@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from gru_jax.runs.summary import baselines_of, worse_than
+from gru_jax.runtime.files import Json
 from gru_jax.studies.report.findings import CONFIDENCE, DIVERGED, FEWEST, HALVED, LOSS, Effect, Findings
 from gru_jax.studies.report.paired import FEWEST_PAIRS, MOST_SEEDS, POWER
 from gru_jax.studies.report.table import STATUS
@@ -49,7 +50,7 @@ def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: i
     return sentences
 
 
-def describe_baselines(summary: Mapping[str, Any], tested: float) -> list[str]:
+def describe_baselines(summary: Json, tested: float) -> list[str]:
     """What answers without a network score in test, by the summary of a run, and which a test score is worse than."""
     goal = summary["goal"][0]
     scores = [f"{answer} {score:.4g}" for answer, score in baselines_of(summary, goal).items()]
@@ -100,7 +101,7 @@ def describe_compared(rows: pl.DataFrame) -> list[str]:
     return sentences
 
 
-def _describe_pairs(row: Mapping[str, Any], comparisons: int) -> str:
+def _describe_pairs(row: Json, comparisons: int) -> str:
     setting = f" ({row['setting']})" * bool(row["setting"])
     lost = f", of which {row['lost']} diverged with either" * bool(row["lost"])
     said = f"{row['axis']}, {row['value']} against {row['base']}{setting}, by {row['score']}, paired over "
@@ -120,7 +121,7 @@ def _describe_pairs(row: Mapping[str, Any], comparisons: int) -> str:
     return f"{said}. {_describe_need(row)}"
 
 
-def _describe_need(row: Mapping[str, Any]) -> str:
+def _describe_need(row: Json) -> str:
     if row["low"] > 0 or row["high"] < 0:
         return "The interval excludes zero."
     known = row["pairs"] - row["lost"]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.cells import Carry, Cell
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
@@ -232,7 +232,7 @@ def _against_time(
     """
     cell = settings.cell
 
-    def body(state: tuple[Carry, Carry | None], step: BackwardStep) -> tuple[Any, Any]:
+    def body(state: tuple[Carry, Carry | None], step: BackwardStep) -> tuple[PyTree, PyTree]:
         after, of_resets = state
         before, results = _pull(settings, kernels, step.partials, after, step.recurrent_mask)
         if step.resets is not None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from gru_jax.unroll.sharding import zeros_beside
 
 StepNumber = int | Int[Array, ""]
-Block = Callable[[Any, Any, int, Any], tuple[Any, Any, Any]]
+Block = Callable[[Any, Any, int, Any], tuple[PyTree, PyTree, PyTree]]
 """`block(carry, start, length, saved) -> carry, per step [length, B, ...], per block`, for steps from `start` on."""
 
 
@@ -39,7 +39,9 @@ class Chunks(NamedTuple):
         """Which block begins at a step, counted in the order of time."""
         return (start + self.size - 1) // self.size if self.reverse else start // self.size
 
-    def scan(self, block: Block, carry: Any, saved: Any = None, *, back: bool = False) -> tuple[Any, Any, Any]:
+    def scan(
+        self, block: Block, carry: PyTree, saved: PyTree = None, *, back: bool = False
+    ) -> tuple[PyTree, PyTree, PyTree]:
         """Run `block` over all blocks in the order of processing or, with `back`, against it.
 
         Args:
@@ -55,17 +57,19 @@ class Chunks(NamedTuple):
         first, rest_first = (rest, 0) if self.reverse else (0, count * self.size)
         saved_blocks, saved_rest = (None, None) if saved is None else saved
 
-        def advance(state: tuple[Any, Any], start: StepNumber, length: int, saved: Any) -> tuple[tuple[Any, Any], Any]:
+        def advance(
+            state: tuple[PyTree, PyTree], start: StepNumber, length: int, saved: PyTree
+        ) -> tuple[tuple[PyTree, PyTree], Any]:
             carry, per_step, per_block = block(state[0], start, length, saved)
             return (carry, jax.tree.map(functools.partial(_written, start), state[1], per_step)), per_block
 
-        def full_blocks(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
-            def body(state: tuple[Any, Any], item: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
+        def full_blocks(state: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Any]:
+            def body(state: tuple[PyTree, PyTree], item: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Any]:
                 return advance(state, first + item[0] * self.size, self.size, item[1])
 
             return jax.lax.scan(body, state, (jnp.arange(count), saved_blocks), reverse=self.reverse != back)
 
-        def remainder(state: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
+        def remainder(state: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Any]:
             return advance(state, rest_first, rest, saved_rest) if rest else (state, None)
 
         saved_block = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), saved_blocks)

@@ -42,7 +42,7 @@ def _jvp(
     moving = {name: _instantiated(tangent, getattr(operands, name)) for name, tangent in moving.items()}
     wanted = frozenset(moving)  # not the tangents themselves: a transpose that held them would leak them
 
-    def apply(primal_values: Any, tangents: dict[str, Any]) -> Cotangents:
+    def apply(primal_values: PyTree, tangents: dict[str, Any]) -> Cotangents:
         operands, masks, _ = primal_values
 
         def states_and_carry(values: dict[str, Any]) -> Cotangents:
@@ -53,7 +53,7 @@ def _jvp(
             primals = {name: getattr(operands, name) for name in tangents}
             return jax.jvp(states_and_carry, [primals], [tangents])[1]
 
-    def transpose(primal_values: Any, cts: Cotangents) -> dict[str, Any]:
+    def transpose(primal_values: PyTree, cts: Cotangents) -> dict[str, Any]:
         with jax.default_matmul_precision(settings.precision):
             operands, masks, residuals = primal_values
             return backward_pass(settings, operands, masks, residuals, cts, wanted)

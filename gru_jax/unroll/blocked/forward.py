@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from gru_jax.cells import Carry, Cell, Params
 from gru_jax.unroll.blocked.chunks import Chunks, StepNumber, cut
@@ -99,7 +99,7 @@ class Residuals(NamedTuple):
     """
 
     states: Carry | None
-    starts: Any
+    starts: PyTree
     arguments: dict[ValueName, Array] | None
 
 

@@ -36,10 +36,10 @@ class _Pair:
 
 
 def linear_map(
-    apply: Callable[[Any, Any], Any],
-    transpose: Callable[[Any, Any], Any],
-    residuals: Any,
-    tangents: Any,
+    apply: Callable[[PyTree, PyTree], PyTree],
+    transpose: Callable[[PyTree, PyTree], PyTree],
+    residuals: PyTree,
+    tangents: PyTree,
     like: PyTree,
 ) -> PyTree:
     """`apply(residuals, tangents)`, with `transpose(residuals, cotangents)` as its transpose.

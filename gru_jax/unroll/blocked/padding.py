@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree
 
 from gru_jax.unroll.blocked.chunks import Block, Chunks, StepNumber
 
@@ -22,7 +20,7 @@ def skip_padding(chunks: Chunks, valid: Bool[Array, "B T"] | None, block: Block,
         return block
     counting = _of_all_rows(_blocks_that_count(chunks, valid))
 
-    def either(carry: Any, start: StepNumber, length: int, saved: Any) -> tuple[Any, Any, Any]:
+    def either(carry: PyTree, start: StepNumber, length: int, saved: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         return jax.lax.cond(
             counting[chunks.number(start)],
             lambda: block(carry, start, length, saved),
