@@ -47,9 +47,9 @@ class Written(NamedTuple):
         lengths: tokens of each, its end included, `[B]`; N where it did not come to an end.
     """
 
-    tokens: PyTree
-    log_probability: Any
-    lengths: Any
+    tokens: Any
+    log_probability: Array | np.ndarray
+    lengths: Array | np.ndarray
 
 
 def checked_search(search: Search) -> Search:

@@ -153,7 +153,7 @@ def total_weight(batch: Batch) -> Array | None:
     return jnp.where(total > 0, total, 1)
 
 
-def shares(batch: Batch, size: int, total: Array | None) -> PyTree:
+def shares(batch: Batch, size: int, total: Array | None) -> Any:
     """The share of each of these examples in the mean over a batch of so many, with such a total weight."""
     return 1 / size if batch.weights is None or total is None else batch.weights / total
 

@@ -41,7 +41,7 @@ def zeros_of(aval: Any) -> Array:
     return _vary(jnp.zeros(aval.shape, aval.dtype), varying_axes(aval))
 
 
-def _vary(array: Any, axes: frozenset[str]) -> PyTree:
+def _vary(array: Array, axes: frozenset[str]) -> Array:
     missing = tuple(sorted(axes - varying_axes(jax.typeof(array))))
     if not missing:
         return array
