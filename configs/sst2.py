@@ -20,4 +20,5 @@ def get_config() -> ConfigDict:
     })  # fmt: skip
     config.optimizer = ConfigDict({"name": "adamw", "lr": 4e-3, "schedule": "cosine"})
     config.train = ConfigDict({"batch_size": 50, "epochs": 10, "eval_epochs": 0.5})
+    config.regularization = ConfigDict({"ema": 0.99})
     return config

@@ -194,7 +194,7 @@ def _in_blocks(cell: Cell, operands: Operands, masks: Masks, how: How) -> Unroll
     batch, time, _ = operands.xs.shape
     units = hidden_size(cell, operands.params)
     block_length, fused = choose_chunk(how.chunk, time, batch, units), choose_layout(how.layout, batch, units, time)
-    kept = choose_keep(how.keep, time, batch, units)
+    kept = choose_keep(how.keep, time, batch, units, recurrent=bool(cell.recurrent_gates))
     settings = BlockedSettings(cell, how.reverse, block_length, fused, how.unroll, kept, current_precision())
     hs, carry, finite = fast_unroll(settings, operands, masks)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)

@@ -41,8 +41,9 @@ UNROLL = {"gpu": 8}
 more than a small step does."""
 SOME_UNITS, FEW_ROWS = 96, 2048
 """On a CPU, from how many units on keeping the gates pays for up to so many rows, T * B, which leave them in cache."""
-MANY_UNITS = 512
-"""From how many units on products take so long there that it pays for any number of steps of `USUAL_BATCH` rows."""
+MANY_UNITS, MANY_UNITS_OF_LARGE_BATCHES, MOST_KEPT = 512, 384, 2**25
+"""From how many units on products take so long there that it pays for any number of steps, where a batch is larger than
+`USUAL_BATCH` from fewer on; as long as not more numbers than these, T * B * H, are kept of each gate."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -96,8 +97,8 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
     """Choose whether products that can be one are one.
 
     An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
-    is worth it where a step is so small that the number of its products is what it costs, or where a single gate does
-    not fill vector registers; and in a program of a single step that leaves the batch open, which is one for service.
+    is worth it where a step is so small that the number of its products is what it costs, or where a gate has few units
+    that do not fill vector registers; and in a program of a single step that leaves the batch open, which is one for service.
 
     Raises:
         UsageError: not one of `LAYOUTS`.
@@ -108,14 +109,16 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
     if jax.default_backend() != "cpu" or (time == 1 and not _is_known(batch)):
         return True
     batch = batch if _is_known(batch) else USUAL_BATCH
-    return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 16 and hidden_size % 8 != 0)
+    return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 56 and hidden_size % 8 != 0)
 
 
-def choose_keep(keep: Keep, time: int, batch: int, hidden_size: int) -> Literal["states", "gates", "boundaries"]:
+def choose_keep(
+    keep: Keep, time: int, batch: int, hidden_size: int, *, recurrent: bool = True
+) -> Literal["states", "gates", "boundaries"]:
     """Choose what is kept for the backward pass: `keep`, or where arithmetic is the limit the gates too.
 
-    It is on a CPU, from some units on, where all that is kept stays in cache; and with many units where a batch is
-    small, such as the part of one that a core of several has.
+    It is on a CPU, for cells with recurrent products: from some units on where all that is kept stays in cache, and with
+    many units unless it would be very much.
 
     Raises:
         UsageError: not one of `KEEPS`.
@@ -125,8 +128,10 @@ def choose_keep(keep: Keep, time: int, batch: int, hidden_size: int) -> Literal[
         return keep
     batch = batch if _is_known(batch) else USUAL_BATCH
     stays_in_cache = hidden_size >= SOME_UNITS and time * batch <= FEW_ROWS
-    is_arithmetic = hidden_size >= MANY_UNITS and batch <= USUAL_BATCH
-    return "gates" if jax.default_backend() == "cpu" and (stays_in_cache or is_arithmetic) else "states"
+    many_units = MANY_UNITS_OF_LARGE_BATCHES if batch > USUAL_BATCH else MANY_UNITS
+    is_arithmetic = hidden_size >= many_units and time * batch * hidden_size <= MOST_KEPT
+    pays = jax.default_backend() == "cpu" and recurrent and (stays_in_cache or is_arithmetic)
+    return "gates" if pays else "states"
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

@@ -206,6 +206,9 @@ def test_layout_by_rule(on_cpu):
     assert choice.choose_layout("auto", 16, 64)
     assert choice.choose_layout("auto", 1, 64)
     assert choice.choose_layout("auto", 100, 10)
+    assert choice.choose_layout("auto", 100, 55)
+    assert not choice.choose_layout("auto", 100, 24)
+    assert not choice.choose_layout("auto", 100, 57)
     assert choice.choose_layout("fused", 32, 128)
     assert not choice.choose_layout("separate", 1, 8)
 
@@ -213,10 +216,11 @@ def test_layout_by_rule(on_cpu):
 def test_gates_are_kept_by_rule(on_cpu, monkeypatch):
     for *shape, kept in (
         (28, 64, 128, "gates"), (28, 128, 128, "states"), (28, 64, 95, "states"), (1, 1, 1, "states"),  # few rows
-        (32, 64, 511, "gates"), (33, 64, 511, "states"), (32, 64, 512, "gates"), (100, 32, 400, "states"),
-        (4096, 32, 512, "gates"), (256, 64, 512, "states"), (4096, 32, 511, "states"),  # many units
+        (32, 64, 383, "gates"), (33, 64, 383, "states"), (33, 64, 384, "gates"), (53, 120, 429, "gates"),
+        (100, 32, 511, "states"), (100, 32, 512, "gates"), (4096, 16, 512, "gates"), (4096, 32, 512, "states"), (4097, 16, 512, "states"),  # many units
     ):  # fmt: skip
         assert choice.choose_keep("auto", *shape) == kept, shape
+        assert choice.choose_keep("auto", *shape, recurrent=False) == "states"
     assert choice.choose_keep("boundaries", 28, 64, 128) == "boundaries"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert choice.choose_keep("auto", 256, 32, 512) == choice.choose_keep("auto", 28, 64, 128) == "states"
