@@ -98,7 +98,7 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
 
     An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
     is worth it where a step is so small that the number of its products is what it costs, or where a gate has few units
-    that do not fill vector registers; and in a program of a single step that leaves the batch open, which is one for service.
+    that do not fill vector registers; and in a program of a single step that leaves the batch open, one for service.
 
     Raises:
         UsageError: not one of `LAYOUTS`.
@@ -117,8 +117,8 @@ def choose_keep(
 ) -> Literal["states", "gates", "boundaries"]:
     """Choose what is kept for the backward pass: `keep`, or where arithmetic is the limit the gates too.
 
-    It is on a CPU, for cells with recurrent products: from some units on where all that is kept stays in cache, and with
-    many units unless it would be very much.
+    It is on a CPU, for cells with recurrent products: from some units on where all that is kept stays in cache, and
+    with many units unless it would be very much.
 
     Raises:
         UsageError: not one of `KEEPS`.
