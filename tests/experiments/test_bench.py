@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.bench import long, plots, population, start, unroll
 from experiments.bench.__main__ import KINDS, command
@@ -35,6 +36,23 @@ def test_peers_that_are_there_agree_and_are_compared(loss, jax_as_users_have_it)
         assert result["temp_bytes"] > 0 or loss == "none"
     assert row["contenders"][unroll.OURS]["ratio"] == 1.0
     assert "best JAX peer" in unroll.describe_best_peers(row)
+
+
+def test_the_legend_of_many_contenders_is_in_the_picture(tmp_path, monkeypatch):
+    boxes = []
+
+    def save(self, path, **kwargs):
+        self.draw_without_rendering()
+        boxes.append((self.bbox, self.axes[0].get_legend().get_window_extent()))
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    names = [f"{library}{several}" for library in plots.COLOURS for several in ("", " on 2") if "=" not in library]
+    contenders = {name: {"ratio": 1.0 + place} for place, name in enumerate(names)}
+    plots.plot_ratios([{"shape": SMALL._asdict(), "contenders": contenders}], tmp_path / "bench.png")
+    ((picture, legend),) = boxes
+    assert len(names) > 12
+    assert picture.y0 <= legend.y0 < legend.y1 <= picture.y1
+    assert picture.x0 <= legend.x0 < legend.x1 <= picture.x1
 
 
 def test_other_work_is_refused(monkeypatch, tmp_path, jax_as_users_have_it):
