@@ -39,7 +39,7 @@ def saved_panels(path: Path, width: float, height: float, panels: int = 1) -> It
 def plot_ratios(rows: Sequence[Row], path: Path) -> None:
     """Each contender's time over ours, a line for each shape; some were measured on one device alone."""
     names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
-    with saved_panels(path, 7.0, max(1.4 + 0.28 * len(rows), 0.3 + 0.22 * len(names))) as (ax,):  # all of the legend
+    with saved_panels(path, 7.0, 1.4 + 0.28 * len(rows)) as (ax,):
         for name in names:
             ratios = {i: row["contenders"][name]["ratio"] for i, row in enumerate(rows) if name in row["contenders"]}
             library = name.split(" on ")[0]

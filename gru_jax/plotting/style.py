@@ -27,12 +27,22 @@ UNDER: dict[str, Any] = {
     "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
 }  # fmt: skip
 """Of a legend: under its axes, where a colour bar stands beside them."""
+UNDER_A_LEGEND = 0.9
+"""Inches that a panel's title and what stands under its axes take, so that these are as tall as the legend beside."""
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2, 2, 2, 2, 2)))
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}
 
 
 class Picture(Figure):
-    """A figure that notebooks show by themselves, whether or not pyplot was imported before."""
+    """A figure that notebooks show by themselves, whether or not pyplot was imported before, and whose legends fit."""
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """Save it, with rows of panels as tall as their legends need."""
+        legends = [legend for ax in self.axes if (legend := ax.get_legend()) is not None]
+        tallest = max((legend.get_window_extent().height / self.dpi for legend in legends), default=0.0)
+        rows = max((place.get_gridspec().nrows for ax in self.axes if (place := ax.get_subplotspec())), default=1)
+        self.set_figheight(max(self.get_figheight(), rows * (tallest + UNDER_A_LEGEND)))
+        super().savefig(fname, **kwargs)
 
     def _repr_png_(self) -> bytes:
         image = BytesIO()
