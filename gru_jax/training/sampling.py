@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from gru_jax.nn import Functional
 
@@ -57,7 +57,7 @@ def build_step(model: Functional) -> Callable[..., tuple[Int[Array, " B"], Any]]
 
     @jax.jit
     def step(
-        params: PyTree, carries: PyTree, tokens: PyTree, keys: PRNGKeyArray, number: ArrayLike, how: Drawing
+        params: PyTree, carries: PyTree, tokens: PyTree, keys: Key[Array, " B"], number: ArrayLike, how: Drawing
     ) -> tuple[PyTree, PyTree]:
         trace = model.apply(params, tokens[:, None], carry0=carries)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from gru_jax.config import Config, Values
 from gru_jax.nn import Functional
@@ -42,7 +42,7 @@ class OwnTokens(NamedTuple):
         probability: of each token, `[B]`.
     """
 
-    keys: PRNGKeyArray
+    keys: Key[Array, " B"]
     probability: Float[Array, " B"]
 
 
