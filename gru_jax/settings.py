@@ -276,7 +276,7 @@ def _kind(cls: type, field: dataclasses.Field[Any]) -> Any:
     return annotations_of(cls).get(field.name, type(field.default))
 
 
-def _value(path: str, value: object, annotation: object, metadata: Mapping[str, object], registries: Registries) -> Any:
+def _value(path: str, value: object, annotation: object, metadata: Mapping[str, Any], registries: Registries) -> Any:
     """What was given for one key, as the first type of its annotation that takes it."""
     value = referenced_value(path, value)
     if is_none(value) and is_optional(annotation):
@@ -299,7 +299,7 @@ def _words(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
-def _value_of_type(path: str, value: object, kind: Any, metadata: Mapping[str, object], registries: Registries) -> Any:
+def _value_of_type(path: str, value: object, kind: Any, metadata: Mapping[str, Any], registries: Registries) -> Any:
     if (words := _words(kind)) and metadata["choices"] is None:  # beside a number, which alone has a range
         metadata = {"choices": words}
     if kind in registries or dataclasses.is_dataclass(kind):

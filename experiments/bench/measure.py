@@ -95,7 +95,7 @@ def matmul_rate(seconds: list[float], size: int = 2048) -> float:
     return 2 * size**3 / float(np.median(seconds))
 
 
-def surroundings(peer_versions: Mapping[str, str], skipped: Sequence[str]) -> Row:
+def surroundings(peer_versions: Mapping[str, str], skipped: Sequence[str]) -> dict[str, Any]:
     """What a reader needs to compare the figures with others: machine, versions, and which peers were not there."""
     device = jax.devices()[0]
     return {

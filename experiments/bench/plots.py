@@ -14,7 +14,7 @@ from experiments.bench.flow import TRAINING_STEP
 from experiments.bench.measure import Row, Shape
 from experiments.bench.search import best_by_method
 from experiments.bench.unroll import BOUNDARIES, OURS
-from gru_jax.plotting.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, STYLE, YELLOW, figure
+from gru_jax.plotting.style import BLACK, BLUE, GREEN, GREY, ORANGE, OUTSIDE, PINK, SKY, STYLE, YELLOW, figure
 
 # One for each contender, whoever else is there.
 COLOURS = {
@@ -38,9 +38,8 @@ def saved_panels(path: Path, width: float, height: float, panels: int = 1) -> It
 
 def plot_ratios(rows: Sequence[Row], path: Path) -> None:
     """Each contender's time over ours, a line for each shape; some were measured on one device alone."""
-    names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
     with saved_panels(path, 7.0, 1.4 + 0.28 * len(rows)) as (ax,):
-        for name in names:
+        for name in dict.fromkeys(name for row in rows for name in row["contenders"]):
             ratios = {i: row["contenders"][name]["ratio"] for i, row in enumerate(rows) if name in row["contenders"]}
             library = name.split(" on ")[0]
             ours, several = library == OURS, library != name
@@ -61,7 +60,7 @@ def plot_ratios(rows: Sequence[Row], path: Path) -> None:
         ax.set_xticks([], minor=True)
         ax.xaxis.set_major_formatter(PLAIN_NUMBERS)
         ax.grid(axis="x", color="#EEEEEE")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        ax.legend(**OUTSIDE)
 
 
 def plot_scaling(rows: Sequence[Row], path: Path) -> None:
@@ -84,7 +83,7 @@ def plot_scaling(rows: Sequence[Row], path: Path) -> None:
                 ax.set_xlabel(label)
             sizes = zip("TBDH", base._fields, base, strict=True)
             column[0].set_title(", ".join(f"{letter}={n}" for letter, name, n in sizes if name != field))
-        upper[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        upper[-1].legend(**OUTSIDE)
 
 
 def _plot_sweep(ax: Axes, rows: Sequence[Row], field: str, key: str, unit: float) -> None:

@@ -107,7 +107,7 @@ def _opened_section(value: object, key: str, last: str, known: Sequence[str]) ->
 
 def _override(values: dict[str, Any], key: str, text: str, overrides: Mapping[str, str], known: Sequence[str]) -> None:
     *sections, last = key.split(".")
-    section: object = values
+    section: Any = values
     for i, name in enumerate(sections):
         section[name] = _opened_section(section.setdefault(name, {}), ".".join(sections[: i + 1]), last, known)
         section = section[name]

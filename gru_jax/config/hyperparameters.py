@@ -96,7 +96,7 @@ def real_settings(section: Any) -> dict[str, float]:
     return {**real, **counts}
 
 
-def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
+def with_values(scheme: Scheme, values: Values) -> Scheme:
     """An initialisation with these values, which may be traced, in place of its own; see `real_settings`.
 
     Examples:
@@ -114,11 +114,11 @@ def with_values(scheme: Scheme, values: Mapping[str, Any]) -> Scheme:
     return dataclasses.replace(scheme, **changes, gates=gates)
 
 
-def _traced(value: object, values: Mapping[str, Any], key: str) -> Any:
+def _traced(value: object, values: Values, key: str) -> Any:
     return values[key] if key in values else with_traced(value, values, key)
 
 
-def with_task_values(config: Config, values: Mapping[str, Any]) -> Config:
+def with_task_values(config: Config, values: Values) -> Config:
     """A config whose task has these values, which may be traced, in place of its own real numbers.
 
     Examples:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_jax.cells import GRU, LSTM, Cell, Elman
-from gru_jax.cells.base import Params
+from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.errors import UsageError, check_choice, listing
 from gru_jax.interop.weights import (
     Fused,

@@ -11,8 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from gru_jax.cells import Carry, Cell
-from gru_jax.cells.base import Params
+from gru_jax.cells import Carry, Cell, Params
 from gru_jax.initializers import Scheme
 from gru_jax.unroll import Intervention, Unrolled, unroll, valid_steps
 from gru_jax.unroll.arguments import checked_mask

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from gru_jax.cells.base import Params
+from gru_jax.cells import Params
 from gru_jax.errors import UsageError, closest, listing
 from gru_jax.nn.layers import CellPlace
 

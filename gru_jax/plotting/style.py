@@ -27,7 +27,7 @@ UNDER: dict[str, Any] = {
     "frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2
 }  # fmt: skip
 """Of a legend: under its axes, where a colour bar stands beside them."""
-UNDER_A_LEGEND = 0.9
+UNDER_A_LEGEND = 0.75
 """Inches that a panel's title and what stands under its axes take, so that these are as tall as the legend beside."""
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2, 2, 2, 2, 2)))
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "savefig.dpi": 150}

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -22,7 +22,6 @@ from gru_jax.plotting.forecasts import ForecastPanel, plot_error_by_horizon, plo
 from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
-from gru_jax.runtime.files import Json
 from gru_jax.tasks import SPLITS
 from gru_jax.tasks.forecast_baselines import StandardColumns
 from gru_jax.tasks.forecast_scores import level_weights, pinball_losses, symmetric_pairs
@@ -207,7 +206,7 @@ def _mean(errors: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.where(counts > 0, np.nansum(errors, axis=axes) / np.maximum(counts, 1), np.nan)
 
 
-def _of_columns(name: str, forecasts: np.ndarray, targets: np.ndarray, task: Forecasting) -> list[Json]:
+def _of_columns(name: str, forecasts: np.ndarray, targets: np.ndarray, task: Forecasting) -> list[dict[str, Any]]:
     middle = task.quantiles.index(0.5) if task.quantiles else 0
     errors, units = targets - forecasts[..., middle], StandardColumns(task.facts).deviation
     squared, absolute = _mean(errors**2, (0, 1)), _mean(abs(errors), (0, 1))

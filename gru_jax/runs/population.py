@@ -160,7 +160,7 @@ class PopulationRun(TrainingLoop):
         return len(recorded.get(LIVE_STEP, ())) + (int((steps % every == 0).sum()) if every else 0)
 
     def _save_member(
-        self, i: int, rundir: RunDir, metric_lines: int, recordings: int, latest: Json, best: Json
+        self, i: int, rundir: RunDir, metric_lines: int, recordings: int, latest: dict[str, Any], best: dict[str, Any]
     ) -> None:
         """Write a member's last and best network as checkpoints."""
         config, progress = self.population.configs[i], self.members[i]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from gru_jax.cells.base import Params
+from gru_jax.cells import Params
 from gru_jax.config import Config
 from gru_jax.config.schema import REGISTRIES
 from gru_jax.errors import UsageError, closest, listing

@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gru_jax import interop
-from gru_jax.cells import GRU
-from gru_jax.cells.base import Params
+from gru_jax.cells import GRU, Params
 from gru_jax.config import Config, traced_hyperparameters
 from gru_jax.config.checkpoint_names import CheckpointName
 from gru_jax.deploy.pruning import prune_units

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def results_page(results: Sequence[Result], published: Sequence[Json]) -> str:
     return "\n".join([HEAD + "\n".join(lines), "\n## Commands\n", *commands, "\n## Sources\n", *sources, ""])
 
 
-def _published_of(result: Result, published: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _published_of(result: Result, published: Sequence[Json]) -> list[Json]:
     return [entry for entry in published if all(result.task.get(key) == value for key, value in entry["task"].items())]
 
 

@@ -262,7 +262,7 @@ class Population:
         state: TrainState,
         data: Mapping[str, Array],
         indices: Int[np.ndarray, "R K B"],
-        counts: PyTree,
+        counts: Int[np.ndarray, " R"],
         skipped: Int[np.ndarray, "R 2"] | None = None,
     ) -> StepsResult:
         """Take so many steps with each member; the state's memory is given up to it.

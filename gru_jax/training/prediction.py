@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from gru_jax.config import Config, traced_hyperparameters, with_task_values
 from gru_jax.errors import UsageError
@@ -61,7 +61,7 @@ def outputs_of_data(
         raise UsageError("predictions: this task reads one long sequence, of which there is a score and no table")
     values = traced_hyperparameters(config)["task"]
 
-    def of_device(shared: PyTree, index: PyTree) -> tuple[None, tuple[Any, ...]]:
+    def of_device(shared: PyTree, index: Int[Array, " B"]) -> tuple[None, tuple[Any, ...]]:
         params, data, values = shared
         traced = with_task_values(config, values)
         batch = draw_batch(traced, data, split_key(split, 0), jnp.minimum(index, size - 1))

@@ -57,7 +57,12 @@ def build_step(model: Functional) -> Callable[..., tuple[Int[Array, " B"], Any]]
 
     @jax.jit
     def step(
-        params: PyTree, carries: PyTree, tokens: PyTree, keys: Key[Array, " B"], number: ArrayLike, how: Drawing
+        params: PyTree,
+        carries: PyTree,
+        tokens: Int[Array, " B"],
+        keys: Key[Array, " B"],
+        number: ArrayLike,
+        how: Drawing,
     ) -> tuple[PyTree, PyTree]:
         trace = model.apply(params, tokens[:, None], carry0=carries)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)

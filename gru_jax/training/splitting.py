@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from gru_jax.runtime.devices import Device
 
-Work = Callable[[Any, Any], tuple[PyTree, PyTree]]
+Work = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 """`work(shared, rows) -> (sums, of_rows)`: what rows of a batch add to sums over all of it, and what each has."""
 BATCH_AXIS = "batch"
 """The axis of a mesh whose devices share a batch."""

@@ -85,7 +85,7 @@ def test_two_devices_training_and_streaming_are_measured(tmp_path):
     """Each in a process of its own, as devices are made before JAX is used."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     for arguments, size in (
-        (["unroll", "--shapes=7,4,2,4:7,3,2,4", "--peers=linen,nnx", "--devices=2"], ()),  # as tall as its legend
+        (["unroll", "--shapes=7,4,2,4:7,3,2,4", "--peers=linen,nnx", "--devices=2"], (7.0, 1.4 + 2 * 0.28)),
         (["stream", "--widths=3,4", "--peers=linen,nnx,haiku,equinox"], (8.0, 4.5)),
         (["train", "--configs=quickstart", "--peers=linen", "--devices=2"], (8.0, 2.6)),
     ):

@@ -15,6 +15,7 @@ def test_a_picture_is_as_tall_as_its_legends(panels, lines, tmp_path):
     for ax in axes:
         for i in range(lines):
             ax.plot([0, 1], [i, i], label=f"run {i}")
+        ax.set(title="a title", xlabel="training step")
     axes[-1].legend(**OUTSIDE)
     save_figures({"runs": picture}, tmp_path)
     assert_legends_fit(picture)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ from gru_jax.runs.inspection.texts import (
 )
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision, without_alarms
-from gru_jax.runtime.files import Json, replace_file
+from gru_jax.runtime.files import replace_file
 from gru_jax.tasks import Batch, LanguageModel, split_key
 from gru_jax.training.inspection import cells_inside, explained_output
 from gru_jax.training.network import build_model, draw_batch
@@ -268,7 +268,7 @@ def _states_of_run(workdir: str | os.PathLike[str], config: Config, batch: Batch
     return {f"{Path(os.path.abspath(workdir)).name} {name}": array for name, array in states.items()}
 
 
-def _rows_of_points(name: str, points: FixedPoints, cell: CellReport) -> list[Json]:
+def _rows_of_points(name: str, points: FixedPoints, cell: CellReport) -> list[dict[str, Any]]:
     kinds, constants = points.kinds, np.sort(points.time_constants, axis=1)[:, ::-1]
     return [
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -101,7 +101,7 @@ def describe_compared(rows: pl.DataFrame) -> list[str]:
     return sentences
 
 
-def _describe_pairs(row: Json, comparisons: int) -> str:
+def _describe_pairs(row: Mapping[str, Any], comparisons: int) -> str:
     setting = f" ({row['setting']})" * bool(row["setting"])
     lost = f", of which {row['lost']} diverged with either" * bool(row["lost"])
     said = f"{row['axis']}, {row['value']} against {row['base']}{setting}, by {row['score']}, paired over "
@@ -121,7 +121,7 @@ def _describe_pairs(row: Json, comparisons: int) -> str:
     return f"{said}. {_describe_need(row)}"
 
 
-def _describe_need(row: Json) -> str:
+def _describe_need(row: Mapping[str, Any]) -> str:
     if row["low"] > 0 or row["high"] < 0:
         return "The interval excludes zero."
     known = row["pairs"] - row["lost"]

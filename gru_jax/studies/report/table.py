@@ -19,7 +19,7 @@ from gru_jax.plotting.flow import horizons, source_of
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.stored import open_run
-from gru_jax.runtime.files import Json, read_json, replace_file
+from gru_jax.runtime.files import read_json, replace_file
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.study import read_study_file
 from gru_jax.values import literal
@@ -68,12 +68,12 @@ def read_table(path: Path) -> tuple[pl.DataFrame, list[str]]:
     return _frame([{ID: path.name, "seed": config["seed"], **run_row(path)}]), ["seed"]
 
 
-def run_row(path: Path) -> Json:
+def run_row(path: Path) -> dict[str, Any]:
     """What a run came to, without anything that two equal runs need not share."""
     rundir, _ = open_run(path, compares_source=False)
     summary = rundir.read_summary()
     status = summary["end_reason"] if summary["end_reason"] in UNFINISHED else DONE
-    row: Json = {STATUS: status, STOPPED: summary["stopped"] or "", "steps": summary["steps"]}
+    row: dict[str, Any] = {STATUS: status, STOPPED: summary["stopped"] or "", "steps": summary["steps"]}
     row["best_step"] = summary["best"]["step"]
     for which in ("best", "final"):
         for split in ("valid", "test"):
@@ -128,7 +128,7 @@ def write_table(frame: pl.DataFrame, path: Path) -> list[Path]:
     return made
 
 
-def _frame(rows: Sequence[Json]) -> pl.DataFrame:
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:

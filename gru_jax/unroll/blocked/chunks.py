@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from gru_jax.unroll.sharding import zeros_beside
 
 StepNumber = int | Int[Array, ""]
-Block = Callable[[Any, Any, int, Any], tuple[PyTree, PyTree, PyTree]]
+Block = Callable[[PyTree, StepNumber, int, PyTree], tuple[PyTree, PyTree, PyTree]]
 """`block(carry, start, length, saved) -> carry, per step [length, B, ...], per block`, for steps from `start` on."""
 
 
