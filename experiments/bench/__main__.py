@@ -1,11 +1,12 @@
 """Measure the unroll against other libraries' GRUs, on equal work in one run.
 
 usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:...] [--loss all|last|none]
-                                           [--devices 1] [--peers linen,haiku,...] [--repeats 9] [--out DIR]
+                                           [--devices 1] [--peers linen,haiku,...] [--repeats 9] [--seconds 10]
+                                           [--out DIR]
        python -m experiments.bench train   [--configs quickstart,rows,pixels|words,sentiment,translation]
                                            [--devices CORES] [--peers ...] [--repeats 9] [--out DIR]
        python -m experiments.bench stream  [--widths D,H:D,H:...] [--peers ...] [--repeats 9] [--out DIR]
-       python -m experiments.bench scaling [--peers ...] [--repeats 5] [--out DIR]
+       python -m experiments.bench scaling [--peers ...] [--repeats 5] [--seconds 10] [--out DIR]
        python -m experiments.bench long    [--steps 10000,1000000] [--repeats 3] [--out DIR]
        python -m experiments.bench flow    [--sizes T,B,H:T,B,H:...] [--repeats 9] [--out DIR]
        python -m experiments.bench spectrum [--steps 10000,100000] [--repeats 3] [--out DIR]
@@ -33,6 +34,7 @@ usage: python -m experiments.bench unroll  [--shapes table|grid|T,B,D,H:T,B,D,H:
            step of the quick start, without compiled programs and with those of the run before
   search   what TPE and CMA-ES find against as many random samples, on three small tasks, over repeats in pairs
 
+Repeats are how many times each is timed, at least; unroll and scaling time each shape for as many --seconds, at least.
 Peers: torch, linen, nnx, haiku, keras, equinox; by default all, and what is not installed is named as skipped.
 Results are printed and go to DIR (default bench-<time> under runs/): bench.json and bench.png.
 
@@ -75,7 +77,7 @@ class Kind(NamedTuple):
 ALL_PEERS = ",".join(PEERS)
 KINDS = {
     "unroll": Kind(
-        {"shapes": "table", "loss": "all", "peers": ALL_PEERS, "repeats": "9", "devices": "1"},
+        {"shapes": "table", "loss": "all", "peers": ALL_PEERS, "repeats": "9", "seconds": "10", "devices": "1"},
         unroll.compare_shapes, unroll.describe_comparison, plots.plot_ratios,
     ),
     "train": Kind(
@@ -87,7 +89,7 @@ KINDS = {
         stream.measure_latency, stream.describe_latency, plots.plot_latency,
     ),
     "scaling": Kind(
-        {"peers": ALL_PEERS, "repeats": "5"},
+        {"peers": ALL_PEERS, "repeats": "5", "seconds": "10"},
         unroll.compare_sweeps, unroll.describe_comparison, plots.plot_scaling,
     ),
     "long": Kind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,17 @@ def parse_counts(flag: str, text: str) -> list[int]:
     return [parse_count(flag, part) for part in text.split(",")]
 
 
+def parse_seconds(flag: str, text: str) -> float:
+    """A number from 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < math.inf:
+        raise UsageError(f"{flag}={text}: allowed are numbers from 0")
+    return seconds
+
+
 def parse_configs(flag: str, text: str) -> list[str]:
     """Names of configs, joined by commas."""
     names = text.split(",")
@@ -98,6 +110,7 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "loss": parse_loss,
     "peers": parse_peers,
     "repeats": parse_count,
+    "seconds": parse_seconds,
     "runs": parse_count,
     "trials": parse_count,
     "steps": parse_counts,

@@ -63,14 +63,18 @@ def compile_step(function: Callable[..., Any], *args: Any) -> Compiled:
     return Compiled(lambda: jax.block_until_ready(program(*args)), temp, seconds)
 
 
-def interleaved(steps: Mapping[str, Compiled], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, `repeats` times in turn.
+def interleaved(steps: Mapping[str, Compiled], repeats: int, least_seconds: float = 0.0) -> dict[str, list[float]]:
+    """Seconds of each step, `repeats` times in turn, and more turns until they have taken `least_seconds` together.
 
-    Each turn runs the step twice and times the second, as in a training loop: threads of the one before (PyTorch's
-    spin for a while after their work) and its data in the caches would slow down the first.
+    A few runs of a step of milliseconds are over so soon that whatever else the machine does meanwhile decides their
+    median. Each turn runs the step twice and times the second, as in a training loop: threads of the one before
+    (PyTorch's spin for a while after their work) and its data in the caches would slow down the first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats):
+    began = time.perf_counter()
+    turns = 0
+    while turns < repeats or time.perf_counter() - began < least_seconds:
+        turns += 1
         for name, step in steps.items():
             step.run()
             start = time.perf_counter()

@@ -162,41 +162,50 @@ def on_devices(name: str, devices: int) -> str:
     return name if devices == 1 else f"{name} on {devices}"
 
 
-def measure_shape(shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1) -> Row:
+def measure_shape(
+    shape: Shape, peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1, seconds: float = 0.0
+) -> Row:
     """Times and memory of all contenders on one shape; on one device alone if more cannot share its batch evenly."""
     if devices > len(jax.devices()):
         raise UsageError(f"--devices={devices}: allowed are up to {len(jax.devices())}, the devices here")
     if shape.batch % devices:
         devices = 1
     steps = contending_steps(shape, peers, loss, devices)
-    seconds = interleaved({**steps, MATMUL: matmul_step()}, repeats)
-    rate = matmul_rate(seconds.pop(MATMUL))
-    medians = {name: float(np.median(times)) for name, times in seconds.items()}
+    times = interleaved({**steps, MATMUL: matmul_step()}, repeats, seconds)
+    rate = matmul_rate(times.pop(MATMUL))
+    medians = {name: float(np.median(of_step)) for name, of_step in times.items()}
     contenders = {
         name: {
             "median_ms": 1e3 * medians[name],
-            "min_ms": 1e3 * min(seconds[name]),
+            "min_ms": 1e3 * min(times[name]),
+            "repeats": len(times[name]),
             "ratio": medians[name] / medians[on_devices(OURS, devices)],
             "temp_bytes": steps[name].temp_bytes,
             "compile_seconds": steps[name].compile_seconds,
             "matmul_share": shape.flops / medians[name] / rate,
         }
-        for name in seconds
+        for name in times
     }
     return {"shape": shape._asdict(), "matmul_flops_per_second": rate, "devices": devices, "contenders": contenders}
 
 
 def compare_shapes(
-    shapes: Sequence[Shape], peers: Sequence[str], repeats: int, loss: str = LOSSES[0], devices: int = 1
+    shapes: Sequence[Shape],
+    peers: Sequence[str],
+    repeats: int,
+    loss: str = LOSSES[0],
+    devices: int = 1,
+    seconds: float = 0.0,
 ) -> Iterator[Row]:
     """Measure one shape after the other.
 
     Args:
         shapes: sizes of the unroll.
         peers: names of installed libraries.
-        repeats: how many times each step is timed.
+        repeats: how many times each step is timed, at least.
         loss: `"all"`, of all hidden states, `"last"`, of the last one, or `"none"`: the pass forwards alone.
         devices: over which batches are split, beside what one does.
+        seconds: how long each shape is timed, at least: of a step of milliseconds a few runs say little.
 
     Raises:
         UnequalWorkError: a peer's hidden states are not ours.
@@ -205,12 +214,13 @@ def compare_shapes(
         with contextlib.suppress(RuntimeError):  # JAX has been used, and has as many as it has
             jax.config.update("jax_num_cpu_devices", devices)
     for shape in shapes:
-        yield measure_shape(shape, peers, repeats, loss, devices)
+        yield measure_shape(shape, peers, repeats, loss, devices, seconds)
 
 
-def compare_sweeps(peers: Sequence[str], repeats: int) -> Iterator[Row]:
+def compare_sweeps(peers: Sequence[str], repeats: int, seconds: float) -> Iterator[Row]:
     """Measure shapes that differ from a common one in T, B or H alone; see `compare_shapes`."""
-    return compare_shapes(list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep)), peers, repeats)
+    shapes = list(dict.fromkeys(shape for sweep in SWEEPS.values() for shape in sweep))
+    return compare_shapes(shapes, peers, repeats, seconds=seconds)
 
 
 def describe_comparison(row: Row) -> str:

@@ -25,6 +25,7 @@ from gru_jax.unroll.arguments import (
 )
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
 from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands
+from gru_jax.unroll.blocked.twins import with_twins, without_twins
 from gru_jax.unroll.interventions import NONE, Intervention
 from gru_jax.unroll.masking import Perturbation, is_finite, masked, steps_of
 from gru_jax.unroll.options import (
@@ -36,6 +37,7 @@ from gru_jax.unroll.options import (
     choose_keep,
     choose_layout,
     choose_method,
+    choose_units,
     choose_unroll,
 )
 from gru_jax.unroll.reference import scan_steps
@@ -192,11 +194,15 @@ def _no_steps(cell: Cell, operands: Operands) -> Unrolled:
 def _in_blocks(cell: Cell, operands: Operands, masks: Masks, how: How) -> Unrolled:
     """Unroll by the fast method."""
     batch, time, _ = operands.xs.shape
-    units = hidden_size(cell, operands.params)
+    own_units = hidden_size(cell, operands.params)
+    units = choose_units(own_units, time)
+    if units > own_units:
+        operands, masks = with_twins(operands, masks, units)
     block_length, fused = choose_chunk(how.chunk, time, batch, units), choose_layout(how.layout, batch, units, time)
     kept = choose_keep(how.keep, time, batch, units, recurrent=bool(cell.recurrent_gates))
     settings = BlockedSettings(cell, how.reverse, block_length, fused, how.unroll, kept, current_precision())
-    hs, carry, finite = fast_unroll(settings, operands, masks)
+    result = fast_unroll(settings, operands, masks)
+    hs, carry, finite = result if units == own_units else without_twins(result, own_units)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 

@@ -44,6 +44,8 @@ SOME_UNITS, FEW_ROWS = 96, 2048
 MANY_UNITS, MANY_UNITS_OF_LARGE_BATCHES, MOST_KEPT = 512, 384, 2**25
 """From how many units on products take so long there that it pays for any number of steps, where a batch is larger than
 `USUAL_BATCH` from fewer on; as long as not more numbers than these, T * B * H, are kept of each gate."""
+VECTOR = 8
+"""Numbers that a CPU adds or multiplies at a time; what a row has beyond whole vectors, it takes one by one."""
 USUAL_BATCH = 32
 """What the rules take a batch of unknown size for: exported programs may leave it open."""
 
@@ -97,8 +99,9 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
     """Choose whether products that can be one are one.
 
     An accelerator is better off with few large products. On a CPU a fused product costs a copy to take it apart, which
-    is worth it where a step is so small that the number of its products is what it costs, or where a gate has few units
-    that do not fill vector registers; and in a program of a single step that leaves the batch open, one for service.
+    is worth it where a step is so small that the number of its products is what it costs, about 64 units, and where a
+    gate has few units that do not fill vectors; and in a program of a single step that leaves the batch open, one for
+    service. Eight units are one vector, and quicker by themselves unless the batch is small.
 
     Raises:
         UsageError: not one of `LAYOUTS`.
@@ -109,7 +112,10 @@ def choose_layout(layout: Layout, batch: int, hidden_size: int, time: int | None
     if jax.default_backend() != "cpu" or (time == 1 and not _is_known(batch)):
         return True
     batch = batch if _is_known(batch) else USUAL_BATCH
-    return (batch * hidden_size <= 1024 and hidden_size <= 64) or (hidden_size < 56 and hidden_size % 8 != 0)
+    if hidden_size == VECTOR:
+        return batch <= 16
+    small = batch * hidden_size <= 1024 and hidden_size <= 128
+    return small or 56 <= hidden_size <= 64 or (hidden_size < 56 and hidden_size % VECTOR != 0)
 
 
 def choose_keep(
@@ -132,6 +138,19 @@ def choose_keep(
     is_arithmetic = hidden_size >= many_units and time * batch * hidden_size <= MOST_KEPT
     pays = jax.default_backend() == "cpu" and recurrent and (stays_in_cache or is_arithmetic)
     return "gates" if pays else "states"
+
+
+def choose_units(units: int, time: int) -> int:
+    """Choose how many units are computed: the cell's own, or so many twins beside them that rows are whole vectors.
+
+    They are on a CPU, in programs of more than one step (see `blocked.twins`), between one vector and two, where a row
+    is a loop too short for vectors, and wherever three or more are left over and twins are fewer than a fifth; unless
+    there are so many units that products are what a step costs.
+    """
+    left_over, whole = units % VECTOR, -(-units // VECTOR) * VECTOR
+    few_twins = left_over >= 3 and 5 * (whole - units) < units < MANY_UNITS_OF_LARGE_BATCHES
+    pays = few_twins or VECTOR < units < 2 * VECTOR
+    return whole if pays and time > 1 and jax.default_backend() == "cpu" else units
 
 
 def choose_unroll(unroll: int | None, method: Literal["fast", "reference"]) -> int:

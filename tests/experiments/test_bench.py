@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from experiments.bench import long, plots, population, start, unroll
 from experiments.bench.__main__ import KINDS, command
 from experiments.bench.flags import PARSERS, parse_flag
-from experiments.bench.measure import Shape
+from experiments.bench.measure import Compiled, Shape, interleaved
 from experiments.bench.peers import PEERS, installed_peers
 from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
@@ -35,6 +36,15 @@ def test_peers_that_are_there_agree_and_are_compared(loss, jax_as_users_have_it)
         assert result["temp_bytes"] > 0 or loss == "none"
     assert row["contenders"][unroll.OURS]["ratio"] == 1.0
     assert "best JAX peer" in unroll.describe_best_peers(row)
+
+
+def test_short_steps_are_timed_more_often_than_asked_for():
+    calls = []
+    steps = {name: Compiled(functools.partial(calls.append, name)) for name in "ab"}
+    assert [len(times) for times in interleaved(steps, 3).values()] == [3, 3]
+    assert len(calls) == 3 * 2 * 2, "each turn runs every step twice"
+    more = interleaved(steps, 3, least_seconds=0.05)
+    assert len(more["a"]) == len(more["b"]) > 3
 
 
 def test_the_legend_of_many_contenders_is_in_the_picture(tmp_path, monkeypatch):
@@ -68,7 +78,15 @@ def test_other_work_is_refused(monkeypatch, tmp_path, jax_as_users_have_it):
 def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_have_it):
     out = tmp_path / "out"
     code = command(
-        ["unroll", "--shapes=5,2,1,3:6,2,2,4", "--peers=linen", "--repeats=1", f"--out={out}", "--loss=last"]
+        [
+            "unroll",
+            "--shapes=5,2,1,3:6,2,2,4",
+            "--peers=linen",
+            "--repeats=1",
+            "--seconds=0",
+            f"--out={out}",
+            "--loss=last",
+        ]
     )
     assert code == 0
     result = json.loads((out / "bench.json").read_text())
@@ -85,7 +103,10 @@ def test_two_devices_training_and_streaming_are_measured(tmp_path):
     """Each in a process of its own, as devices are made before JAX is used."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     for arguments, size in (
-        (["unroll", "--shapes=7,4,2,4:7,3,2,4", "--peers=linen,nnx", "--devices=2"], (7.0, 1.4 + 2 * 0.28)),
+        (
+            ["unroll", "--shapes=7,4,2,4:7,3,2,4", "--peers=linen,nnx", "--devices=2", "--seconds=0"],
+            (7.0, 1.4 + 2 * 0.28),
+        ),
         (["stream", "--widths=3,4", "--peers=linen,nnx,haiku,equinox"], (8.0, 4.5)),
         (["train", "--configs=quickstart", "--peers=linen", "--devices=2"], (8.0, 2.6)),
     ):
@@ -106,7 +127,7 @@ def test_scaling_and_long_draw_their_pictures(tmp_path, monkeypatch, jax_as_user
     base = SMALL
     sweeps = {name: [base, base._replace(**{name: 9})] for name in ("time", "batch", "hidden")}
     monkeypatch.setattr(unroll, "SWEEPS", sweeps)
-    assert command(["scaling", "--peers=linen", "--repeats=1", f"--out={tmp_path / 's'}"]) == 0
+    assert command(["scaling", "--peers=linen", "--repeats=1", "--seconds=0", f"--out={tmp_path / 's'}"]) == 0
     assert len(json.loads((tmp_path / "s" / "bench.json").read_text())["rows"]) == 4
     assert_shows_something(tmp_path / "s" / "bench.png", 10.0, 6.0)
     assert command(["long", "--steps=20,50", "--repeats=1", f"--out={tmp_path / 'l'}"]) == 0
@@ -147,6 +168,7 @@ def test_the_grid_is_forty_shapes_within_the_bounds():
         (["unroll", "--shapes=0,2,3,4"], ("--shapes=0,2,3,4", "from 1")),
         (["unroll", "--peers=pytorch"], ("'pytorch'", "torch, linen", "did you mean 'torch'")),
         (["unroll", "--repeats=none"], ("--repeats=none", "from 1")),
+        (["unroll", "--seconds=-1"], ("--seconds=-1", "from 0")),
         (["unroll", "--loss=first"], ("'first'", "all, last, none")),
         (["unroll", "--shapes=9,3,2,4", "--devices=64"], ("--devices=64", "the devices here")),
         (["train", "--configs=pixel"], ("'pixel'", "quickstart, rows", "did you mean 'pixels'")),
