@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from experiments.bench.peers import PEERS
 from experiments.bench.train import CONFIGS
 from experiments.bench.unroll import LOSSES, TABLE, grid_shapes
 from gru_jax.errors import UsageError, check_choice
+from gru_jax.values import Text, check_range, scalar_of
 
 
 def parse_flag(flag: str, text: str) -> Any:
@@ -79,12 +79,8 @@ def parse_counts(flag: str, text: str) -> list[int]:
 
 def parse_seconds(flag: str, text: str) -> float:
     """A number from 0."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds < math.inf:
-        raise UsageError(f"{flag}={text}: allowed are numbers from 0")
+    seconds = scalar_of(flag, Text(text), float)
+    check_range(flag, seconds, {"low": 0})
     return seconds
 
 

@@ -25,7 +25,6 @@ from gru_jax.unroll.arguments import (
 )
 from gru_jax.unroll.blocked.fast import current_precision, fast_unroll
 from gru_jax.unroll.blocked.forward import BlockedSettings, Masks, Operands
-from gru_jax.unroll.blocked.twins import with_twins, without_twins
 from gru_jax.unroll.interventions import NONE, Intervention
 from gru_jax.unroll.masking import Perturbation, is_finite, masked, steps_of
 from gru_jax.unroll.options import (
@@ -194,15 +193,11 @@ def _no_steps(cell: Cell, operands: Operands) -> Unrolled:
 def _in_blocks(cell: Cell, operands: Operands, masks: Masks, how: How) -> Unrolled:
     """Unroll by the fast method."""
     batch, time, _ = operands.xs.shape
-    own_units = hidden_size(cell, operands.params)
-    units = choose_units(own_units, time)
-    if units > own_units:
-        operands, masks = with_twins(operands, masks, units)
+    units = choose_units(hidden_size(cell, operands.params), time)
     block_length, fused = choose_chunk(how.chunk, time, batch, units), choose_layout(how.layout, batch, units, time)
     kept = choose_keep(how.keep, time, batch, units, recurrent=bool(cell.recurrent_gates))
-    settings = BlockedSettings(cell, how.reverse, block_length, fused, how.unroll, kept, current_precision())
-    result = fast_unroll(settings, operands, masks)
-    hs, carry, finite = result if units == own_units else without_twins(result, own_units)
+    settings = BlockedSettings(cell, units, how.reverse, block_length, fused, how.unroll, kept, current_precision())
+    hs, carry, finite = fast_unroll(settings, operands, masks)
     return Unrolled(masked(hs, masks.valid).astype(operands.xs.dtype), carry, finite)
 
 

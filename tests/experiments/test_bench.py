@@ -77,18 +77,8 @@ def test_other_work_is_refused(monkeypatch, tmp_path, jax_as_users_have_it):
 
 def test_command_writes_numbers_and_a_picture(tmp_path, capsys, jax_as_users_have_it):
     out = tmp_path / "out"
-    code = command(
-        [
-            "unroll",
-            "--shapes=5,2,1,3:6,2,2,4",
-            "--peers=linen",
-            "--repeats=1",
-            "--seconds=0",
-            f"--out={out}",
-            "--loss=last",
-        ]
-    )
-    assert code == 0
+    shapes, once = "--shapes=5,2,1,3:6,2,2,4", ["--repeats=1", "--seconds=0"]
+    assert command(["unroll", shapes, "--peers=linen", *once, f"--out={out}", "--loss=last"]) == 0
     result = json.loads((out / "bench.json").read_text())
     assert [row["shape"]["time"] for row in result["rows"]] == [5, 6]
     assert result["versions"]["jax"] == jax.__version__

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gru_jax
 from gru_jax.cells import GRU, LSTM, Elman
 from gru_jax.unroll import options as choice
 from gru_jax.unroll.blocked.chunks import Chunks, cut
@@ -16,6 +17,7 @@ from gru_jax.unroll.blocked.kernels import arrange_kernels, product_layout
 from gru_jax.unroll.blocked.linear_map import linear_map
 from gru_jax.unroll.blocked.structure import pointwise_partials, trace_structure
 from tests.golden.peers import random_problem
+from tests.programs import operations
 from tests.unroll.toys import Toy
 
 
@@ -217,6 +219,25 @@ def test_layout_by_rule(on_cpu):
     assert not choice.choose_layout("auto", 17, 8)
     assert choice.choose_layout("fused", 32, 128)
     assert not choice.choose_layout("separate", 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("units", "computed"),
+    [(1, 1), (6, 6), (7, 8), (8, 8), (9, 16), (15, 16), (16, 16), (20, 20), (21, 24), (26, 26), (27, 32), (34, 34),
+     (50, 50), (51, 56), (100, 104), (128, 128), (300, 304), (500, 500)],
+)  # fmt: skip
+def test_units_by_rule(units, computed, on_cpu, monkeypatch):
+    assert choice.choose_units(units, time=100) == computed
+    assert choice.choose_units(units, time=1) == units
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choice.choose_units(units, time=100) == units
+
+
+def test_a_program_computes_as_many_units(on_cpu):
+    params = GRU().init(jax.random.key(0), 3, 13)
+    lowered = jax.jit(lambda xs: gru_jax.unroll(GRU(), params, xs).hs).lower(jnp.ones((5, 20, 3)))
+    candidates = operations(lowered, "stablehlo.tanh")
+    assert [list(operation.result.type.shape) for operation in candidates] == [[5, 16]]
 
 
 def test_gates_are_kept_by_rule(on_cpu, monkeypatch):

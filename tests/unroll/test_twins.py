@@ -12,7 +12,6 @@ import pytest
 import gru_jax
 from gru_jax.cells import GRU, Cell
 from gru_jax.unroll import dispatch
-from gru_jax.unroll.options import choose_units
 from tests.golden.peers import random_problem
 from tests.unroll.test_fast import CELLS, Case, agree, value_and_gradients
 from tests.unroll.toys import Toy
@@ -101,21 +100,3 @@ def test_twins_are_as_finite_as_their_units(twins):
     (value, finite), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     assert finite.all()
     agree((value, gradient), (expected[0][0], expected[1]), 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("units", "computed"),
-    [(1, 1), (6, 6), (7, 8), (8, 8), (9, 16), (15, 16), (16, 16), (20, 20), (21, 24), (26, 26), (27, 32), (34, 34),
-     (50, 50), (51, 56), (100, 104), (128, 128), (300, 304), (500, 500)],
-)  # fmt: skip
-def test_how_many_units_are_computed(units, computed, monkeypatch):
-    assert choose_units(units, time=100) == computed
-    assert choose_units(units, time=1) == units
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choose_units(units, time=100) == units
-
-
-def test_a_program_computes_with_them():
-    params = GRU().init(jax.random.key(0), 3, 13)
-    program = jax.jit(lambda xs: gru_jax.unroll(GRU(), params, xs).hs).lower(jnp.ones((5, 20, 3))).as_text()
-    assert "tensor<5x16xf32>" in program

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import PyTree
 
+from gru_jax.cells.base import hidden_size
 from gru_jax.unroll.blocked.backward import Cotangents, backward_pass
 from gru_jax.unroll.blocked.forward import BlockedResult, BlockedSettings, Masks, Operands, forward_pass
 from gru_jax.unroll.blocked.linear_map import linear_map
+from gru_jax.unroll.blocked.twins import with_twins, without_twins
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -24,7 +26,10 @@ def fast_unroll(settings: BlockedSettings, operands: Operands, masks: Masks) -> 
         operands: batch-major inputs.
         masks: batch-major masks.
     """
-    return _unrolled(settings, operands, masks)
+    own_units = hidden_size(settings.cell, operands.params)
+    if settings.units == own_units:
+        return _unrolled(settings, operands, masks)
+    return without_twins(_unrolled(settings, *with_twins(operands, masks, settings.units)), own_units)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

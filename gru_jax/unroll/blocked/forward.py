@@ -36,6 +36,7 @@ class BlockedSettings:
 
     Attributes:
         cell: the cell.
+        units: how many are computed: the cell's own and, where there are more, twins of some (`blocked.twins`).
         reverse: whether to begin at the last step.
         chunk: steps of a block.
         fused: whether products that can be one are one.
@@ -46,6 +47,7 @@ class BlockedSettings:
     """
 
     cell: Cell
+    units: int
     reverse: bool
     chunk: int
     fused: bool
