@@ -75,6 +75,12 @@ def pytest_xdist_make_scheduler(config, log):
     return None
 
 
+@pytest.fixture(autouse=True)
+def without_own_code(monkeypatch):
+    """No test finds the classes and functions that another has given to this process."""
+    monkeypatch.setattr("gru_jax.user_code._given", {})
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test."""

@@ -37,6 +37,12 @@ NAME = "tests.own.mine:{}".format
 STEPS = {"train": {"steps": 4}}
 
 
+@pytest.fixture(autouse=True)
+def sparse_is_given(without_own_code):
+    """What a file defines that was given may be named, as most tests here do."""
+    gru_jax.user_code.reference(mine.sparse)
+
+
 def with_init(recurrent):
     """A config whose recurrent kernels are drawn so."""
     return {**STEPS, "model": {"init": {"recurrent": recurrent}}}
@@ -54,7 +60,6 @@ def with_init(recurrent):
     ],
 )
 def test_every_way_to_write_arguments_is_the_same(written):
-    gru_jax.user_code.reference(mine.sparse)
     config = load(with_init(written))
     assert config.model.init.recurrent == WithArguments(NAME("sparse"), {"density": 0.5})
     plain = json.loads(json.dumps(config.to_dict()))
