@@ -24,12 +24,12 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 # Programs are not written at one stroke: one that is half there, or of a process that was killed, is compiled anew.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"
 
-from jaxtyping import install_import_hook  # noqa: E402
+from tests.type_checks import check_types  # noqa: E402
 
 # Checking types takes a quarter of the time. They are those of the code, on any version of JAX, so that .ci/run, which
 # sets GRU_JAX_TEST_TYPES=unchecked for what comes after the default and the long tests, checks them once.
 if os.environ.get("GRU_JAX_TEST_TYPES") != "unchecked":
-    install_import_hook(["gru_jax", "experiments"], "beartype.beartype")
+    check_types(["gru_jax", "experiments"])
 
 from pathlib import Path  # noqa: E402
 
@@ -63,6 +63,25 @@ def pytest_collection_finish():
     """What is imported stays; looking through all of it for garbage takes a tenth of the time that JAX traces."""
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+TESTS_OF_A_CLEARING = 100
+_tests_since_clearing = 0
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Let go of programs of the past, between files of tests.
+
+    Every one that is kept has its own MLIR context, and each thread looks through all of them when another is made:
+    after some minutes that was a quarter of all time, and 5 GB.
+    """
+    global _tests_since_clearing
+    _tests_since_clearing += 1
+    is_last_of_file = nextitem is None or nextitem.path != item.path
+    if is_last_of_file and _tests_since_clearing >= TESTS_OF_A_CLEARING:
+        jax.clear_caches()
+        gc.collect()
+        _tests_since_clearing = 0
 
 
 @pytest.hookimpl(optionalhook=True)
