@@ -65,23 +65,30 @@ def pytest_collection_finish():
     gc.set_threshold(100_000, 50, 100)
 
 
-TESTS_OF_A_CLEARING = 100
-_tests_since_clearing = 0
+MOST_KEPT = 300
+_lowered: list[str] = []
+"""A line for each program that was lowered since caches were cleared."""
+
+
+def _count_lowered(event, *args, **kwargs):
+    if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+        _lowered.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_count_lowered)
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Let go of programs of the past, between files of tests.
+    """Let go of the programs of past files, once they are many.
 
-    Every one that is kept has its own MLIR context, and each thread looks through all of them when another is made:
-    after some minutes that was a quarter of all time, and 5 GB.
+    Each that is kept has an MLIR context, and a thread looks through all of its contexts when another is made: late in
+    a run that was a quarter of all time, and 5 GB.
     """
-    global _tests_since_clearing
-    _tests_since_clearing += 1
     is_last_of_file = nextitem is None or nextitem.path != item.path
-    if is_last_of_file and _tests_since_clearing >= TESTS_OF_A_CLEARING:
+    if is_last_of_file and len(_lowered) > MOST_KEPT:
         jax.clear_caches()
         gc.collect()
-        _tests_since_clearing = 0
+        _lowered.clear()
 
 
 @pytest.hookimpl(optionalhook=True)
