@@ -26,8 +26,8 @@ os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cach
 
 from tests.type_checks import check_types  # noqa: E402
 
-# Checking types takes a quarter of the time. They are those of the code, on any version of JAX, so that .ci/run, which
-# sets GRU_JAX_TEST_TYPES=unchecked for what comes after the default and the long tests, checks them once.
+# Types are those of the code, on any version of JAX, and checking them takes time, so that .ci/run, which sets
+# GRU_JAX_TEST_TYPES=unchecked for what comes after the default and the long tests, checks them once.
 if os.environ.get("GRU_JAX_TEST_TYPES") != "unchecked":
     check_types(["gru_jax", "experiments"])
 
@@ -67,7 +67,7 @@ def pytest_collection_finish():
 
 MOST_KEPT = 300
 _lowered: list[str] = []
-"""A line for each program that was lowered since caches were cleared."""
+"""One entry for each program that was lowered since caches were cleared."""
 
 
 def _count_lowered(event, *args, **kwargs):

@@ -178,10 +178,7 @@ def test_a_class_of_a_notebook_is_found_in_a_file_that_is_given(notebook, tmp_pa
     metrics = train.run(config, tmp_path / "run").summary["best"]["test"]
     stored = load(config).to_dict()
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # as in another process
-    from gru_jax import user_code
-
-    for name in [name for name in user_code._given if name.endswith(":Mine")]:
-        del user_code._given[name]
+    monkeypatch.setattr("gru_jax.user_code._given", {})
     with pytest.raises(ArgumentError, match="__main__:Mine was defined in a notebook or at a prompt: run that cell"):
         load(stored)
     (tmp_path / "mine.py").write_text(CELL)
