@@ -161,6 +161,7 @@ def test_a_run_of_fewer_units(original, tmp_path, undrawn, capsys):
     assert evaluate.run(run).equals_stored
 
 
+@pytest.mark.slow
 def test_a_run_of_fewer_weights(original, tmp_path, undrawn):
     """Three in four of each kernel are gone; what is stored says how many are left. It goes out in bytes, too."""
     compression = compress.run(original, tmp_path / "sparse", "magnitude", sparsity=0.75, steps=4)

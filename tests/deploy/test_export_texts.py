@@ -185,6 +185,7 @@ def test_a_language_model_goes_on_with_a_text(runs):
             part.get("vocabulary") for part in kept.values() if isinstance(part, dict)))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_texts_in_fewer_bytes(runs, tmp_path, undrawn, monkeypatch):
     """The embedding, which is the head, too; the archive is the run's own network."""
     monkeypatch.setattr("gru_jax.runs.latency.TURNS", 1)

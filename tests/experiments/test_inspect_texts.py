@@ -139,7 +139,7 @@ def test_a_unit_that_tracks_is_named_and_luck_is_not():
     np.testing.assert_allclose(measured.together, r_squared(probe.read(new[0]), new[1], jnp.asarray(test)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["language", "classes"])
+@pytest.mark.parametrize("name", [pytest.param("language", marks=pytest.mark.slow), "classes"])
 def test_the_page_in_a_browser(name, inspections, tmp_path):
     """Every token stands there once a colouring, escaped, and nothing is wider than the window."""
     inspection = inspections[name]

@@ -50,6 +50,7 @@ def test_rows_of_runs_and_of_studies(tmp_path):
     assert page.read_text() == text
 
 
+@pytest.mark.slow
 def test_folds_are_one_row(tmp_path, data_dir, undrawn):
     """Of a study over them, and of a run on one of them: with mean and deviation, as over seeds."""
     base = {**SMALL, "task": {"name": "rt_polarity", "length": 6}}

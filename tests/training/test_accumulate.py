@@ -49,7 +49,7 @@ def outcome(config, lengths, weights=None):
     return jax.jit(step)(trainer.init(3, values)._replace(step=jnp.int32(5)))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["one at a time", pytest.param("everything", marks=pytest.mark.slow), "every step"])
 def test_the_gradient_is_that_of_the_whole_batch(name, x64):
     parts, changes = CASES[name]
     lengths = None if name == "every step" else jnp.array([8, 1, 3, 8, 5, 2, 7, 4], jnp.int32)

@@ -34,6 +34,7 @@ def test_a_run_that_diverges_says_where(alarm, tmp_path):
         train.run(small(optimizer={"lr": 1e38, "clip_norm": None}), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_network_and_a_study_are_looked_into(tmp_path):
     jax.config.update("jax_debug_nans", True)
     try:

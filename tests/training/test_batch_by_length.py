@@ -124,6 +124,7 @@ def whole(folder, tmp_path_factory):
     return workdir / "run"
 
 
+@pytest.mark.slow
 def test_a_run_equals_itself_after_a_kill(folder, whole, tmp_path, monkeypatch):
     with struck(monkeypatch, SingleRun, "_save", 2):
         train.run(config(folder), tmp_path)

@@ -124,6 +124,7 @@ def test_with_weight_zero_it_is_the_student_alone(teacher, tmp_path):
     assert load(zero.to_dict()) == zero
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_bit(teacher, tmp_path, monkeypatch):
     config = student(teacher)
     whole = train.run(config, tmp_path / "whole")

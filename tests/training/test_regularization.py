@@ -331,6 +331,7 @@ def test_members_are_the_runs_alone_with_numbers_of_their_own(mapping):
     assert not np.allclose(both.metrics["loss"][0], both.metrics["loss"][1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkeypatch, undrawn):
     """The network that is scored, kept as the best and read by commands is the average; the training is another."""

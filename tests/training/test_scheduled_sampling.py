@@ -108,6 +108,7 @@ def test_off_is_the_program_without_it(monkeypatch):
     assert training_program(sampling(0.9)) == training_program(sampling(0.2)) != training_program(config)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_after_any_kill(tmp_path, monkeypatch, undrawn):
     config = sampling(0.5, "linear", flow={"every": 0})
     train.run(config, tmp_path / "whole")

@@ -75,6 +75,7 @@ def test_the_best_network_is_a_sparse_one(tmp_path):
     assert evaluate.run(run).equals_stored
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_after_any_kill(tmp_path, monkeypatch):
     config = sparse()
     train.run(config, tmp_path / "whole")

@@ -203,6 +203,7 @@ def test_epochs_of_thawing_are_steps():
 ALL_OF_IT = {"thaw_steps": (4,), "frozen": ("layer_0",), "rates": {"head": 0.5}, "rate_decay": 0.5}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     config = small(model=TWO, transfer=ALL_OF_IT, flow={"every": 0})
     train.run(config, tmp_path / "whole")

@@ -199,6 +199,7 @@ def test_translations_are_scored_and_written_without_the_data(tmp_path, undrawn)
         run.predict(np.ones((2, 3, 1)))
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_after_any_kill(tmp_path, monkeypatch, undrawn):
     changes = {"model": {"output_dropout": 0.3, "input_dropout": 0.2, "bidirectional": False}, "flow": {"every": 0}}
     train.run(reversing(**changes), tmp_path / "whole")
@@ -208,6 +209,7 @@ def test_a_run_is_the_same_after_any_kill(tmp_path, monkeypatch, undrawn):
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_members_of_a_population_are_the_runs_alone():
     configs = [reversing(optimizer={"lr": rate}, seed=seed) for seed, rate in ((0, 0.01), (1, 0.03))]
     splits = load_splits(configs[0].task, 100)
