@@ -110,7 +110,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=["direct", pytest.param("quantiles", marks=pytest.mark.slow), "recursive"])
+@pytest.fixture(scope="module", params=KINDS)
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     write(folder / "x.csv", recording())
