@@ -107,6 +107,7 @@ def test_of_a_teacher_like_itself_there_is_nothing_to_learn(teacher):
     assert float(report.metrics["distillation"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_with_weight_zero_it_is_the_student_alone(teacher, tmp_path):
     """To the bit, by the same program; another weight or temperature compiles nothing new."""
     alone, zero = (

@@ -138,6 +138,7 @@ def test_one_too_many_ends_the_run_and_says_how_many_there_were(tmp_path, undraw
     assert len([line for line in timeless(tmp_path / "run") if line["split"] == "train"]) == 6
 
 
+@pytest.mark.slow
 def test_members_skip_each_for_itself(skipping, whole, tmp_path, undrawn):
     """To the bits of a run alone; one that may skip fewer ends alone."""
     fewer = dataclasses.replace(skipping, seed=1, train=dataclasses.replace(skipping.train, skip_nonfinite=2))
