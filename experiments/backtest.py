@@ -24,6 +24,7 @@ example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,8 +86,9 @@ def show_backtest(made: Backtest) -> None:
         interval = f"95 % interval {margin.low:.4f} to {margin.high:.4f}"
         if margin.low <= 0 <= margin.high:
             interval += ", within which there is no difference"
+    share = f"{abs(margin.share):.1%}" if math.isfinite(margin.share) else "which makes no error"
     print(
-        f"{made.metric}: {verdict} than {margin.baseline} by {abs(margin.difference):.4f} ({abs(margin.share):.1%}); "
+        f"{made.metric}: {verdict} than {margin.baseline} by {abs(margin.difference):.4f} ({share}); "
         f"{interval}; blocks of {margin.block} origins"
     )
 

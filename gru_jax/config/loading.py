@@ -173,6 +173,9 @@ def _check(config: Config) -> None:
         raise UsageError("model.bidirectional=True: this task predicts its next input, which reading backwards shows")
     if task.is_stream and model.bidirectional:
         raise UsageError("model.bidirectional=True: this task reads on from piece to piece, and nothing backwards")
+    if task.is_stream and config.train.metrics:
+        metrics = ",".join(config.train.metrics)
+        raise UsageError(f"train.metrics={metrics}: scores of whole sequences, and this task reads on; allowed is none")
     _check_start(config)
     if (task.readout == "every") != (model.readout == "every"):
         allowed = "every" if task.readout == "every" else "last, mean, max, attention"
@@ -181,10 +184,28 @@ def _check(config: Config) -> None:
     _check_sampling(config)
     _check_gradient(config)
     _check_regularization(config)
+    _check_recursion(config)
     _check_sparsity(config)
     _check_distillation(config)
     _ = config.profile_steps
     _check_batches(config)
+
+
+def _check_recursion(config: Config) -> None:
+    """Refuse what would act on the steps that are read, and not on those that a forecast feeds back."""
+    regularization = config.regularization
+    if not getattr(config.task, "recursive", False):
+        return
+    if config.gradient.intervenes:
+        raise UsageError(
+            "gradient.truncate, detach and adjoint_clip: do not reach the steps that task.recursive feeds back; "
+            "allowed is none of them"
+        )
+    if regularization.recurrent_dropout and regularization.recurrent_dropout_per == "step":
+        raise UsageError(
+            "regularization.recurrent_dropout_per=step: does not reach the steps that task.recursive feeds back; "
+            "allowed is sequence"
+        )
 
 
 def _check_regularization(config: Config) -> None:

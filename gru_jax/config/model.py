@@ -50,8 +50,8 @@ class ModelConfig:
             weights (attention), or every state; auto is what the task needs.
         method: how to unroll: fast in blocks of time, reference step by step; auto is fast wherever a cell allows it.
         chunk: steps in a block of the fast method; None for as many as suit the size.
-        keep: what the fast method keeps for the backward pass: every state; what enters the gates too; or only the states
-            at the boundaries of blocks. auto is states, or gates where these are measured to be faster.
+        keep: what the fast method keeps for the backward pass: every state; what enters the gates too; or the states at
+            the boundaries of blocks alone. auto is states, or gates where these are measured to be faster.
         init: how parameters are drawn; see `gru_jax.Scheme`. A `t_max` of None becomes the task's length.
         weights: a safetensors file to start from, with PyTorch's names (see `gru_jax.interop.from_torch`), in place of
             what is drawn; without a head in it, the head is drawn. None for what is drawn.

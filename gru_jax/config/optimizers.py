@@ -104,8 +104,8 @@ class OptimizerConfig(OptimizerBase):
         nesterov: of momentum, whether it looks ahead.
         b1: of adam and adamw, the decay of the mean gradient; of lion, that of the mean that gives the update's sign.
         b2: of adam and adamw, the decay of the mean square; of lion, that of the mean gradient that is kept.
-        eps: of adam and adamw, what is added to the root of the mean square; of rmsprop and adagrad, what is added under
-            the root, to the mean or the sum of squares.
+        eps: of adam and adamw, what is added to the root of the mean square; of rmsprop and adagrad, what is added
+            under the root, to the mean or the sum of squares.
         decay: of rmsprop, that of the mean square.
 
     Examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,10 +41,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".npz":
         raise UsageError(f"{path}: of a kind that this task does not read; allowed are {listing(SUFFIXES)}")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            arrays = None if isinstance(archive, np.ndarray) else dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from error
+    if arrays is None:
+        raise UsageError(f"{path}: is one array; allowed is a name that ends in .npy")
     for name, array in arrays.items():
         check_choice(f"{path}: array", name, NAMES)
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:

@@ -52,6 +52,9 @@ def read_ts(path: Path, options: TableOptions) -> LoadedSequences:
             )
     all_unknown = set(targets) <= {UNKNOWN}
     is_unlabelled = not targets or (options.is_new and UNKNOWN in targets) or (options.may_lack_targets and all_unknown)
+    if UNKNOWN in targets and NUMBER not in header and not is_unlabelled:
+        line = numbers[targets.index(UNKNOWN)] + 1
+        raise UsageError(f"{path}: line {line}: has no class, {UNKNOWN!r}; needed is one for each sequence")
 
     def place(row: int, step: int | None = None, feature: int | None = None) -> str:
         where = "" if step is None or feature is None else f", dimension {feature}, value {step}"

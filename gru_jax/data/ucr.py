@@ -10,19 +10,24 @@ from gru_jax.data.checks import as_float32
 from gru_jax.data.columns import TableOptions, without_padding
 from gru_jax.data.loaded import LoadedSequences, are_whole_numbers
 from gru_jax.data.tables import open_table
+from gru_jax.errors import UsageError
+
+UNKNOWN = ("?", "nan", "na", "")
+"""In place of a class, in lower case."""
 
 
 def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
     """The sequences of a file such as `Rock_TRAIN.tsv`; H. A. Dau et al. 2018, arXiv:1810.07758.
 
-    Values that are NaN at the end of a line are padding. A class of `?` or NaN is not known.
+    Values that are NaN at the end of a line are padding. A class of `?`, NaN, NA or nothing is not known.
 
     Args:
         path: of the file.
         options: whether targets are classes or numbers.
 
     Raises:
-        UsageError: a line has another number of fields, or a field is no number.
+        UsageError: a line has another number of fields, a field is no number, or a class is not known, unless none is
+            or the sequences are new.
     """
     table = open_table(path, has_header=False)
     first, *names = table.frame.columns
@@ -30,13 +35,17 @@ def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
     values, lengths = without_padding(values)
     targets = table.texts(first)
     is_number = options.kind == "numbers"
+    unknown = np.isnan(table.numbers(first)) if is_number else np.isin(np.char.lower(targets), UNKNOWN)
     if is_number:
         targets = table.numbers(first)[:, None]
-    elif not table.is_text(first) and are_whole_numbers(table.numbers(first)):
-        targets = np.array([text if text == "?" else str(int(float(text))) for text in targets])  # 1.0000e+00 is 1
-    unknown = np.isnan(targets).any(axis=1) if is_number else np.isin(targets, ("?", "NaN", "nan"))
+    elif not table.is_text(first) and are_whole_numbers(table.numbers(first)):  # 1.0000e+00 is 1
+        is_known = zip(targets, ~unknown, strict=True)
+        targets = np.array([str(int(float(text))) if known else text for text, known in is_known])
     is_unlabelled = not is_number and options.is_new and bool(unknown.any())
     is_unlabelled |= options.may_lack_targets and bool(unknown.all())
+    if unknown.any() and not is_number and not is_unlabelled:
+        row = int(unknown.argmax())
+        raise UsageError(f"{table.place(row)}: has no class, {str(targets[row])!r}; needed is one for each sequence")
 
     def place(row: int, step: int | None = None, feature: int | None = None) -> str:
         del feature

@@ -94,7 +94,7 @@ class Forecaster(SequenceModel):
         """The forecasts, with every layer's inputs and results over the context; arguments as of `SequenceModel`.
 
         `decoder_inputs` are what is known in advance of the steps that are fed back, N = H - 1; the inputs beside the
-        numbers that are forecast.
+        numbers that are forecast. With `recursive` all steps have the same `recurrent_masks`, `[B, 1, H]`.
         """
         del decoder_lengths
         batch, steps, width = xs.shape
@@ -106,7 +106,10 @@ class Forecaster(SequenceModel):
         trace = super().trace(xs, carry0, dropout_key=key, dropout=rates, **kwargs)
         outputs = trace.outputs
         if self.recursive:
-            outputs = self._go_on(trace, xs.dtype, decoder_inputs, {"dropout_key": key, "dropout": rates})
+            outputs = self._go_on(
+                trace, xs.dtype, decoder_inputs,
+                {"dropout_key": key, "dropout": rates, "recurrent_masks": kwargs.get("recurrent_masks")},
+            )  # fmt: skip
         added = level.astype(outputs.dtype)
         if self.highway:
             past = jnp.swapaxes(rows - level, 1, 2).astype(outputs.dtype)

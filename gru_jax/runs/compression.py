@@ -14,6 +14,7 @@ import polars as pl
 
 from gru_jax.config import Config, DistillationConfig, load, plan
 from gru_jax.config.checkpoint_names import BEST
+from gru_jax.config.transfer import TransferConfig
 from gru_jax.deploy.storage import bytes_of, pack_exactly
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.runs.data_facts import check_same_data
@@ -141,12 +142,19 @@ def _config_of(config: Config, path: Path, method: str, options: Mapping[str, An
     if method == "magnitude":
         sparse = {"sparsity": options.get("sparsity", SPARSITY), "sparsity_until": max(1, steps // 2), "ema": None}
         regularization = dataclasses.replace(regularization, **sparse)
+    # Where the original began, and when its parts began to learn, is of its training alone.
+    transfer = dataclasses.replace(config.transfer, parts=None, thaw_steps=None, thaw_epochs=None)
+    gradient = config.gradient
+    if method != "distil":
+        floss = gradient.floss if gradient.floss_every is not None else 0
+        gradient = dataclasses.replace(gradient, floss=floss, floss_before=0)
     train = dataclasses.replace(
         config.train,
         steps=steps, epochs=None, eval_steps=None, eval_epochs=None, patience=None, target=None, **start,
     )  # fmt: skip
     return load(dataclasses.replace(
         config, model=model, optimizer=optimizer, train=train, distillation=distillation, regularization=regularization,
+        transfer=transfer if method != "distil" else TransferConfig(), gradient=gradient,
     ))  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Margin(NamedTuple):
     Attributes:
         baseline: its name.
         difference: its error less the network's; above 0 the network is better.
-        share: of its error.
+        share: of its error; NaN where it makes none.
         low, high: bounds of a 95 % interval of the difference; None of too few origins for one.
         block: origins that are drawn together.
     """
@@ -232,7 +232,8 @@ def _margin(cells: Mapping[str, np.ndarray], horizon: int, resamples: int, seed:
     block = max(horizon, math.isqrt(len(sums)))
     interval = block_interval(sums, counts, block, resamples, seed)
     difference = totals[best] - totals[NETWORK]
-    return Margin(best, difference, difference / totals[best], *interval, block)
+    share = difference / totals[best] if totals[best] else math.nan
+    return Margin(best, difference, share, *interval, block)
 
 
 def block_interval(

@@ -54,9 +54,11 @@ def prolong(rundir: RunDir, config: Config) -> list[str]:
     if keys:
         old, new = plan(before), plan(config)
         rundir.summary.unlink(missing_ok=True)
-        if new.steps > old.steps:
-            _forget_last_step(rundir, old)
         lines = [_outlook(before, config, keys)]
+        if new.steps > old.steps and _forget_last_step(rundir, old):
+            lines.append(
+                f"its only network is of step {old.steps}, behind which no validation was due: the training begins anew"
+            )
         _forget_last_recording(rundir, old)
     stored, content = read_json(rundir.config), config.to_dict()
     content = {**content, SOURCES: stored[SOURCES]} if SOURCES in stored else content
@@ -73,11 +75,18 @@ def _config_of(rundir: RunDir) -> Config | None:
         return None
 
 
-def _forget_last_step(rundir: RunDir, old: Plan) -> None:
-    """Forget the network and the validation of the last step, if there was one for no other reason than that."""
-    if old.steps % old.eval_every:
-        for kind in (LATEST, BEST):
-            remove_checkpoint(rundir.checkpoints, kind, old.steps)
+def _forget_last_step(rundir: RunDir, old: Plan) -> bool:
+    """Forget the network and the validation of the last step, if there was one for no other reason than that.
+
+    Returns:
+        Whether nothing is left from which the training could go on.
+    """
+    if not old.steps % old.eval_every:
+        return False
+    kept = [folder.name for folder in (rundir.checkpoints / LATEST).glob("[0-9]*")]
+    for kind in (LATEST, BEST):
+        remove_checkpoint(rundir.checkpoints, kind, old.steps)
+    return kept == [str(old.steps)]
 
 
 def _forget_last_recording(rundir: RunDir, old: Plan) -> None:

@@ -63,11 +63,12 @@ class SingleRun(TrainingLoop):
         on_progress: Callable[[Any], None] = lambda run: None,
     ) -> None:
         self.device, is_main, durations = devices_here(devices)[0], is_main_process(), plan(config)
+        least_kept = 2 if durations.steps % durations.eval_every else 1  # see `gru_jax.runs.growth`
         checkpoints = Checkpoints(
             rundir.checkpoints,
             self.device,
-            config.train.keep,
-            keep_best=2 if durations.steps % durations.eval_every else 1,  # see `gru_jax.runs.growth`
+            max(config.train.keep, least_kept),
+            keep_best=least_kept,
             read_only=not is_main,
             fingerprint=fingerprint(config, of_any_length=True),
         )

@@ -209,6 +209,11 @@ def _leaf(
     (axis, ours), (_, theirs) = (pair or (0, None) for pair in axes)
     names = None if ours is None or theirs is None or ours == theirs else (ours, theirs)
     shapes = [list(array.shape), list(like.shape)]
+    if names is not None and [shape[axis] for shape in shapes] != [len(names[1].names), len(names[0].names)]:
+        raise UsageError(
+            f"{part}: its rows are not one for each of its {names[0].what}, and those there are others, so that none "
+            f"is known by name; {_leave_out(part)}"
+        )
     if names is not None and len(array.shape) == len(like.shape):
         for shape in shapes:
             shape[axis] = 0

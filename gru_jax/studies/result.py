@@ -119,6 +119,8 @@ class StudyResult:
         if not table[y].dtype.is_numeric():
             raise UsageError(f"y={y}: a column of numbers is needed")
         colours = value_colours(table, by) if by else {None: BLUE}
+        if table[x].dtype.is_numeric():
+            table = table.filter(pl.col(x).is_not_null())  # missing where the axis does not apply
         values = table[x].unique(maintain_order=True).to_list()
         with house_style():
             picture, (ax, *_) = figure(1)

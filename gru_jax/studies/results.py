@@ -69,7 +69,7 @@ class Result:
     task: dict[str, Any]
     varied: dict[str, str]
     goal: str
-    scores: dict[str, dict[str, float]]
+    scores: dict[str, dict[str, float | None]]
     baselines: dict[str, float]
     parameters: int
     minutes: float
@@ -84,7 +84,7 @@ class Result:
     def test(self) -> dict[str, str]:
         """The mean of each test metric over seeds, with the standard deviation where there are several."""
         names = dict.fromkeys(name for metrics in self.scores.values() for name in metrics)
-        return {name: _mean([metrics.get(name, math.nan) for metrics in self.scores.values()]) for name in names}
+        return {name: _mean([_number(metrics.get(name)) for metrics in self.scores.values()]) for name in names}
 
 
 def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
@@ -153,7 +153,14 @@ def _row(number: int, result: Result, published: Sequence[Json]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def _number(value: float | None) -> float:
+    """A score as it stands in a summary, where one that was not finite is None."""
+    return math.nan if value is None else value
+
+
 def _mean(values: Sequence[float]) -> str:
+    if not all(map(math.isfinite, values)):
+        return "not finite"
     mean = statistics.fmean(values)
     return f"{mean:.4g} ± {statistics.stdev(values):.3g}" if len(values) > 1 else f"{mean:.4g}"
 

@@ -23,6 +23,8 @@ from gru_jax.runtime.preemption import StopRequested
 from gru_jax.runtime.processes import barrier, is_multiprocess, on_main_process
 from gru_jax.studies.directory import StudyDir, read_wave
 from gru_jax.studies.study import Study, StudyMember
+from gru_jax.tasks import Task
+from gru_jax.tasks.base import ORDER, FromFiles
 from gru_jax.tasks.loading import Splits, load_splits
 from gru_jax.training.answers import check_scores
 from gru_jax.training.carrying import TrainedParts
@@ -173,9 +175,11 @@ class StudyRunner:
                 splits = self._load_splits(member.config)
                 if (monitored := (training_program(member.config), member.config.goal)) not in checked:
                     check_monitor(member.config, splits["valid"])
-                    check_scores(member.config, splits)
                     TrainedParts(member.config, build_model(member.config))
                     checked.add(monitored)
+                if (scored := (member.config.task, member.config.train.metrics)) not in checked:
+                    check_scores(member.config, _of_fold(member.config.task, splits))
+                    checked.add(scored)
         self._check_rungs(self._most_steps())
 
     def _unfinished(self) -> list[tuple[Path, list[str]]]:
@@ -340,3 +344,11 @@ def run_context(config: Config) -> Iterator[list[Device]]:
     devices = jax.local_devices(backend=first.platform)
     with precision(config.dtype, config.matmul_precision), jax.default_device(devices[0]), without_alarms():
         yield devices
+
+
+def _of_fold(task: Task, splits: Splits) -> Splits:
+    """Splits that folds share, with the examples of a task's own."""
+    return {
+        name: {**arrays, ORDER: task.order(name)} if ORDER in arrays and isinstance(task, FromFiles) else arrays
+        for name, arrays in splits.items()
+    }

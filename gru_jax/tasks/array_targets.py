@@ -23,7 +23,7 @@ def check_new_targets(facts: DataFacts, arrays: Mapping[str, np.ndarray], path: 
         path: of their file.
 
     Raises:
-        UsageError: they have another shape or type, or hold a class that is none of the training's.
+        UsageError: they or their mask have another shape or type, or they hold a class that is none of the training's.
     """
     targets = arrays[TARGETS]
     shape = arrays[XS].shape[: 1 + facts.per_step] + (() if facts.codes else (len(facts.targets),))
@@ -31,7 +31,11 @@ def check_new_targets(facts: DataFacts, arrays: Mapping[str, np.ndarray], path: 
         needed = f"{list(shape)} of {facts.kind_of_targets}"
         raise UsageError(f"{path}: targets of shape {list(targets.shape)} and type {targets.dtype}; needed is {needed}")
     mask = arrays.get(MASK, np.ones(arrays[XS].shape[:2]))
+    if mask.shape != arrays[XS].shape[:2]:
+        raise UsageError(f"{path}: mask of shape {list(mask.shape)}; needed is {list(arrays[XS].shape[:2])}")
     within = np.arange(mask.shape[1]) < arrays.get(LENGTHS, np.full(len(mask), mask.shape[1]))[:, None]
+    if facts.per_step and not (counts := ((mask > 0) & within).any(axis=1)).all():
+        raise UsageError(f"{path}: row {int(counts.argmin())}: none of its steps counts; needed is one with a target")
     counted = targets[(mask > 0) & within] if facts.per_step else targets
     if facts.codes and not np.isin(counted, facts.codes).all():
         unknown = counted[~np.isin(counted, facts.codes)][0]

@@ -152,6 +152,9 @@ def _encode(
     """What is known of the texts of a task, and their arrays by split."""
     del stamps
     by_split = task.labelled_texts()
+    for split, part in by_split.items():
+        if not part.texts:
+            raise UsageError(f"{split}: has no rows; needed is one or more")
     classes = tuple(sorted(set(by_split["train"].labels)))
     if len(classes) < 2:
         raise UsageError(f"train: all its texts are labelled {listing(classes)}; needed are two classes or more")

@@ -190,6 +190,9 @@ def _encode(
     """What is known of the texts of a task, and their arrays by split."""
     del stamps
     by_split = {split: task.text_pairs(split) for split in SPLITS}
+    for split, pairs in by_split.items():
+        if not pairs.sources:
+            raise UsageError(f"{split}: has no rows; needed is one or more")
     source_vocabulary, target_vocabulary = (
         build_vocabulary(task.tokens, "".join(f"{_prepared(text, task)}{END}" for text in texts), task.vocabulary)
         for texts in by_split["train"]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gru_jax.config import RegularizationConfig, Values
 from gru_jax.training.regularization import is_product_kernel
@@ -38,7 +38,8 @@ def with_sparse_kernels(
     def sparse(path: tuple[Any, ...], old: Array, new: Array) -> Array:
         if not is_product_kernel(path, new):
             return new
-        goes = jax.lax.cond(is_rising, lambda: least(new, share), lambda: old == 0)
+        is_short = (old == 0).sum() < _count(share, new)  # where update n itself was skipped
+        goes = jax.lax.cond(is_rising | is_short, lambda: least(new, share), lambda: old == 0)
         return jnp.where(goes, 0, new)
 
     return jax.tree.map_with_path(sparse, before, after)
@@ -46,7 +47,11 @@ def with_sparse_kernels(
 
 def least(kernel: Float[Array, "D H"], share: ArrayLike) -> Bool[Array, "D H"]:
     """Where the given share of a kernel's weights is, those of least magnitude; of equal ones all or none."""
-    magnitudes = jnp.abs(kernel)
-    count = jnp.round(share * kernel.size).astype(jnp.int32)
+    magnitudes, count = jnp.abs(kernel), _count(share, kernel)
     ordered = jnp.sort(magnitudes.ravel())
     return (magnitudes <= ordered[jnp.maximum(count - 1, 0)]) & (count > 0)
+
+
+def _count(share: ArrayLike, kernel: Float[Array, "D H"]) -> Int[Array, ""]:
+    """How many of a kernel's weights are such a share."""
+    return jnp.round(share * kernel.size).astype(jnp.int32)

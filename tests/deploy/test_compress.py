@@ -20,6 +20,7 @@ from gru_jax.deploy.numpy_gru import NumpyNetwork
 from gru_jax.deploy.pruning import prune_units
 from gru_jax.deploy.storage import flatten_params, pack, pack_exactly, quantise, rounded, unpack
 from gru_jax.errors import UsageError
+from gru_jax.runs.compression import COMPRESSION_METHODS, _config_of
 from gru_jax.training.network import build_model
 from tests.training.small import small
 
@@ -183,6 +184,17 @@ def test_without_retraining_it_is_what_stays(original, tmp_path, undrawn):
     assert run.config.model.hidden == (3, 2)
     pruned = prune_units(source.params, build_model(source.config).layers, (3, 2))
     jax.tree.map(np.testing.assert_array_equal, run.params, pruned)
+
+
+@pytest.mark.parametrize("method", COMPRESSION_METHODS)
+def test_where_the_original_began_is_of_its_training_alone(method, original):
+    transfer = {"parts": ("layers",), "thaw_steps": (3,), "rates": {"head": 0.5}}
+    gradient = {"floss": 2, "floss_before": 3}
+    config = small(model={"hidden": (6, 5)}, train={"init_from": str(original)}, transfer=transfer, gradient=gradient)
+    made = _config_of(config, original, method, {})
+    assert (made.transfer.parts, made.transfer.num_thaws) == (None, 0)
+    assert made.gradient.floss_before == (3 if method == "distil" else 0)
+    assert made.transfer.rate_by_part == ({} if method == "distil" else {"head": 0.5})
 
 
 def test_wrong_use_is_one_line(original, tmp_path):

@@ -61,6 +61,12 @@ def test_folds_are_one_row(tmp_path, data_dir, undrawn):
     assert row.varied == {}
 
 
+def test_a_score_that_was_not_finite_is_said():
+    row = Result("a0", "x", "c", {}, {}, "loss", {"0": {"loss": None}, "1": {"loss": 1.0}}, {}, 10, 1.0, "cpu")
+    assert row.test == {"loss": "not finite"}
+    assert "loss not finite" in results_page([row], [])
+
+
 def test_what_is_published_stands_beside_the_row_it_is_of():
     task = {"name": "music", "collection": "jsb"}
     row = Result("a0", "jsb", "c", task, {}, "loss", {"0": {"loss": 9.0}}, {}, 10, 1.0, "cpu")

@@ -555,7 +555,7 @@ def test_gradient_flow_in_python(run, file):
     assert flow.run(module.get_config()).step == 0
 
 
-def test_a_study_in_python(tmp_path):
+def test_a_study_in_python(tmp_path, monkeypatch):
     base = Config(task=mine.Parity(valid_size=8, test_size=8), train=TrainConfig(batch_size=8, steps=3))
     axes = {"task.sharpness": np.array([0.5, 1.0]), "optimizer.lr": [1e-3, 1e-2], "seed": range(2)}
     study = ablate.run({"base": base, "axes": axes}, tmp_path / "study")
@@ -571,6 +571,9 @@ def test_a_study_in_python(tmp_path):
     assert again.report.exists()
     with pytest.raises(UsageError, match="x='lr': allowed are member"):
         study.plot("lr")
+    holes = study.table.with_columns(pl.when(pl.col("seed") == 1).then(pl.col("optimizer.lr")).alias("optimizer.lr"))
+    monkeypatch.setattr(type(study), "table", holes)  # as of an axis that does not apply to all members
+    assert len(study.plot("optimizer.lr").axes[0].lines[0].get_xdata()) == 4
 
 
 class Unpacking(Wrong):

@@ -188,6 +188,19 @@ def test_what_does_not_fit_is_one_line(changes, message, tmp_path):
     assert not list(tmp_path.glob("mine/*.npy"))
 
 
+def test_a_mask_of_new_targets_fits_and_leaves_a_step(tmp_path):
+    task = written(tmp_path)
+    new = {**draw(1), "mask": np.ones((COUNT, TIME))}
+    assert task.check_new(new, tmp_path / "new.npz").keys() == new.keys()
+    for mask, message in (
+        (np.ones(COUNT), rf"new\.npz: mask of shape \[{COUNT}\]; needed is \[{COUNT}, {TIME}\]"),
+        (np.ones((COUNT, TIME + 1)), rf"needed is \[{COUNT}, {TIME}\]"),
+        (np.arange(COUNT)[:, None] * np.ones(TIME), "row 0: none of its steps counts"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            task.check_new({**new, "mask": mask}, tmp_path / "new.npz")
+
+
 def test_integers_of_64_bits_keep_their_upper_half(tmp_path):
     """JAX cuts them to their lower half, of which a mask of 2**32 had 0."""
     changes = {"mask": np.full((COUNT, TIME), 2**32), "xs": np.full((COUNT, TIME, SIZE), 3 * 2**40)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 
 import jax
@@ -16,6 +17,7 @@ from gru_jax.config import load_config
 from gru_jax.data.columns import TableOptions, read_columns
 from gru_jax.data.tables import open_table
 from gru_jax.data.ts import read_ts
+from gru_jax.data.ucr import read_ucr
 from gru_jax.errors import UsageError
 from gru_jax.tasks import Files
 from gru_jax.tasks.loading import load_splits
@@ -150,6 +152,17 @@ def test_wide_tables_and_ucr(tmp_path):
     assert ucr.load("test")["lengths"].tolist() == [5, 5, 2, 5, 5, 5]
 
 
+@pytest.mark.parametrize("unknown", ["?", "NaN", ""])
+def test_a_ucr_class_that_is_not_known_is_none(unknown, tmp_path):
+    classes = ["1", "2", unknown, "1"]
+    put(tmp_path, "a_TRAIN.tsv", [f"{name}\t0.5\t1.5" for name in classes])
+    with pytest.raises(UsageError, match=rf"a_TRAIN\.tsv: line 3.*has no class, '{re.escape(unknown)}'; needed is one"):
+        read_ucr(tmp_path / "a_TRAIN.tsv", TableOptions())
+    assert read_ucr(tmp_path / "a_TRAIN.tsv", TableOptions(is_new=True)).targets is None
+    put(tmp_path, "a_TEST.tsv", [f"{unknown}\t0.5\t1.5"] * 2)
+    assert read_ucr(tmp_path / "a_TEST.tsv", TableOptions(may_lack_targets=True)).targets is None
+
+
 def test_npz_files(tmp_path):
     xs, lengths = np.random.default_rng(0).normal(size=(6, 4, 2)), np.array([4, 2, 3, 4, 1, 4])
     np.savez(tmp_path / "a.npz", xs=xs, lengths=lengths, targets=np.array([1, 2, 5] * 2))
@@ -177,6 +190,16 @@ def test_npz_files(tmp_path):
         assert "a.npz" in str(error.value)
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:300])
     with pytest.raises(UsageError, match=r"a\.npz: cannot be read"):
+        task.load("test")
+    np.savez_compressed(tmp_path / "a.npz", xs=xs)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.npz: cannot be read"):
+        task.load("test")
+    with (tmp_path / "a.npz").open("wb") as stream:
+        np.save(stream, xs)
+    with pytest.raises(UsageError, match=r"a\.npz: is one array; allowed is a name that ends in \.npy"):
         task.load("test")
 
 
@@ -224,6 +247,7 @@ def test_ts_files(tmp_path):
         ("8:9", "x:9", "line 7, dimension 0, value 1: 'x' is no number"),
         ("4,5,6", "4,5", "line 6: its dimensions have 3, 2 values"),
         (":run", ":swim", "line 7: class 'swim' is none of @classLabel, walk run"),
+        (":run", ":?", "line 7: has no class, '?'; needed is one for each sequence"),
         ("7,8:9,?:", "7,8:", "line 7: has 1 dimensions; the first sequence has 2"),
         ("@univariate false", "@timeStamps true", "has time stamps"),
         ("1,2,3:4,5,6:walk\n7,8:9,?:run\n", "", "has no sequence after @data"),

@@ -222,6 +222,16 @@ def test_a_set_without_a_second_class_is_refused_before_the_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_fold_without_a_second_class_is_refused_before_the_study(tmp_path):
+    targets = np.array([0, 1, 0, 1, *[1] * 4], np.int32)
+    xs, test = np.zeros((8, 3, 1), np.float32), np.arange(8, dtype=np.int32) % 2
+    folds = Arrays.write(tmp_path / "data", train=(xs, targets), test=(xs, test), folds=2, divide_by="time")
+    base = scored(folds, metrics=("roc_auc",), batch_size=2)
+    with pytest.raises(UsageError, match=r"train\.metrics=roc_auc: not defined where 1 class occurs.*in the valid set"):
+        ablate.run({"base": base, "axes": {"task.fold": [0, 1]}}, tmp_path / "study")
+    assert not list(tmp_path.glob("study/members/*"))
+
+
 def test_numbers_have_other_scores(tmp_path, undrawn):
     config = load(
         {

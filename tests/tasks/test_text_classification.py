@@ -108,6 +108,7 @@ def test_columns_of_tables(tmp_path):
         ("text\tlabel\na\n", "row 1 has 1 fields; there are 2 columns"),
         ("text\tlabels\na\t1\n", "'label' is no column of it; there are text, labels; did you mean 'labels'"),
         ("", "is empty"),
+        ("text\tlabel\n", "train: has no rows"),
         ("text\tlabel\na\tyes\n", "train: all its texts are labelled yes; needed are two classes"),
     ],
 )

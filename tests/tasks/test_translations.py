@@ -136,6 +136,7 @@ def test_wrong_settings(settings, message, tmp_path):
 def test_damaged_tables(tmp_path):
     for content, message in (
         (b"source\ttarget\na\n", "row 1 has 1 fields; there are 2 columns"), (b"", "is empty"),
+        (b"source\ttarget\n", "train: has no rows"),
         ("source\ttarget\né\tb\n".encode("latin-1"), "not UTF-8|no text in UTF-8"),
     ):  # fmt: skip
         task = table(tmp_path)

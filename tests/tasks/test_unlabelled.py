@@ -166,4 +166,5 @@ def test_other_formats(kind, tmp_path):
     if kind == "ts":
         (tmp_path / test_file).write_text(TS.replace(":walk", ":?"))
         some = Files(data_dir=str(tmp_path), train=train_file, valid=train_file, test=test_file)
-        assert not some.facts.unlabelled, "of a file that has some targets none are left out"
+        with pytest.raises(UsageError, match=r"b\.ts: line 4: has no class, '\?'; needed is one for each sequence"):
+            _ = some.facts

@@ -180,6 +180,10 @@ def test_features_take_their_rows(tmp_path):
     np.testing.assert_array_equal(params["head"]["kernel"], old["head"]["kernel"][:, ::-1])  # of classes too
     with pytest.raises(UsageError, match=r"reads 3 features, and this network 3 features, of which it knows 2; transf"):
         starting_point(arrays(tmp_path / "other", ("sun", "rain", "fog"), train={"init_from": str(tmp_path / "run")}))
+    masked = arrays(tmp_path / "masked", ("rain", "fog", "wind"), **changes).to_dict()
+    masked = load({**masked, "task": {**masked["task"], "missing": "mask"}})
+    with pytest.raises(UsageError, match="layer_0: its rows are not one for each of its features, and those there are"):
+        starting_point(masked)
 
 
 ERRORS = {

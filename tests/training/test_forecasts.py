@@ -13,7 +13,7 @@ from experiments import backtest, evaluate, predict, train
 from gru_jax import cells, nn
 from gru_jax.errors import UsageError
 from gru_jax.runs.export import export_run
-from gru_jax.runs.forecasts import block_interval, cell_errors
+from gru_jax.runs.forecasts import NETWORK, _margin, block_interval, cell_errors
 from tests.pictures import assert_shows_something
 from tests.tasks.test_forecast import recording, write
 from tests.training.small import small
@@ -48,6 +48,36 @@ def test_a_recursive_network_is_one_step_after_the_other():
         np.testing.assert_allclose(outputs[:, step], said, rtol=1e-5, atol=1e-6)
         if step < HORIZON - 1:
             read = jnp.concatenate([read, jnp.concatenate([said, known[:, step]], axis=-1)[:, None]], axis=1)
+
+
+def test_what_is_dropped_of_states_is_so_at_steps_that_are_fed_back():
+    model, read, known = forecaster(recursive=True), inputs(), jnp.zeros((4, HORIZON - 1, 1))
+    masks = tuple(2.0 * jax.random.bernoulli(jax.random.key(size), 0.5, (4, 1, size)).astype(float) for size in (4, 5))
+    outputs = model.trace(read, decoder_inputs=known, recurrent_masks=masks).outputs.reshape(4, HORIZON, 2)
+    one_step = nn.SequenceModel(cells.GRU(), 3, (4, 5), 2, rngs=nnx.Rngs(0))
+    for step in range(HORIZON):
+        said = one_step.trace(read, recurrent_masks=masks).outputs
+        np.testing.assert_allclose(outputs[:, step], said, rtol=1e-5, atol=1e-6)
+        read = jnp.concatenate([read, jnp.concatenate([said, known[:, 0]], axis=-1)[:, None]], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gradient": {"truncate": 2}}, r"gradient\.truncate, detach and adjoint_clip: do not reach the steps that"),
+        (
+            {"regularization": {"recurrent_dropout": 0.5, "recurrent_dropout_per": "step"}},
+            r"recurrent_dropout_per=step: does not reach the steps that task\.recursive feeds back; allowed is",
+        ),
+    ],
+)
+def test_what_would_act_on_the_context_alone_is_refused(changes, message, tmp_path):
+    write(tmp_path / "x.csv", recording())
+    task = {"name": "forecast", "file": "x.csv", "time_columns": ("when",), "data_dir": str(tmp_path), "context": 6}
+    task |= {"targets": ("a", "b"), "horizon": HORIZON, "valid_part": 10.0, "test_part": 12.0, "recursive": True}
+    with pytest.raises(UsageError, match=message):
+        small(task=task, **SECTIONS, **changes)
+    assert small(task=task, **SECTIONS, regularization={"recurrent_dropout": 0.5})
 
 
 def test_gradients_go_through_what_is_fed_back():
@@ -219,6 +249,14 @@ def test_the_interval_of_dependent_origins_is_wider_by_their_correlation():
     low, high = block_interval(values, np.ones(len(values)), 200)
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(20 / 20000), rel=0.15)
     assert block_interval(values[:30], np.ones(30), 20) == (None, None)
+
+
+def test_a_margin_over_what_makes_no_error():
+    cells_of = {NETWORK: np.ones((9, 2, 1)), "last value": np.zeros((9, 2, 1)), "mean": np.full((9, 2, 1), 3.0)}
+    margin = _margin(cells_of, 2, 50, 0)
+    assert (margin.baseline, margin.difference) == ("last value", -1.0)
+    assert np.isnan(margin.share)
+    assert _margin({**cells_of, "last value": np.full((9, 2, 1), 2.0)}, 2, 50, 0).share == 0.5
 
 
 def test_errors_of_cells():

@@ -72,6 +72,23 @@ def test_longer_is_as_if_it_had_been_asked_for_at_first(steps, from_the_start, t
         train.run(lasting(steps), tmp_path / "run")
 
 
+def test_one_checkpoint_is_not_too_few(from_the_start, tmp_path, capsys):
+    train.run(lasting(10, train={"keep": 1}), tmp_path / "run")
+    train.run(lasting(TO, train={"keep": 1}), tmp_path / "run")
+    assert f"resuming at step 8 of {TO}" in capsys.readouterr().out
+    same_run(tmp_path / "run", from_the_start)
+
+
+def test_where_none_is_left_to_go_on_from_it_is_said(short, from_the_start, tmp_path, capsys):
+    shutil.copytree(short, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "latest" / "8")
+    train.run(lasting(TO), tmp_path / "run")
+    assert "its only network is of step 10, behind which no validation was due: the training begins anew" in (
+        capsys.readouterr().out
+    )
+    same_run(tmp_path / "run", from_the_start)
+
+
 @pytest.mark.slow
 def test_data_that_are_streamed_go_on_beyond_their_first_end(tmp_path):
     pytest.importorskip("grain")

@@ -301,7 +301,8 @@ TINY = {"hidden": (3,), "readout": "mean"}
 
 
 @pytest.mark.usefixtures("compiled_once")
-@pytest.mark.parametrize("mapping", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mapping", ["map", "vmap"])
+@pytest.mark.slow
 def test_members_are_the_runs_alone_with_numbers_of_their_own(mapping):
     """In one program, the average of each its own."""
     configs = [

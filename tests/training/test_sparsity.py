@@ -50,6 +50,16 @@ def test_biases_and_embeddings_stay():
     jax.tree.map(np.testing.assert_array_equal, {**after, "U": 0}, {**params, "U": 0})
 
 
+def test_where_the_last_update_of_the_rise_was_skipped_the_next_makes_them_sparse():
+    config, values = sparse().regularization, {"sparsity": np.float32(0.5), "sparsity_until": np.float32(4)}
+    dense = {"U": jnp.arange(1.0, 5.0).reshape(2, 2)}
+    after = with_sparse_kernels(config, dense, dense, jnp.int32(7), values)
+    np.testing.assert_array_equal(after["U"], [[0, 0], [3, 4]])
+    moved = {"U": after["U"] + jnp.array([[9.0, 9.0], [-2.9, 0.0]])}
+    later = with_sparse_kernels(config, after, moved, jnp.int32(8), values)
+    np.testing.assert_allclose(later["U"], [[0, 0], [0.1, 4]], rtol=1e-5)
+
+
 def test_their_share_rises_as_published_and_then_they_stay():
     config = sparse()
     trainer, values = Trainer(config), traced_hyperparameters(config)
@@ -86,6 +96,7 @@ def test_a_run_is_the_same_after_any_kill(tmp_path, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_numbers_are_traced_and_members_have_their_own(tmp_path):
     one, other = sparse(), sparse(regularization={"sparsity": 0.8, "sparsity_until": 2})
     assert training_program(one) == training_program(other) != training_program(small())

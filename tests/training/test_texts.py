@@ -286,6 +286,7 @@ def test_a_run_of_another_task_has_no_texts(uninterrupted):
     [
         ({"model": {"bidirectional": True}}, "model.bidirectional=True: this task reads on"),
         ({"model": {"tied": True}}, "model.embedding=4: allowed with model.tied is 6"),
+        ({"train": {"metrics": ("f1",)}}, "train.metrics=f1: scores of whole sequences, and this task reads on"),
         ({"task": {"name": "adding"}, "model": {"embedding": 4}}, "model.embedding=4: without effect"),
         ({"task": {"name": "adding"}, "model": {"tied": True, "embedding": None}}, "model.tied=True: without effect"),
         ({"train": {"batch_size": 500}}, "train.batch_size=500: allowed are up to"),
