@@ -36,7 +36,8 @@ class TrainConfig:
             schedule plateau; the network that is kept is the best, by however little.
         patience: validations, not steps, without improvement after which training stops; None for never.
         target: validation score at which training stops; None for never.
-        keep: latest checkpoints kept (the best is kept besides).
+        keep: latest checkpoints kept (the best is kept besides); of a training that ends between two validations two at
+            least, so that it can be prolonged.
         eval_batch_size: sequences at a time in evaluations; None for those of a part of a batch, `batch_size` over
             `accumulate`.
         call_steps: greatest number of steps per call of the compiled program.
