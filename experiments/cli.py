@@ -239,9 +239,9 @@ def parse_search(flags: Mapping[str, str]) -> Search | None:
     """How a decoder looks for what it writes; None where no flag says anything."""
     if not any(name in flags for name in SEARCH_FLAGS):
         return None
-    text = flags.get("length_penalty", "1")
+    beam_size, text = whole_number(flags, "beam_size", 5), flags.get("length_penalty", "1")
     try:
-        return Search(whole_number(flags, "beam_size", 5), float(text))
+        return Search(beam_size, float(text))
     except ValueError:
         raise ArgumentError(f"length_penalty={text}: allowed are numbers from 0") from None
 

@@ -49,9 +49,11 @@ def run(directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike
         old = [Result(**row) for row in read_json(kept)["results"]] if kept.is_file() else []
     except (KeyError, TypeError) as error:
         raise UsageError(f"{kept}: damaged, {error}") from error
+    others = (read_json(published) if published.is_file() else {"published": []}).get("published")
+    if others is None:
+        raise UsageError(f"{published}: has no list 'published'; see gru_jax.studies.results.results_page")
     results = merge_results(old, [result for path in directories for result in read_results(Path(path), tell_command)])
     write_json(kept, {"results": [dataclasses.asdict(result) for result in results]})
-    others = read_json(published)["published"] if published.is_file() else []
     replace_file(page, results_page(results, others).encode())
     return results
 

@@ -202,6 +202,8 @@ def tuple_of(path: str, value: object, kind: type, metadata: Mapping[str, Any]) 
 
 def free_section_of(path: str, value: object) -> dict[str, Any]:
     """A section with keys of the user's own, whose typed values are read as Python literals or text."""
+    if isinstance(value, Text):
+        value = literal(value.value, value)
     if not isinstance(value, Mapping):
         raise UsageError(f"{path}={show_value(value)}: a section is needed here")
 

@@ -75,7 +75,7 @@ class OptimizerBase:
     drop_epochs: tuple[float, ...] | None = setting(None, low=1e-6, high=1e6)
     plateau_patience: int = setting(5, low=1)
     warmup_steps: int | None = setting(None, low=0)
-    warmup_epochs: float | None = setting(None, low=0.0)
+    warmup_epochs: float | None = setting(None, low=0.0, high=1e6)
     clip_norm: float | None = setting(1.0, low=1e-30)
     clip_value: float | None = setting(None, low=1e-30)
     l1: float = setting(0.0, low=0.0)

@@ -78,6 +78,8 @@ class NumpyNetwork:
         for cell in (cell for layer in self.layers for cell in layer):
             if not cell["is_of_library"] or cell["cell"] not in _CELLS:
                 raise ValueError(f"{path}: has the cell {cell['cell']}; this file has {', '.join(_CELLS)}")
+        if not self.description["inputs"].get("are_of_library", True):
+            raise ValueError(f"{path}: its inputs are made ready by a task of one's own, which this file does not know")
         self.weights = {name: _whole(name, stored) for name in stored if not name.endswith(".scale")}
         readout, known = self.description["model"]["readout"], ("stack/", "head/", "embed/", "attention")
         if readout not in _READOUTS or not all(name.startswith(known) for name in self.weights):
@@ -119,8 +121,12 @@ class NumpyNetwork:
         return carry, (features @ kernel + self.weights["head/bias"]).astype(np.float32)
 
     def read(self, outputs: np.ndarray) -> Any:
-        """What a person reads: the likeliest class or token and the probability of each, or numbers in their units."""
+        """What a person reads: the likeliest class or token and the probability of each, the probabilities of
+        labels, or numbers in their units.
+        """
         says, likeliest = self.description["outputs"], outputs.argmax(axis=-1)
+        if says.get("are_labels"):
+            return _sigmoid(outputs)
         if not (says["classes"] or says.get("are_tokens")):
             return outputs * says["deviation"] + says["mean"]
         return np.array(says["classes"])[likeliest] if says["classes"] else likeliest, _softmax(outputs)

@@ -101,7 +101,7 @@ class ServedNetwork:
         total = total + hs.astype(total.dtype).sum(axis=1)  # zero at steps that do not count
         count = count + (hs.shape[1] if lengths is None else lengths.astype(count.dtype))
         mean = total / jnp.maximum(count, 1.0)[:, None]
-        outputs = self.model.module(params).head(mean.astype(trace.outputs.dtype))
+        outputs = self.model.module(params).read_out(mean.astype(trace.outputs.dtype))
         return {**after, MEAN_SUM: total, MEAN_COUNT: count}, outputs
 
     def step(

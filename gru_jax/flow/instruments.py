@@ -140,7 +140,8 @@ def states(batch_pass: Pass, options: Options) -> Readings:
     along = batch_pass.along
     hs = unroll(
         batch_pass.cell, batch_pass.params, along.xs, along.carry0,
-        lengths=along.lengths, resets=along.resets, reverse=along.reverse,
+        lengths=along.lengths, mask=along.mask, resets=along.resets, reset_carry=along.reset_carry,
+        reverse=along.reverse,
     ).hs  # fmt: skip
     profile = state_profile(hs.astype(batch_pass.cell.hidden(batch_pass.adjoint).dtype), batch_pass.valid)
     return {("state_norm",): profile.norm, ("state_variance",): profile.variance}

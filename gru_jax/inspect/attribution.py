@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gru_jax.errors import UsageError, at_least_one
+from gru_jax.errors import UsageError, at_least_one, listing
 
 Score = Callable[[Float[Array, "B T D"]], Float[Array, " B"]]
 """Each sequence's score by the inputs of the first layer."""
@@ -104,6 +104,8 @@ def integrated_gradients(
     """
     most = at_least_one("most_intervals", most_intervals)
     start = _baseline(xs, baseline)
+    if xs.dtype not in NARROWEST:
+        raise UsageError(f"xs is {xs.dtype}: gradients are added up in {listing(map(str, NARROWEST))}")
     way = xs - start
     first = _begin(score, start, way)
     difference = first.scores[:, 0, 1] - first.scores[:, FIRST_PIECES - 1, 0]

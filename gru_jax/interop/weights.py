@@ -17,7 +17,10 @@ from gru_jax.cells import GRU, LSTM, Cell, Elman, Params
 from gru_jax.cells.gru import Update
 from gru_jax.errors import UsageError, in_one_line, listing
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack
-from gru_jax.nn.models import Readout
+from gru_jax.nn.models import Readout, TiedHead
+
+GAINS = ("p", "s")
+"""Of normalised products, which stay as they are where the sign of a kernel is turned: it goes through the norm."""
 
 Network = Recurrent | Bidirectional | Stack | SequenceModel
 
@@ -157,8 +160,10 @@ class Weights(NamedTuple):
             return self
 
         def turned(params: Params) -> Params:
-            return {group: {gate: -a if gate == "z" else a for gate, a in by_gate.items()}
-                    for group, by_gate in params.items()}  # fmt: skip
+            return {
+                group: {gate: -a if gate == "z" and group not in GAINS else a for gate, a in by_gate.items()}
+                for group, by_gate in params.items()
+            }
 
         layers = tuple(tuple(map(turned, directions)) for directions in self.layers)
         return self._replace(cell=dataclasses.replace(self.cell, update=update), layers=layers)
@@ -249,6 +254,8 @@ def weights_of(network: Network | Weights) -> Weights:
     head = None
     if isinstance(network, SequenceModel):
         head = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network.head, nnx.Param)))
+        if isinstance(network.head, TiedHead) and network.embed is not None:
+            head["kernel"] = np.asarray(network.embed.embedding[...]).T
     params = tuple(
         tuple(jax.tree.map(np.asarray, recurrent.params) for recurrent in _directions(layer)) for layer in layers
     )

@@ -97,6 +97,10 @@ class Forecaster(SequenceModel):
         numbers that are forecast. With `recursive` all steps have the same `recurrent_masks`, `[B, 1, H]`.
         """
         del decoder_lengths
+        if (self.subtract_last or self.highway) and (kwargs.get("lengths"), kwargs.get("mask")) != (None, None):
+            raise UsageError(
+                "lengths, mask: with subtract_last or highway all steps of the context count; allowed is None"
+            )
         batch, steps, width = xs.shape
         rows = xs.reshape(batch, steps * self.segment, width // self.segment)[..., : self.columns]
         level = rows[:, -1:] if self.subtract_last else jnp.zeros_like(rows[:, -1:])

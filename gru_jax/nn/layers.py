@@ -267,15 +267,20 @@ class Bidirectional(nnx.Module):
         *,
         perturbation: Float[Array, "B T W"] | tuple[Float[Array, "B T W"], ...] | None = None,
         recurrent_mask: Float[Array, "B T W"] | Float[Array, "B 1 W"] | None = None,
+        reset_carry: BothCarries | Carry | None = None,
         **kwargs: Any,
     ) -> Unrolled:
-        """What both directions give, side by side; arguments as in `Recurrent.trace`."""
+        """What both directions give, side by side; arguments as in `Recurrent.trace`.
+
+        A `reset_carry` is that of both directions, or has one of each.
+        """
         carries = (None, None) if carry0 is None else carry0
+        resets = reset_carry if isinstance(reset_carry, BothCarries) else (reset_carry, reset_carry)
         of_both = {"perturbation": perturbation, "recurrent_mask": recurrent_mask}
         halves = (jax.tree.map(lambda a, i=i: jnp.split(a, 2, axis=-1)[i], of_both) for i in (0, 1))
         forward, backward = (
-            layer.trace(xs, carry, **half, **kwargs)
-            for layer, carry, half in zip((self.forward, self.backward), carries, halves, strict=True)
+            layer.trace(xs, carry, reset_carry=reset, **half, **kwargs)
+            for layer, carry, reset, half in zip((self.forward, self.backward), carries, resets, halves, strict=True)
         )
         hs = jnp.concatenate([forward.hs, backward.hs], axis=-1)
         return Unrolled(hs, BothCarries(forward.carry, backward.carry), forward.finite & backward.finite)

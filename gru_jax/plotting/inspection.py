@@ -71,7 +71,7 @@ def plot_attributions(
             draw = _draw_lines if features <= FEW_FEATURES else _draw_grid
             draw(picture, upper, xs[i, :steps], values[i, :steps])
             upper.set_title(title, loc="left")
-            starts = np.arange(falls.shape[1]) * width
+            starts = np.arange(falls.shape[1]) * width - 0.5  # a step reaches half a step to both sides
             lower.bar(starts, falls[i], width=width, align="edge", color=np.where(falls[i] > 0, ORANGE, BLUE))
             lower.axhline(0.0, color=GREY, lw=0.5)
             lower.set(xlim=(-0.5, steps - 0.5), ylabel="hidden", xlabel="step" if i == count - 1 else "")

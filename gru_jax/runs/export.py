@@ -11,6 +11,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from gru_jax.cells import CELLS
@@ -30,13 +31,16 @@ from gru_jax.runs.directory import RunDir
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, open_run, restore_state
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.runtime.files import Json, replace_file
-from gru_jax.tasks import LanguageModel, Task
+from gru_jax.tasks import Arrays, LanguageModel, SpokenDigits, Task
 from gru_jax.tasks.base import FromFiles
 from gru_jax.tasks.facts import DataFacts, FeatureScale
 from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.tasks.text_classification import TextClassification
 from gru_jax.tasks.text_facts import TextFacts
 from gru_jax.training.network import build_model
+
+KNOWN_INPUTS = (Task.network_inputs, Arrays.network_inputs, SpokenDigits.network_inputs)
+"""What a reader without JAX does by itself."""
 
 EXPORT_FILE = "export.zip"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -74,6 +78,11 @@ def export_run(
     check_platforms(platforms)
     rundir, config = open_run(workdir)
     check_is_served(config, rundir)
+    if getattr(config.task, "scale_each", False):
+        raise ArgumentError(
+            f"workdir={rundir.path}: its sequences are standardised each by itself while their files are read "
+            "(task.scale_each), which a program that may read them step by step cannot do; experiments.predict does"
+        )
     device = choose_device(config.platform)
     path = rundir.path / EXPORT_FILE if output is None else Path(output)
     if not path.absolute().parent.is_dir():
@@ -121,7 +130,9 @@ def export_network(
     onnx: bool = False,
 ) -> bytes:
     """The content of the file of a network: its programs, its weights and their description."""
-    model = build_model(config)
+    # How a network is unrolled is no part of it, and blocks need a number of steps, which is left open.
+    unrolled = dataclasses.replace(config.model, method="auto", chunk=None, keep="auto")
+    model = build_model(dataclasses.replace(config, model=unrolled))
     served = serve_network(config, model)
     kept_as = stored_as(config)
     weights = pack_exactly(params, kept_as)
@@ -199,11 +210,13 @@ def _vocabulary(task: Task) -> Vocabulary | None:
 def _describe_inputs(task: Task) -> Json:
     """What inputs are, and what the programs or `text_codec.py` do before the network reads them."""
     facts = _facts(task)
+    has_scale = facts is not None and facts.inputs_scale is not None
     scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
     return {
         "features": input_features(task),
+        "are_of_library": type(task).network_inputs in KNOWN_INPUTS,
         "missing": getattr(task, "missing", "error"),
-        "is_scaled": bool(getattr(task, "scale", False)),
+        "is_scaled": bool(getattr(task, "scale", has_scale)),
         **dataclasses.asdict(scale),
         "tokens": task.input_size if task.reads_tokens else None,
         "vocabulary": None if _vocabulary(task) is None else VOCABULARY,
@@ -221,9 +234,16 @@ def _describe_outputs(config: Config) -> Json:
         "each_step": config.model.readout == "every",
         "classes": list(task.class_names),
         "are_tokens": isinstance(task, LanguageModel),
+        "are_labels": not task.class_names and _are_labels(task),
         "names": list(facts.targets) if facts else [],
         **dataclasses.asdict(scale),
     }
+
+
+def _are_labels(task: Task) -> bool:
+    """Whether outputs are logits, each of a label that may hold: of those, a person reads probabilities."""
+    read = task.read_outputs(np.zeros((1, task.output_size), np.float32))
+    return any(name.startswith("p(") for name in read)
 
 
 def _describe_cell(place: CellPlace) -> Json:

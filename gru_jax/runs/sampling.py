@@ -129,4 +129,4 @@ def _checked(how: Drawing, length: int, count: int) -> Drawing:
         raise ArgumentError(f"top_k={how.top_k}: allowed are whole numbers from 0, which stands for all")
     if not 0 < how.top_p <= 1:
         raise ArgumentError(f"top_p={how.top_p}: allowed are numbers above 0 and up to 1")
-    return Drawing(np.float32(how.temperature), np.int32(how.top_k), np.float32(how.top_p))
+    return Drawing(np.float32(how.temperature), np.int32(min(how.top_k, 2**31 - 1)), np.float32(how.top_p))

@@ -23,7 +23,10 @@ SamplingMethod = Literal["grid", "random", "sobol", "tpe", "cmaes"]
 METHODS = get_args(SamplingMethod)
 GRID, RANDOM, SOBOL, TPE, CMAES = METHODS
 SEARCHES = (TPE, CMAES)  # which learn from scores, see `gru_jax.studies.search`
-REPEATS = ("seed", "task.fold")  # sampled members are repeated over all their values
+REPEATS = ("seed", "task.fold", "task.test_fold")  # sampled members are repeated over all their values
+COLUMNS = ("member", "study", "status", "stopped", "steps", "best_step", "parameters", "horizon_source")
+COLUMN_KINDS = ("init_", "final_", "best_", "censored/")
+"""Of a study's table, beside those of its axes: their names, and what the names of others begin with."""
 MOST = 100_000  # values of an axis, and members
 _SPAN = re.compile(r"(log|lin)\(([^,()]+),([^,()]+)(?:,([^,()]+))?\)")
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(\d{1,18}))?")

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from gru_jax.errors import UsageError
+from gru_jax.errors import UsageError, listing
 from gru_jax.studies.axes import CMAES, REPEATS, Axis, Value
 from gru_jax.studies.study import Study
 
@@ -25,7 +25,7 @@ def check_search(study: Study) -> None:
     if sampling.count < 1:
         raise UsageError(f"sampling.count={sampling.count}: allowed are whole numbers from 1, for {sampling.method}")
     if not searched:
-        raise UsageError(f"sampling.method={sampling.method}: an axis other than {' and '.join(REPEATS)} is needed")
+        raise UsageError(f"sampling.method={sampling.method}: an axis other than {listing(REPEATS)} is needed")
     if sampling.method != CMAES:
         return
     for axis in searched:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
-from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice
+from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice, listing
 from gru_jax.runtime.files import Json, read_json
 from gru_jax.settings import flatten, resolve, setting, to_dict
 from gru_jax.studies import axes
@@ -217,6 +217,10 @@ def load_study(
     values = {**dict(content.get("axes", {})), **varied}
     if not values:
         raise NoAxesError(f"config={source}: a study needs axes")
+    for name in values:
+        if name in axes.COLUMNS or name.startswith(axes.COLUMN_KINDS):
+            taken = f"{listing(axes.COLUMNS)} and what begins with {listing(axes.COLUMN_KINDS)}"
+            raise ArgumentError(f"config={source}: axes.{name}: a column of the table; allowed are all but {taken}")
     parsed = [axes.parse_axis(name, value) for name, value in values.items()]
     pairs = [tuple(names) for names in content.get("zip", ())]
     pairs += [tuple(names.split(",")) for names in extra.get("zip", "").split(";") if names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -26,7 +27,7 @@ from gru_jax.errors import UsageError
 from gru_jax.nn import SequenceModel
 from gru_jax.runs.export import export_network
 from gru_jax.runs.predictions import predict
-from gru_jax.tasks import Arrays
+from gru_jax.tasks import Adding, Arrays
 from gru_jax.training.network import build_model
 from tests.deploy.apart import JAX_ALONE, NUMPY_ALONE, description_of, run_apart
 from tests.lenient import jax_as_users_have_it
@@ -307,6 +308,47 @@ def test_numpy_refuses_what_it_cannot_do(tmp_path):
     network = numpy_gru.NumpyNetwork(tmp_path / "both.zip")
     with pytest.raises(ValueError, match="no step: the network reads in both directions"):
         network.step({}, np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("how", [{"keep": "boundaries"}, {"keep": "gates", "chunk": 3}, {"method": "fast"}])
+def test_how_a_network_was_unrolled_is_no_part_of_it(how):
+    config, params = network_of(NETWORKS["gru"])
+    other = load({**config.to_dict(), "model": {**config.to_dict()["model"], **how}})
+    xs, made = inputs_of(config), []
+    for one in (config, other):
+        with np.load(io.BytesIO(export_network(one, params, ("cpu",)))) as archive:
+            weights = {name[8:]: archive[name] for name in archive.files if name.startswith("weights/")}
+            program = export.deserialize(bytearray(archive["sequence.jax"]))
+            carry = {"layer_0.h": np.zeros((len(xs), 4), np.float32)}
+            made.append((archive["description.json"], program.call(weights, carry, xs, LENGTHS.astype(np.int32))[1]))
+    assert made[0][0] == made[1][0]
+    np.testing.assert_array_equal(made[0][1], made[1][1])
+
+
+@pytest.mark.parametrize("task", [{"name": "delayed_memory", "length": 8, "delay": 2}, {"name": "parity", "length": 8}])
+def test_of_labels_numpy_reads_probabilities(task, tmp_path):
+    config, params = network_of({"task": task, "model": {}})
+    (tmp_path / "labels.zip").write_bytes(export_network(config, params, ("cpu",)))
+    network, xs = numpy_gru.NumpyNetwork(tmp_path / "labels.zip"), inputs_of(config)
+    outputs = network.sequence(network.start(len(xs)), xs)[1]
+    read = config.task.read_outputs(outputs)
+    (probabilities,) = (values for name, values in read.items() if name.startswith("p("))
+    np.testing.assert_allclose(network.read(outputs)[..., 0], probabilities, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(Adding):
+    """A task of a user's own, which makes inputs ready by itself."""
+
+    def network_inputs(self, xs):
+        return 2.0 * xs
+
+
+def test_numpy_refuses_inputs_that_a_task_of_ones_own_makes_ready(tmp_path):
+    config, params = network_of({"task": Doubled(8), "model": {}})
+    (tmp_path / "own.zip").write_bytes(export_network(config, params, ("cpu",)))
+    with pytest.raises(ValueError, match="its inputs are made ready by a task of one's own"):
+        numpy_gru.NumpyNetwork(tmp_path / "own.zip")
 
 
 class Scaled(SequenceModel):

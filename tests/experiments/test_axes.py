@@ -169,6 +169,23 @@ def test_sections_are_values_called_by_what_tells_them_apart():
         parse_axis("model.cell", [{"name": "lstm"}, {"name": "lstm"}])
 
 
+def test_sections_of_a_users_own_keys_are_values_too():
+    gates = [{"n": {"recurrent": "identity"}}, {"z": {"recurrent": "identity"}}]
+    members = load_study({"base": {"train": {"steps": 1}}, "axes": {"model.init.gates": gates}}).members()
+    assert [list(member.config.model.init.gates) for member in members] == [["n"], ["z"]]
+    config = override({"train": {"steps": 1}}, {"transfer.rates": "{'head': 2}"})
+    assert config.transfer.rate_by_part == {"head": 2.0}
+    with pytest.raises(UsageError, match=r"transfer\.rates=fast: a section is needed here"):
+        override({"train": {"steps": 1}}, {"transfer.rates": "fast"})
+
+
+@pytest.mark.parametrize("name", ["steps", "status", "init_scheme", "best_valid_loss", "censored/init_horizon/layer_0"])
+def test_a_name_that_the_table_has_already_is_none_for_an_axis(name):
+    axes = {name: {"short": {"train.steps": 1}, "long": {"train.steps": 2}}}
+    with pytest.raises(UsageError, match=f"axes.{name}: a column of the table; allowed are all but member, study"):
+        load_study({"base": {"train": {"steps": 1}}, "axes": axes})
+
+
 def test_objects_are_axis_values():
     base = {"task": Adding(10), "model": {"hidden": 4}, "train": {"steps": 1}}
     axes = {"model.cell": [GRU(), LSTM], "optimizer.name": [optax.sgd, "adam"]}

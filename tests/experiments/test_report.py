@@ -233,6 +233,15 @@ def test_members_that_diverged_are_worse_than_all():
     assert found.correlations["init_horizon/layer_0"].members == 4
 
 
+def test_an_interval_that_is_open_to_members_that_diverged_is_an_arrow():
+    frame = frame_of({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "b": [2.0] * 5}, diverged={("a", 0), ("a", 1)})
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+    assert [effect.high for effect in found.effects["x"]] == [np.inf, 2.0]
+    (axes,) = pictures.plot_effects(found, ["x"], {}).axes
+    assert [(arrow.xy, arrow.xyann) for arrow in axes.texts] == [((0, 1), (0, found.effects["x"][0].median))]
+    assert "arrows are open to members that diverged" in axes.get_title().replace("\n", " ")
+
+
 def test_the_interval_covers_the_median():
     """A 95 % interval misses the true median of a normal about one time in twenty."""
     draw = np.random.default_rng(0)

@@ -94,6 +94,10 @@ def test_wrong_use_is_one_line(tmp_path):
     (tmp_path / "page.json").write_text(json.dumps({"results": [{"command": "c"}]}))
     with pytest.raises(UsageError, match=r"page\.json: damaged"):
         results.run([], tmp_path / "page.md")
+    (tmp_path / "published.json").write_text("{}")
+    (tmp_path / "page.json").unlink()
+    with pytest.raises(UsageError, match=r"published\.json: has no list 'published'"):
+        results.run([], tmp_path / "page.md")
     assert cli.parse_directories([str(tmp_path), "--output=x"], ("output",)) == ([str(tmp_path)], {"output": "x"})
 
 

@@ -265,7 +265,8 @@ def test_axes_as_optuna_has_them(written, wanted):
     ("changes", "message"),
     [
         ({"count": 0}, "sampling.count=0: allowed are whole numbers from 1"),
-        ({"axes": {"seed": "0..1"}}, "an axis other than seed and task.fold is needed"),
+        ({"axes": {"seed": "0..1"}}, "an axis other than seed, task.fold, task.test_fold is needed"),
+        ({"axes": {"task.test_fold": "0..9"}}, "an axis other than seed, task.fold, task.test_fold is needed"),
         ({"method": "cmaes", "axes": AXES, "batch": 4}, "axes.initialisation: cmaes takes ranges"),
         ({"method": "cmaes", "axes": {"optimizer.lr": "log(1e-4,1)"}, "batch": 4}, "two axes at least"),
         ({"method": "cmaes"}, "sampling.batch=3: a generation of cmaes has 4 samples at least"),

@@ -67,6 +67,16 @@ def test_states_are_those_of_the_trajectory(x64):
     np.testing.assert_allclose(readings["state_norm",], np.linalg.norm(hs, axis=-1).mean(axis=0), rtol=1e-10)
 
 
+def test_states_know_of_a_mask_and_of_what_resets_set(x64):
+    params, xs, carry, weight = jax.tree.map(jnp.asarray, random_problem(GRU(), 2, TIME, 2, 3, "float64", 0))
+    mask, resets = jnp.ones((2, TIME), bool).at[:, 2].set(False), jnp.zeros((2, TIME), bool).at[0, 3].set(True)
+    along = flow.Trajectory(broken(xs, ~mask), carry, mask=mask, resets=resets, reset_carry=jnp.full((2, 3), 2.0))
+    readings = INSTRUMENTS["states"](Pass(GRU(), params, along, weight), OPTIONS)
+    known = {"mask": mask, "resets": resets, "reset_carry": along.reset_carry}
+    norms = np.linalg.norm(gru_jax.unroll(GRU(), params, xs, carry, **known).hs, axis=-1).mean(axis=0)
+    np.testing.assert_allclose(np.delete(readings["state_norm",], 2), np.delete(norms, 2), rtol=1e-10)
+
+
 def test_a_time_step_that_no_sequence_reaches_is_unknown(x64, without_alarms):
     batch, _ = passes(GRU(), False)
     short = batch._replace(along=batch.along.__class__(batch.along.xs, batch.along.carry0, jnp.array([0, 2, 3])))

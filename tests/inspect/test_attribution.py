@@ -11,6 +11,7 @@ import gru_jax
 from gru_jax import inspect
 from gru_jax.cells import CELLS, GRU, Elman
 from gru_jax.errors import UsageError
+from gru_jax.plotting.inspection import plot_attributions
 from tests.golden.peers import random_problem
 
 
@@ -121,7 +122,17 @@ def test_bad_inputs_are_named(unchecked_types):
 
     with pytest.raises(UsageError, match=r"xs is int32\[1, 2, 3\]: attributed is to floats of the first layer"):
         inspect.integrated_gradients(score, jnp.ones((1, 2, 3), jnp.int32))
+    with pytest.raises(UsageError, match="xs is bfloat16: gradients are added up in float32, float64"):
+        inspect.integrated_gradients(score, jnp.ones((1, 2, 3), jnp.bfloat16))
     with pytest.raises(UsageError, match=r"baseline has shape \[1, 3, 1\]: allowed are sizes that spread over"):
         inspect.occlusion(score, jnp.ones((1, 2, 3)), jnp.ones((1, 3, 1)))
     with pytest.raises(UsageError, match="width=0: allowed are whole numbers from 1"):
         inspect.occlusion(score, jnp.ones((1, 2, 3)), width=0)
+
+
+def test_what_was_hidden_is_drawn_over_its_steps():
+    xs = np.random.default_rng(0).normal(size=(1, 6, 2)).astype(np.float32)
+    picture = plot_attributions(xs, 0.1 * xs, np.ones((1, 3), np.float32), 2, np.ones((1, 6), bool), ["a sequence"])
+    (lower,) = (ax for ax in picture.axes if ax.get_ylabel() == "hidden")
+    assert [bar.get_x() for bar in lower.patches] == [-0.5, 1.5, 3.5]
+    assert lower.get_xlim() == (-0.5, 5.5)

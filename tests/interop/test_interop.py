@@ -212,6 +212,23 @@ def test_update_conventions_are_one_another_with_the_sign_turned():
                      interop.from_haiku(interop.to_haiku(random_weights(GRU("before"), False))))  # fmt: skip
 
 
+def test_normalised_products_keep_their_gains_where_the_sign_is_turned():
+    stack = Stack(LayerNormGRU(update="write"), SIZE, (HIDDEN,), rngs=nnx.Rngs(1))
+    weights = interop.weights_of(stack)
+    params = jax.tree.map(lambda a: a + 0.3, weights.layers[0][0])  # biases and gains that are not what they begin as
+    weights = weights._replace(layers=((params,),))
+    xs = jax.random.normal(jax.random.key(0), (2, 7, SIZE))
+    np.testing.assert_allclose(weights.with_update("keep").stack()(xs), weights.stack()(xs), rtol=0, atol=1e-6)
+
+
+def test_a_head_that_shares_the_embedding_has_its_kernel():
+    model = SequenceModel(GRU(), OUTPUTS, (HIDDEN,), OUTPUTS, embedding=HIDDEN, tied=True, rngs=nnx.Rngs(3))
+    weights = interop.weights_of(model)
+    features = np.random.default_rng(0).normal(size=(3, HIDDEN)).astype(np.float32)
+    linear = features @ interop.to_torch(model, head="fc.")["fc.weight"].T + weights.head["bias"]
+    np.testing.assert_allclose(linear, model.read_out(jnp.asarray(features)), atol=1e-6)
+
+
 def test_a_model_goes_through_a_file(tmp_path):
     model = SequenceModel(GRU(), SIZE, (HIDDEN, HIDDEN), OUTPUTS, bidirectional=True, rngs=nnx.Rngs(3))
     path = tmp_path / "model.safetensors"

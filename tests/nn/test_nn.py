@@ -14,6 +14,7 @@ import gru_jax
 from gru_jax.cells import GRU, LSTM
 from gru_jax.errors import UsageError
 from gru_jax.nn import Bidirectional, Recurrent, SequenceModel, Stack, functional
+from gru_jax.nn.layers import BothCarries
 
 XS = jax.random.normal(jax.random.key(7), (3, 6, 2))
 LENGTHS = jnp.array([2, 6, 4])
@@ -54,6 +55,18 @@ def test_bidirectional_packed_sequences_are_separate():
     packed = layer(XS, resets=resets)
     np.testing.assert_allclose(packed[:, :4], layer(XS[:, :4]), atol=1e-6)
     np.testing.assert_allclose(packed[:, 4:], layer(XS[:, 4:]), atol=1e-6)
+
+
+def test_what_resets_set_may_be_of_each_direction():
+    layer, resets = Bidirectional(GRU(), 2, 5, rngs=rngs()), jnp.zeros((3, 6), bool).at[:, 2].set(True)
+    set_to = BothCarries(jnp.full((3, 5), 0.5), jnp.full((3, 5), -0.5))
+    both = layer(XS, resets=resets, reset_carry=set_to)
+    for half, one, carry in zip(jnp.split(both, 2, axis=-1), (layer.forward, layer.backward), set_to, strict=True):
+        np.testing.assert_array_equal(half, one(XS, resets=resets, reset_carry=carry))
+    np.testing.assert_array_equal(
+        layer(XS, resets=resets, reset_carry=set_to.forward),
+        layer(XS, resets=resets, reset_carry=BothCarries(set_to.forward, set_to.forward)),
+    )
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -151,6 +151,8 @@ def test_new_files_are_read_as_those_of_training(tmp_path, compiled_once):
     )
     outputs = [predict.run(run, tmp_path / name).outputs for name in ("new.csv", "same.csv")]
     np.testing.assert_allclose(*outputs, atol=1e-3)  # whatever the units and the order of the columns
+    with pytest.raises(UsageError, match=r"each by itself while their files are read \(task\.scale_each\)"):
+        run.export(tmp_path / "run.zip")
 
 
 @needs_archives

@@ -18,10 +18,12 @@ import pytest
 from experiments import evaluate, predict, train
 from gru_jax.data.log_mel import log_mel, mel_filters
 from gru_jax.data.wav import read_sounds
+from gru_jax.deploy.numpy_gru import NumpyNetwork
 from gru_jax.errors import UsageError
 from gru_jax.tasks import SpokenDigits, split_key
 from gru_jax.tasks import spoken_digits as module
 from gru_jax.tasks.spoken_digits import Recording, split_of
+from gru_jax.training.network import build_model
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 RATE, WINDOW, HOP, BANDS = 8000, 256, 80, 40
@@ -305,6 +307,14 @@ def test_sounds_in_files_are_answered_as_in_the_test_set(run, tmp_path, monkeypa
     alone = predict.run(run, tmp_path / "one.wav")
     assert alone.table["prediction"].to_list() == ["7"]
     np.testing.assert_allclose(alone.outputs[0], answered.outputs[-2], atol=1e-3)
+
+
+def test_without_jax_frames_are_standardised_too(run, tmp_path, unchecked_types):
+    network = NumpyNetwork(run.export(tmp_path / "speech.zip", platforms=("cpu",)))
+    xs = np.random.default_rng(0).normal(-3.0, 2.0, (2, 5, len(run.config.task.facts.features))).astype(np.float32)
+    inputs = run.config.task.network_inputs(jnp.asarray(xs))
+    wanted = build_model(run.config).apply(run.params, inputs).outputs
+    np.testing.assert_allclose(network.sequence(network.start(2), xs)[1], wanted, atol=1e-5)
 
 
 def test_samples_in_arrays(run):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments import cli
 from gru_jax import nn
 from gru_jax.cells import GRU
 from gru_jax.errors import UsageError
@@ -131,3 +132,10 @@ def test_sequences_end_on_their_own():
 def test_wrong_searches(search, message):
     with pytest.raises(UsageError, match=message):
         checked_search(search)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("beam_size", "abc"), ("beam_size", "2.5"), ("length_penalty", "long")])
+def test_the_flag_that_is_wrong_is_named(flag, value):
+    with pytest.raises(UsageError, match=f"^(--)?{flag}={value}: "):
+        cli.parse_search({flag: value})
+    assert cli.parse_search({"beam_size": "3"}) == Search(3, 1.0)

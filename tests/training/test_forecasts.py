@@ -108,6 +108,12 @@ def test_relative_to_the_last_value_a_level_makes_no_difference(recursive):
     np.testing.assert_allclose(raised, plain + level[..., :2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", [{"subtract_last": True}, {"highway": 6}])
+def test_a_context_of_fewer_steps_is_refused(how):
+    with pytest.raises(UsageError, match="lengths, mask: with subtract_last or highway all steps of the context count"):
+        forecaster(**how).trace(inputs(), lengths=jnp.array([3, 6, 6, 6]))
+
+
 def test_the_highway_is_a_linear_map_of_the_context():
     model, read = forecaster(highway=6, subtract_last=True), inputs()
     before = model(read)

@@ -237,6 +237,7 @@ def test_what_is_drawn_follows_from_the_seed(trained):
     assert sample.run(trained, "to", 40, 2, seed=1, temperature=2.0) == [one, two]
     assert sample.run(trained, "to", 40, seed=2, temperature=2.0) != [one]
     assert sample.run(trained, "to", 40, seed=3, top_k=1) == sample.run(trained, "to", 40, temperature=0.0)
+    assert sample.run(trained, "to", 40, seed=3, top_k=3 * 10**9) == sample.run(trained, "to", 40, seed=3)
 
 
 def test_tokens_are_drawn_by_their_probabilities():

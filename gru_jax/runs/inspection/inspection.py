@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -236,7 +236,7 @@ def inspect_run(
         others = states_of_cells(config, model, initial_params(config), batch)
         compared = {**states, **{f"{UNTRAINED} {name}": array for name, array in others.items()}}
         for other in against:
-            compared |= _states_of_run(other, config, batch)
+            compared |= _states_of_run(other, config, batch, compared)
         similarity = compare_states(compared, batch)
     name = Path(os.path.abspath(workdir)).name
     return Inspection(
@@ -253,8 +253,10 @@ def _batch(config: Config) -> Batch:
     return jax.jit(lambda data, i: draw_batch(config, data, split_key("valid", 0), i))(data, index)
 
 
-def _states_of_run(workdir: str | os.PathLike[str], config: Config, batch: Batch) -> dict[str, np.ndarray]:
-    """The states of another run's cells on the same sequences, by its name and theirs."""
+def _states_of_run(
+    workdir: str | os.PathLike[str], config: Config, batch: Batch, known: Mapping[str, object]
+) -> dict[str, np.ndarray]:
+    """The states of another run's cells on the same sequences, by its name and theirs; by its path, if one is known."""
     rundir, other = open_run(workdir)
     sizes = [(task.time, task.input_size, task.output_size) for task in (config.task, other.task)]
     if sizes[0] != sizes[1]:
@@ -265,7 +267,9 @@ def _states_of_run(workdir: str | os.PathLike[str], config: Config, batch: Batch
     params = restore_state(rundir, other, choose_device(other.platform), BEST).params
     same_data = dataclasses.replace(other, task=config.task)
     states = states_of_cells(same_data, build_model(other), params, batch)
-    return {f"{Path(os.path.abspath(workdir)).name} {name}": array for name, array in states.items()}
+    path = Path(os.path.abspath(workdir))
+    is_known = any(f"{path.name} {name}" in known for name in states)
+    return {f"{path if is_known else path.name} {name}": array for name, array in states.items()}
 
 
 def _rows_of_points(name: str, points: FixedPoints, cell: CellReport) -> list[dict[str, Any]]:

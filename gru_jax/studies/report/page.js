@@ -125,7 +125,8 @@ function effects() {
     text: found.map(e => `${counted(e.members, "member")}, ${counted(e.seeds, "seed")}, ${e.diverged} diverged`), hoverinfo: "x+y+text"}],
     {...LAYOUT, xaxis: {title: {text: axis}, type: "category", automargin: true}, yaxis: {title: {text: `median ${D.score}`}, type: log ? "log" : "linear"}}, CONFIG);
   document.getElementById("effects-note").textContent = found.map(e => `${short(e.value)}: ${counted(e.members, "member")}, ${counted(e.seeds, "seed")}, ${e.diverged} diverged, ` +
-    (e.coverage ? `the interval covers ${Math.round(100 * e.coverage)} %` : "no interval of one seed")).join(" · ");
+    (e.coverage ? `the interval covers ${Math.round(100 * e.coverage)} %` : "no interval of one seed") +
+    (e.coverage && (e.low === null || e.high === null) ? " and is open to members that diverged" : "")).join(" · ");
 }
 function correlations() {
   const names = Object.keys(D.correlations);

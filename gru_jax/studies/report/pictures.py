@@ -273,6 +273,15 @@ def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[s
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
+        for place, edge in [(i, edge) for i in np.flatnonzero(shown) for edge in (0, 1) if np.isinf(spread[edge, i])]:
+            ax.annotate(
+                "",
+                (place, edge),
+                (place, y[place]),
+                ("data", "axes fraction"),
+                "data",
+                {"arrowstyle": "->", "color": BLUE},
+            )
         draw_levels(ax, baselines)
         if logarithmic(y):
             ax.set_yscale("log")
@@ -281,6 +290,7 @@ def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[s
         each = ", ".join(map(str, others)) + " or " * bool(others) + counted(most, "member")
         covered = sorted({f"{100 * effect.coverage:.0f} %" for effect in of_axis if effect.coverage})
         bars = f"bars cover {', '.join(covered)}" if covered else "no bars of one repeat"
+        bars += "; arrows are open to members that diverged" if np.isinf(spread[:, shown]).any() else ""
         title = _wrapped(f"{each} a value, {bars}", TITLE_WIDTH)
         ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}", title=title)
         ax.margins(x=0.1)
