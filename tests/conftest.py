@@ -27,7 +27,7 @@ os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cach
 from tests.type_checks import check_types  # noqa: E402
 
 # Types are those of the code, on any version of JAX, and checking them takes time, so that .ci/run, which sets
-# GRU_JAX_TEST_TYPES=unchecked for what comes after the default and the long tests, checks them once.
+# GRU_JAX_TEST_TYPES=unchecked for what comes after the default tests, checks them once.
 if os.environ.get("GRU_JAX_TEST_TYPES") != "unchecked":
     check_types(["gru_jax", "experiments"])
 

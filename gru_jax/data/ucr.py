@@ -13,7 +13,7 @@ from gru_jax.data.tables import open_table
 from gru_jax.errors import UsageError
 
 UNKNOWN = ("?", "nan", "na", "")
-"""In place of a class, in lower case."""
+"""In place of a class that is a text, in lower case; one that is a number is missing as in any table."""
 
 
 def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
@@ -34,11 +34,13 @@ def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
     values = as_float32(np.stack([table.numbers(name) for name in names], axis=1)[..., None])
     values, lengths = without_padding(values)
     targets = table.texts(first)
-    is_number = options.kind == "numbers"
-    unknown = np.isnan(table.numbers(first)) if is_number else np.isin(np.char.lower(targets), UNKNOWN)
-    if is_number:
-        targets = table.numbers(first)[:, None]
-    elif not table.is_text(first) and are_whole_numbers(table.numbers(first)):  # 1.0000e+00 is 1
+    is_number, numbers = options.kind == "numbers", None
+    if is_number or not table.is_text(first):
+        numbers = table.numbers(first)
+    unknown = np.isin(np.char.lower(targets), UNKNOWN) if numbers is None else np.isnan(numbers)
+    if numbers is not None and is_number:
+        targets = numbers[:, None]
+    elif numbers is not None and are_whole_numbers(numbers):  # 1.0000e+00 is 1
         is_known = zip(targets, ~unknown, strict=True)
         targets = np.array([str(int(float(text))) if known else text for text, known in is_known])
     is_unlabelled = not is_number and options.is_new and bool(unknown.any())

@@ -97,7 +97,8 @@ class Forecaster(SequenceModel):
         numbers that are forecast. With `recursive` all steps have the same `recurrent_masks`, `[B, 1, H]`.
         """
         del decoder_lengths
-        if (self.subtract_last or self.highway) and (kwargs.get("lengths"), kwargs.get("mask")) != (None, None):
+        is_partial = any(kwargs.get(name) is not None for name in ("lengths", "mask"))
+        if is_partial and (self.subtract_last or self.highway):
             raise UsageError(
                 "lengths, mask: with subtract_last or highway all steps of the context count; allowed is None"
             )

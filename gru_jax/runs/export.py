@@ -210,14 +210,13 @@ def _vocabulary(task: Task) -> Vocabulary | None:
 def _describe_inputs(task: Task) -> Json:
     """What inputs are, and what the programs or `text_codec.py` do before the network reads them."""
     facts = _facts(task)
-    has_scale = facts is not None and facts.inputs_scale is not None
-    scale = (facts and facts.inputs_scale) or FeatureScale((0.0,), (1.0,))
+    known_scale = facts.inputs_scale if facts else None
     return {
         "features": input_features(task),
         "are_of_library": type(task).network_inputs in KNOWN_INPUTS,
         "missing": getattr(task, "missing", "error"),
-        "is_scaled": bool(getattr(task, "scale", has_scale)),
-        **dataclasses.asdict(scale),
+        "is_scaled": bool(getattr(task, "scale", known_scale is not None)),
+        **dataclasses.asdict(known_scale or FeatureScale((0.0,), (1.0,))),
         "tokens": task.input_size if task.reads_tokens else None,
         "vocabulary": None if _vocabulary(task) is None else VOCABULARY,
         "lower": isinstance(task, TextClassification) and task.lower,

@@ -84,7 +84,7 @@ class Result:
     def test(self) -> dict[str, str]:
         """The mean of each test metric over seeds, with the standard deviation where there are several."""
         names = dict.fromkeys(name for metrics in self.scores.values() for name in metrics)
-        return {name: _mean([_number(metrics.get(name)) for metrics in self.scores.values()]) for name in names}
+        return {name: _mean([metrics.get(name) for metrics in self.scores.values()]) for name in names}
 
 
 def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
@@ -153,13 +153,10 @@ def _row(number: int, result: Result, published: Sequence[Json]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _number(value: float | None) -> float:
-    """A score as it stands in a summary, where one that was not finite is None."""
-    return math.nan if value is None else value
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not all(map(math.isfinite, values)):
+def _mean(scores: Sequence[float | None]) -> str:
+    """Of scores as they stand in summaries, where one that was not finite is None."""
+    values = [score for score in scores if score is not None and math.isfinite(score)]
+    if len(values) < len(scores):
         return "not finite"
     mean = statistics.fmean(values)
     return f"{mean:.4g} ± {statistics.stdev(values):.3g}" if len(values) > 1 else f"{mean:.4g}"

@@ -177,7 +177,8 @@ class StudyRunner:
                     check_monitor(member.config, splits["valid"])
                     TrainedParts(member.config, build_model(member.config))
                     checked.add(monitored)
-                if (scored := (member.config.task, member.config.train.metrics)) not in checked:
+                scored = member.config.task, member.config.train.metrics
+                if member.config.train.metrics and scored not in checked:
                     check_scores(member.config, _of_fold(member.config.task, splits))
                     checked.add(scored)
         self._check_rungs(self._most_steps())

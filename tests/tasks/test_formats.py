@@ -152,7 +152,7 @@ def test_wide_tables_and_ucr(tmp_path):
     assert ucr.load("test")["lengths"].tolist() == [5, 5, 2, 5, 5, 5]
 
 
-@pytest.mark.parametrize("unknown", ["?", "NaN", ""])
+@pytest.mark.parametrize("unknown", ["?", "NaN", "", "N/A"])
 def test_a_ucr_class_that_is_not_known_is_none(unknown, tmp_path):
     classes = ["1", "2", unknown, "1"]
     put(tmp_path, "a_TRAIN.tsv", [f"{name}\t0.5\t1.5" for name in classes])

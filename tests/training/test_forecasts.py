@@ -112,6 +112,8 @@ def test_relative_to_the_last_value_a_level_makes_no_difference(recursive):
 def test_a_context_of_fewer_steps_is_refused(how):
     with pytest.raises(UsageError, match="lengths, mask: with subtract_last or highway all steps of the context count"):
         forecaster(**how).trace(inputs(), lengths=jnp.array([3, 6, 6, 6]))
+    with pytest.raises(UsageError, match="allowed is None"):
+        forecaster(**how).trace(inputs(), mask=np.ones((4, 6), bool))
 
 
 def test_the_highway_is_a_linear_map_of_the_context():

@@ -273,14 +273,10 @@ def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[s
         shown = np.isfinite(y)
         ax.errorbar(np.flatnonzero(shown), y[shown], np.where(np.isfinite(spread), spread, 0)[:, shown], fmt="o",
                     color=BLUE, capsize=3)  # fmt: skip
-        for place, edge in [(i, edge) for i in np.flatnonzero(shown) for edge in (0, 1) if np.isinf(spread[edge, i])]:
+        is_open = np.isinf(spread) & shown
+        for edge, i in np.argwhere(is_open):
             ax.annotate(
-                "",
-                (place, edge),
-                (place, y[place]),
-                ("data", "axes fraction"),
-                "data",
-                {"arrowstyle": "->", "color": BLUE},
+                "", (i, edge), (i, y[i]), ("data", "axes fraction"), "data", {"arrowstyle": "->", "color": BLUE}
             )
         draw_levels(ax, baselines)
         if logarithmic(y):
@@ -290,10 +286,10 @@ def plot_effects(findings: Findings, varied: Sequence[str], baselines: Mapping[s
         each = ", ".join(map(str, others)) + " or " * bool(others) + counted(most, "member")
         covered = sorted({f"{100 * effect.coverage:.0f} %" for effect in of_axis if effect.coverage})
         bars = f"bars cover {', '.join(covered)}" if covered else "no bars of one repeat"
-        bars += "; arrows are open to members that diverged" if np.isinf(spread[:, shown]).any() else ""
+        bars += "; arrows are open to members that diverged" if is_open.any() else ""
         title = _wrapped(f"{each} a value, {bars}", TITLE_WIDTH)
         ax.set(xlabel=axis, ylabel=f"median {_pretty(findings.score)}", title=title)
-        ax.margins(x=0.1)
+        ax.margins(x=0.1, y=0.25 if is_open.any() else None)  # room for an arrow
     if baselines:
         axes[-1].legend(**OUTSIDE)
     return picture
