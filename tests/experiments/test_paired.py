@@ -151,6 +151,29 @@ def test_folds_of_a_seed_are_one_pair():
     assert compared["difference"].to_list() == [1.5]
 
 
+def test_folds_that_one_of_them_does_not_have_are_left_out():
+    """Of seed 0 the second has the hard fold alone, of seed 2 no fold of the first's."""
+    rows = [("a", 0, s, hard) for s in (0, 1, 2) for hard in (1.0, 9.0)]
+    rows += [("b", 0, 0, 9.5), ("b", 0, 1, 1.5), ("b", 0, 1, 9.5), ("b", 0, 2, 0.0)]
+    folds = pl.Series("task.fold", [0, 1] * 3 + [1, 0, 1, 2])
+    axes = ["x", "lr", "seed", "task.fold"]
+    compared = compare_settings(frame_of(rows).with_columns(folds), axes, GOAL, ComparisonRequest("x"))
+    assert compared["difference"].to_list() == [0.5]
+    assert (compared["pairs"][0], compared["unpaired"][0]) == (2, 1)
+
+
+def test_values_of_one_setting_are_told_beside_those_at_their_best():
+    """Only `c` has two settings: the comparison of `b` decides about it as it is, and both count in the correction."""
+    rows = [(x, 0, s, score + 0.1 * s) for x, score in (("a", 2.0), ("b", 1.0), ("c", 3.0)) for s in range(6)]
+    rows += [("c", 1, s, 0.5 + 0.1 * s) for s in range(6)]
+    compared = compare_settings(frame_of(rows), ["x", "lr", "seed"], GOAL, ComparisonRequest("x"))
+    assert list(zip(compared["value"], compared["is_tuned"], strict=True)) == [("b", False), ("c", False), ("c", True)]
+    assert compared["p_corrected"].to_list() == [0.0625, 0.03125, 0.0625]
+    assert [text.split(", by")[0] for text in describe_compared(compared)] == [
+        "x, b against a (lr = 0)", "x, c against a (each at its best: lr = 1 against lr = 0)",
+    ]  # fmt: skip
+
+
 def test_an_axis_that_one_of_them_does_not_have():
     rows = [("plain", None, s, 1.0) for s in range(5)] + [
         ("decayed", lr, s, lr + 0.0) for lr in (2, 3) for s in range(5)

@@ -400,11 +400,24 @@ def test_choosing_an_axis_redraws(whole, tmp_path):
 def test_the_best_member_can_be_run_alone(whole, tmp_path, undrawn):
     frame, axes, members = gather([whole[0]])
     best = findings.find_findings(frame, axes, ("loss", "min")).best
-    words = shlex.split(report.commands_for(_best_member([whole[0]], best, members[best]))["The best member alone"])
+    words = shlex.split(report.commands_for(_best_member([whole[0]], members[best]))["The best member alone"])
     assert words[:3] == ["python", "-m", "experiments.train"]
     assert train.command([*words[3:], f"--workdir={tmp_path / 'run'}"]) == 0
     one, two = (RunDir(path).read_summary() for path in (members[best], tmp_path / "run"))
     assert [one[key] for key in ("best", "final", "steps")] == [two[key] for key in ("best", "final", "steps")]
+
+
+def test_members_of_two_studies_that_share_their_ids(whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(whole[0], other)
+    study = json.loads((other / "study.json").read_text())
+    first = next(iter(study["members"]))
+    summary = other / "members" / first / "summary.json"
+    frame, _, members = gather([whole[0], other])
+    assert frame["member"].n_unique() == len(members) == 2 * len(study["members"])
+    assert members[f"other/{first}"] == summary.parent
+    assert members[f"{whole[0].name}/{first}"] == whole[0] / "members" / first
+    assert _best_member([whole[0], other], summary.parent).changes.items() >= study["changes"].items()
 
 
 def test_a_single_run(tmp_path):

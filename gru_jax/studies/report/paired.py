@@ -20,6 +20,9 @@ POWER = 0.8
 MOST_SEEDS = 1000  # that an estimate of how many are needed goes up to
 SCORES = ("best_valid", "final_valid", "best_test", "final_test")
 
+Repeats = dict[tuple[Any, ...], float]
+"""Scores of one setting by seed and folds."""
+
 
 class ComparisonRequest(NamedTuple):
     """What is to be compared.
@@ -158,7 +161,7 @@ def compare_settings(
 
     A row for every combination of the other axes that both have: same seed, same everything else. Where a value has
     several such settings there is one row more, in which each is at its own best one, by the median validation score
-    (`is_tuned`). Folds of a seed are averaged. Differences are value minus base.
+    (`is_tuned`). Of a seed the folds that both have are averaged. Differences are value minus base.
 
     Args:
         frame: the table of a study, or of several.
@@ -168,7 +171,8 @@ def compare_settings(
 
     Returns:
         columns `axis`, `base`, `value`, `setting`, `is_tuned`, `score`, `pairs`, `unpaired` (seeds that only one has),
-        `lost`, `difference`, `low`, `high`, `p`, `least_p`, `p_corrected` (Holm, over the rows of this kind),
+        `lost`, `difference`, `low`, `high`, `p`, `least_p`, `p_corrected` (Holm, over the rows that decide, see `decisive`,
+        or over the others),
         `better` (of the two; empty where they are equal, or the mean is unknown) and `seeds_needed`.
 
     Raises:
@@ -181,16 +185,27 @@ def compare_settings(
     rows = [row for value in others for row in _rows(frame, axes, goal, axis, base, value, score)]
     if not rows:
         raise ArgumentError(
-            f"compare={axis}: {base} shares no seed with the others; allowed are members of equal seeds"
+            f"compare={axis}: {base} shares no seed and fold with the others; allowed are members of equal ones"
         )
-    for is_tuned in (False, True):
-        of_kind = [row for row in rows if row["is_tuned"] == is_tuned]
+    decides = decisive(pl.DataFrame({name: [row[name] for row in rows] for name in ("value", "is_tuned")})).to_list()
+    for kind in (True, False):
+        of_kind = [row for row, does in zip(rows, decides, strict=True) if does == kind]
         for row, p in zip(of_kind, holm([row["p"] for row in of_kind]), strict=True):
             row["p_corrected"] = p
     named = [name for name in rows[0] if name not in ("p_corrected", "better", "seeds_needed")]
     columns = [*named, "p_corrected", "better", "seeds_needed"]
     types = {"seeds_needed": pl.Int64}
     return pl.DataFrame({name: [row[name] for row in rows] for name in columns}, schema_overrides=types)
+
+
+def decisive(rows: pl.DataFrame) -> pl.Series:
+    """Which rows of `compare_settings` decide about their value: where it is at its best, or all if it has one setting.
+
+    Returns:
+        true or false, `[rows]`.
+    """
+    tuned = rows.filter("is_tuned")["value"].to_list()
+    return rows["is_tuned"] | ~rows["value"].is_in(tuned)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -241,15 +256,18 @@ def _rows(
     settings = [_by_setting(side, shared if is_comparable else others, score, goal[1]) for side in sides]
     rows = []
 
-    def add(setting: str, one: dict[Any, float], two: dict[Any, float], is_tuned: bool) -> None:
-        seeds = [seed for seed in one if seed in two]
+    def add(setting: str, one: Repeats, two: Repeats, is_tuned: bool) -> None:
+        shared_repeats = one.keys() & two.keys()
+        by_seed = [_mean_by_seed({repeat: side[repeat] for repeat in side if repeat in shared_repeats})
+                   for side in (one, two)]  # fmt: skip
+        seeds = list(by_seed[0])
         if not seeds:
             return
-        pairs = pair_up(np.array([one[seed] for seed in seeds]), np.array([two[seed] for seed in seeds]))
+        pairs = pair_up(*(np.array([side[seed] for seed in seeds]) for side in by_seed))
+        unpaired = len({seed for seed, *_ in (*one, *two)}) - len(seeds)
         rows.append(
             {"axis": axis, "base": str(base), "value": str(value), "setting": setting, "is_tuned": is_tuned,
-             "score": score, "pairs": pairs.pairs, "unpaired": len({*one, *two}) - len(seeds), "lost": pairs.lost,
-             "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
+             "score": score, "pairs": pairs.pairs, "unpaired": unpaired, "lost": pairs.lost, "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
              "better": _better(pairs.mean, goal[1], str(base), str(value)), "seeds_needed": pairs.needed}
         )  # fmt: skip
 
@@ -266,19 +284,29 @@ def _rows(
     return rows
 
 
-def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction: str) -> dict[Any, dict[Any, float]]:
-    """By setting, the score of each seed: the mean over its folds."""
+def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction: str) -> dict[Any, Repeats]:
+    """By setting, the score of each seed and fold."""
+    repeats = [SEED, *(name for name in REPEATS if name != SEED)]
+    columns = {name: part[name].to_list() if name in part.columns else [None] * part.height for name in repeats}
     keys = part.select(names).rows() if names else [()] * part.height
-    seeds = part[SEED].to_list() if SEED in part.columns else [None] * part.height
     gathered: dict[Any, dict[Any, list[float]]] = {}
-    for key, seed, value in zip(keys, seeds, member_scores(part, score, direction), strict=True):
-        gathered.setdefault(key, {}).setdefault(seed, []).append(float(value))
-    return {key: {seed: float(np.mean(v)) for seed, v in by_seed.items()} for key, by_seed in gathered.items()}
+    scores = member_scores(part, score, direction)
+    for key, repeat, value in zip(keys, zip(*columns.values(), strict=True), scores, strict=True):
+        gathered.setdefault(key, {}).setdefault(repeat, []).append(float(value))
+    return {key: {at: float(np.mean(v)) for at, v in by_repeat.items()} for key, by_repeat in gathered.items()}
 
 
-def _best(settings: dict[Any, dict[Any, float]], direction: str) -> Any:
+def _mean_by_seed(scores: Repeats) -> dict[Any, float]:
+    """The score of each seed: the mean over its folds."""
+    gathered: dict[Any, list[float]] = {}
+    for (seed, *_), value in scores.items():
+        gathered.setdefault(seed, []).append(value)
+    return {seed: float(np.mean(values)) for seed, values in gathered.items()}
+
+
+def _best(settings: dict[Any, Repeats], direction: str) -> Any:
     sign = 1 if direction == "min" else -1
-    return min(settings, key=lambda key: sign * float(np.median(list(settings[key].values()))))
+    return min(settings, key=lambda key: sign * float(np.median(list(_mean_by_seed(settings[key]).values()))))
 
 
 def _better(mean: float, direction: str, base: str, value: str) -> str:

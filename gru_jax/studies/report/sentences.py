@@ -11,7 +11,7 @@ import polars as pl
 from gru_jax.runs.summary import baselines_of, worse_than
 from gru_jax.runtime.files import Json
 from gru_jax.studies.report.findings import CONFIDENCE, DIVERGED, FEWEST, HALVED, LOSS, Effect, Findings
-from gru_jax.studies.report.paired import FEWEST_PAIRS, MOST_SEEDS, POWER
+from gru_jax.studies.report.paired import FEWEST_PAIRS, MOST_SEEDS, POWER, decisive
 from gru_jax.studies.report.table import STATUS
 
 MOST_NAMED = 3  # combinations in a sentence
@@ -93,8 +93,8 @@ def _describe_lead(findings: Findings) -> list[str]:
 
 
 def describe_compared(rows: pl.DataFrame) -> list[str]:
-    """The rows of `gru_jax.studies.report.paired.compare_settings` in words: where each is at its best, or else all."""
-    chosen = rows.filter(pl.col("is_tuned")) if rows["is_tuned"].any() else rows
+    """The rows of `gru_jax.studies.report.paired.compare_settings` in words: those that decide."""
+    chosen = rows.filter(decisive(rows))
     sentences = [_describe_pairs(row, len(chosen)) for row in chosen.head(MOST_COMPARED).iter_rows(named=True)]
     if chosen.height > MOST_COMPARED:
         sentences.append(f"Of {chosen.height} comparisons these are the first {MOST_COMPARED}; the table has all.")

@@ -100,7 +100,7 @@ def write_report(
         write_table(frame, out)
         if compared is not None:
             replace_file(out / COMPARISON, compared.write_csv().encode())
-        best = _best_member(paths, findings.best, members[findings.best])
+        best = _best_member(paths, members[findings.best])
         _, config = open_run(best.path)
         of_best = RunDir(best.path).read_summary()
         drawn = draw_report_pictures(frame, axes, findings, curves, baselines_of(of_best, goal), config, out / "plots")
@@ -126,8 +126,11 @@ def write_report(
 
 
 def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Path]]:
-    """The table of all directories, its axes, and the run directory of every member."""
-    frames, axes, members = [], [], {}
+    """The table of all directories, its axes, and the run directory of every member.
+
+    Where members of two studies share an id, all are called by study and id: `study/id`.
+    """
+    tables, axes, members = [], [], {}
     names = {path: path.name for path in paths}
     if len(set(names.values())) < len(paths):
         above = os.path.commonpath(paths)
@@ -137,13 +140,17 @@ def gather(paths: Sequence[Path]) -> tuple[pl.DataFrame, list[str], dict[str, Pa
         is_study = (path / STUDY_FILE).is_file()
         if not is_study:
             frame = frame.with_columns(pl.lit(names[path]).alias(ID))
-        for name in frame[ID]:
-            members[name] = path / MEMBERS / name if is_study else path
         if len(paths) > 1:
             frame = frame.with_columns(pl.lit(names[path]).alias(SOURCE))
             axes_here = [SOURCE, *axes_here]
-        frames.append(frame)
+        tables.append((frame, [path / MEMBERS / name if is_study else path for name in frame[ID]]))
         axes += [axis for axis in axes_here if axis not in axes]
+    ids = [name for frame, _ in tables for name in frame[ID]]
+    if len(set(ids)) < len(ids):
+        tables = [(frame.with_columns(pl.concat_str(SOURCE, ID, separator="/").alias(ID)), at) for frame, at in tables]
+    for frame, directories in tables:
+        members |= dict(zip(frame[ID], directories, strict=True))
+    frames = [frame for frame, _ in tables]
     frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
     return frame, axes, members
 
@@ -187,11 +194,9 @@ def validation_curve(path: Path, goal: str) -> dict[str, list[Any]]:
     return {"step": [line["step"] for line in lines], "score": [line[goal] for line in lines]}
 
 
-def _best_member(paths: Sequence[Path], name: str, path: Path) -> BestMember:
-    for study in (path for path in paths if (path / STUDY_FILE).is_file()):
+def _best_member(paths: Sequence[Path], path: Path) -> BestMember:
+    for study in (study for study in paths if path.parent == study / MEMBERS):
         described = read_study_file(study / STUDY_FILE)
-        if name in described["members"]:
-            changes = {**described["changes"], **described["members"][name]["settings"]}
-            is_file = isinstance(described["base"], str)
-            return BestMember(path, described["base"] if is_file else None, changes)
+        changes = {**described["changes"], **described["members"][path.name]["settings"]}
+        return BestMember(path, described["base"] if isinstance(described["base"], str) else None, changes)
     return BestMember(path, None, {})
