@@ -24,8 +24,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gru_jax.dtypes import carry_dtype
 from gru_jax.errors import UsageError, check_choice, listing
-from gru_jax.settings import check_number, check_values, setting
+from gru_jax.settings import check_value, check_values, setting
 from gru_jax.user_code import Name, look_up
+from gru_jax.values import Text
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
 Number = float | int | Array  # a Python number or a traced scalar: schemes may be swept inside one compiled program
@@ -178,7 +179,8 @@ class Scheme:
                 raise UsageError(f"gates.{gate}={changes!r}: a section is needed here, with keys {listing(fields)}")
             for name, value in changes.items():
                 check_choice(f"gates.{gate}", name, fields)
-                check_number(fields[name], value, f"gates.{gate}.")
+                if not isinstance(value, Mapping | Text):  # those the config reads before it uses them
+                    check_value(Scheme, fields[name], value, f"gates.{gate}.")
 
     def check_time_scales(self, prefix: str = "") -> None:
         """Raise `UsageError` unless the range of time scales is one, as far as its ends are known and asked for."""
@@ -213,14 +215,16 @@ class Scheme:
         scheme = self.gate(gate)
         return _draw(look_up(BIASES, scheme.bias), _named(key, f"{group}/{gate}"), (size,), dtype, scheme.bias_scale)
 
-    def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"] | None:
-        """Draw the logit of the retained fraction of the state, or None where `gate_bias` leaves the bias as it is."""
+    def retention_logit(self, key: PRNGKeyArray, gate: str, size: int, dtype: DTypeLike) -> Float[Array, " H"]:
+        """Draw the logit of the retained fraction of the state, where a rule sets it, see `rules_memory`."""
         scheme = self.gate(gate)
-        if scheme.gate_bias == INHERIT:
-            return None
         if scheme.gate_bias == "zeros":
             return jnp.zeros(size, dtype)
         return GATE_BIASES[scheme.gate_bias](scheme, _named(key, "memory"), (size,), carry_dtype(dtype)).astype(dtype)
+
+    def rules_memory(self, gate: str) -> bool:
+        """Whether `gate_bias` sets the bias of gate `gate`, which holds the memory, or leaves it as the others are."""
+        return self.gate(gate).gate_bias != INHERIT
 
     def ties_write_gate(self, gate: str) -> bool:
         """Whether the rule for gate `gate` also sets the cell's separate write gate, to minus the retention logit."""

@@ -66,16 +66,21 @@ def check_values(section: Any) -> None:
     Choices are those of `setting` or of a `Literal`. Traced numbers have no value yet and pass.
     """
     check_fields(type(section))
-    annotations = annotations_of(type(section))
     for field in dataclasses.fields(section):
-        choices, value = choices_of(annotations.get(field.name), field.metadata), getattr(section, field.name)
-        if value is None and is_optional(annotations.get(field.name)):
-            continue
-        for item in value if isinstance(value, tuple) else (value,):
-            if choices is not None:
-                check_open_choice(field.name, item, choices, field.metadata)
-            else:
-                check_number(field, item)
+        check_value(type(section), field, getattr(section, field.name))
+
+
+def check_value(cls: type, field: dataclasses.Field[Any], value: Any, prefix: str = "") -> None:
+    """Raise `UsageError` where a value for a field of a dataclass is none of its choices, or out of its range."""
+    annotation = annotations_of(cls).get(field.name)
+    choices = choices_of(annotation, field.metadata)
+    if value is None and is_optional(annotation):
+        return
+    for item in value if isinstance(value, tuple) else (value,):
+        if choices is not None:
+            check_open_choice(f"{prefix}{field.name}", item, choices, field.metadata)
+        else:
+            check_number(field, item, prefix)
 
 
 @functools.cache

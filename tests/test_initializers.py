@@ -157,6 +157,7 @@ def test_dtypes(dtype, x64):
         (lambda: Scheme(gate_bias="chrono", t_max=0.5), ("t_max=0.5", "from 1")),
         (lambda: Scheme(gate_bias="chrono", t_max=float("nan")), ("t_max=nan", "from 1")),
         (lambda: Scheme(t_min=0), ("t_min=0", "from 1")),
+        (lambda: Scheme(gates={"z": {"bias": "zero"}}), ("gates.z.bias='zero'", "did you mean 'zeros'")),
         (lambda: Scheme(gates={"z": {"t_max": -2.0}}), ("gates.z.t_max=-2.0", "from 1")),
         (lambda: GRU().init(KEY, 2, 3, Scheme(gate_bias="chrono", t_min=9, t_max=5.0)), ("t_min=9", "below t_max=5.0")),
         (
@@ -165,6 +166,14 @@ def test_dtypes(dtype, x64):
         ),
         (lambda: GRU().init(KEY, 2, 3, Scheme(gates={"f": {}})), ("'f'", "n, r, z")),
         (lambda: Elman().init(KEY, 2, 3, Scheme(gate_bias="chrono", t_max=9.0)), ("Elman", "no gate")),
+        (
+            lambda: GRU().init(KEY, 2, 3, Scheme(gate_bias="chrono", t_max=9.0, gates={"z": {"bias": "constant"}})),
+            ("gates.z.bias: without effect on GRU", "gate_bias='chrono', sets this bias"),
+        ),
+        (
+            lambda: GRU().init(KEY, 2, 3, Scheme(gates={"z": {"gate_bias": "zeros", "bias_scale": 2.0}})),
+            ("gates.z.bias_scale: without effect on GRU", "gate_bias='zeros'"),
+        ),
     ],
 )
 def test_wrong_use_names_the_argument(make, words):

@@ -182,16 +182,18 @@ class Cell(abc.ABC):
             "c": {g: scheme.bias_vector(key, "c", g, hidden_size, dtype) for g in self.recurrent_biases},
             "v": {name: self._vector(key, name, hidden_size, dtype) for name in self.vectors},
         }
-        if self.memory is not None:
-            gate, sign, write, refine, _ = self.memory
-            retention = scheme.retention_logit(key, gate, hidden_size, dtype)
-            if retention is not None:
-                params["b"][gate] = sign * retention
-                if write is not None and scheme.ties_write_gate(gate):
-                    params["b"][write] = -retention
-                if refine is not None and scheme.ties_refine_gate(gate):
-                    params["b"][refine] = -retention
+        if signs := self._biases_of_memory(scheme):
+            retention = scheme.retention_logit(key, next(iter(signs)), hidden_size, dtype)
+            params["b"] |= {gate: sign * retention for gate, sign in signs.items()}
         return {group: gates for group, gates in params.items() if gates}
+
+    def _biases_of_memory(self, scheme: Scheme) -> dict[str, int]:
+        """The gates whose bias the memory gate's rule sets, itself first, with the retention logit's sign there."""
+        if self.memory is None or not scheme.rules_memory(self.memory.gate):
+            return {}
+        gate, sign, write, refine, _ = self.memory
+        tied = ((write, scheme.ties_write_gate(gate)), (refine, scheme.ties_refine_gate(gate)))
+        return {gate: sign, **{other: -1 for other, is_tied in tied if other is not None and is_tied}}
 
     def _vector(self, key: PRNGKeyArray, name: str, hidden_size: int, dtype: DTypeLike) -> Float[Array, " H"]:
         place = VECTORS_STREAM + self.vectors.index(name)
@@ -218,18 +220,15 @@ class Cell(abc.ABC):
     def _check_overrides(self, gate: str, changes: Mapping[str, Any], scheme: Scheme) -> None:
         """Raise `UsageError` for an override that would change nothing."""
         memory = self.memory
-        tied = memory is not None and (
-            (gate == memory.write and scheme.ties_write_gate(memory.gate))
-            or (gate == memory.refine and scheme.ties_refine_gate(memory.gate))
-        )
         for name in changes:
             why = None
             if name in MEMORY_SETTINGS and (memory is None or gate != memory.gate):
                 why = f"{'no gate' if memory is None else f'gate {memory.gate!r}'} holds the memory of this cell"
             elif name in ("recurrent", "recurrent_scale") and gate not in self.recurrent_gates:
                 why = "this gate has no recurrent kernel"
-            elif name in ("bias", "bias_scale") and tied:
-                why = "the memory gate's rule sets this bias"
+            elif name in ("bias", "bias_scale") and memory and gate in self._biases_of_memory(scheme):
+                rule = scheme.gate(memory.gate).gate_bias
+                why = f"the memory gate's rule, gate_bias={rule!r}, sets this bias"
             if why:
                 raise UsageError(f"gates.{gate}.{name}: without effect on {type(self).__name__}, {why}")
 

@@ -15,10 +15,9 @@ from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan, 
 from gru_jax.errors import UsageError
 from gru_jax.norms import scaled_global_norm
 from gru_jax.training.schedules import schedule_fraction
+from gru_jax.training.state import RandomStream, stream_key
 from gru_jax.user_code import reference
 from gru_jax.with_arguments import refusing_decisions
-
-NOISE_STREAM = 103  # beside those of `gru_jax.training.step`
 
 RULES: dict[str, Callable[[Values, bool], optax.GradientTransformation]] = {
     "adam": lambda n, nesterov: optax.scale_by_adam(n["b1"], n["b2"], n["eps"]),
@@ -54,7 +53,7 @@ def build_optimizer(
     if config.clip_norm is not None:
         parts.append(_clip_by_global_norm(values["clip_norm"]))
     if config.noise:
-        parts.append(_noise(values, jax.random.fold_in(jax.random.key(seed), NOISE_STREAM)))
+        parts.append(_noise(values, stream_key(seed, RandomStream.GRADIENT_NOISE)))
     if config.l1:
         parts.append(_add_signs(values["l1"]))
     if config.l2:

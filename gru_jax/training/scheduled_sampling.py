@@ -18,9 +18,8 @@ from gru_jax.nn import Functional
 from gru_jax.tasks import Batch
 from gru_jax.tasks.likeliest import likeliest
 from gru_jax.training.large_heads import over_outputs
+from gru_jax.training.state import RandomStream, stream_key
 
-SAMPLING_STREAM = 106
-"""Beside those of `gru_jax.training.step`."""
 SHARES: dict[str, Callable[[Array], Array]] = {
     "constant": jnp.ones_like,
     "linear": lambda way: way,
@@ -64,7 +63,7 @@ def draw_own_tokens(
     probability = values["scheduled_sampling"]
     way = jnp.asarray(step, probability.dtype) / max(1, steps - 1)
     share = SHARES[config.model.sampling_schedule](way).astype(probability.dtype)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SAMPLING_STREAM), step)
+    key = stream_key(seed, RandomStream.SAMPLING, step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
     return OwnTokens(keys, jnp.broadcast_to(probability * share, (batch_size,)))
 

@@ -1,16 +1,37 @@
-"""What training steps change and give: parameters, the optimiser's state, averages of networks, what steps report."""
+"""What training steps change, draw and give: parameters, the optimiser's state, random numbers, what steps report."""
 
 from __future__ import annotations
 
+import enum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from gru_jax.config import RegularizationConfig, Values
 from gru_jax.training.streams import Streams
+
+
+@enum.unique
+class RandomStream(enum.IntEnum):
+    """What a run draws random numbers for, each from keys of its own; the small numbers are the splits of a task."""
+
+    INIT = 101
+    DROPOUT = 102
+    GRADIENT_NOISE = 103
+    FLOSSING = 104
+    DETACH = 105
+    REGULARIZATION = 106
+    SAMPLING = 107
+
+
+def stream_key(seed: ArrayLike, stream: RandomStream, step: ArrayLike | None = None) -> PRNGKeyArray:
+    """The key of a use of random numbers in a run of this seed, at a step if it draws anew at each."""
+    key = jax.random.fold_in(jax.random.key(seed), stream)
+    return key if step is None else jax.random.fold_in(key, step)
 
 
 class Iterate(NamedTuple):

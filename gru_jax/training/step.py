@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from gru_jax import flow
 from gru_jax.config import LEARNING_RATE, Config, Hyperparameters, Values, plan, with_task_values, with_values
@@ -56,11 +56,19 @@ from gru_jax.training.skipping import Skips, metrics_with_skips, readings_with_s
 from gru_jax.training.sources import follows_single_steps, live_profiles
 from gru_jax.training.sparsity import with_sparse_kernels
 from gru_jax.training.splitting import BATCH_AXIS, in_parts, laid_out, over_rows
-from gru_jax.training.state import StepReport, StepsResult, TrainState, Update, all_finite, average_with, start_average
+from gru_jax.training.state import (
+    RandomStream,
+    StepReport,
+    StepsResult,
+    TrainState,
+    Update,
+    all_finite,
+    average_with,
+    start_average,
+    stream_key,
+)
 from gru_jax.training.streams import Streams, carries_into, start_streams
 
-# Beside the splits of `gru_jax.tasks`, which take the small numbers.
-INIT_STREAM, DROPOUT_STREAM, FLOSS_STREAM, DETACH_STREAM, REGULARIZATION_STREAM = 101, 102, 104, 105, 106
 Data = dict[str, Array]
 
 
@@ -82,10 +90,6 @@ class BatchRows(NamedTuple):
     detached: Any
     carry0: PyTree
     sampled: OwnTokens | None
-
-
-def _stream(seed: ArrayLike, number: int) -> PRNGKeyArray:
-    return jax.random.fold_in(jax.random.key(seed), number)
 
 
 class Trainer:
@@ -123,8 +127,10 @@ class Trainer:
     ) -> TrainState:
         scheme = with_values(self.config.model.init, hyperparameters["model.init"])
         initial = initial_values(self.config, hyperparameters["model"])
-        params = with_weights(self.model.init(_stream(seed, INIT_STREAM), scheme=scheme, **initial), weights or {})
-        key, whole = _stream(seed, FLOSS_STREAM), functools.partial(self.parts.whole, params)
+        params = with_weights(
+            self.model.init(stream_key(seed, RandomStream.INIT), scheme=scheme, **initial), weights or {}
+        )
+        key, whole = stream_key(seed, RandomStream.FLOSSING), functools.partial(self.parts.whole, params)
         values, trained = hyperparameters["gradient"], self.parts.trained(params)
         trained = floss_before_training(self.config, self.model, trained, key, values, whole)
         step, params, streams = jnp.zeros((), jnp.int32), whole(trained), ()
@@ -226,7 +232,7 @@ class Trainer:
 
     def _perturbed(self, state: TrainState, seed: ArrayLike, trained: PyTree, values: Values) -> tuple[PyTree, PyTree]:
         """The parameters that a step sees, and what takes a gradient in those that learn back to them."""
-        key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), state.step)
+        key = stream_key(seed, RandomStream.REGULARIZATION, state.step)
 
         def perturbed(trained: PyTree) -> tuple[PyTree, PyTree]:
             params = self.parts.whole(state.training_params, trained)
@@ -252,7 +258,7 @@ class Trainer:
             clipped = grad_norm > hyperparameters["optimizer"]["clip_norm"]
             metrics["clipped"] = clipped.astype(grad_norm.dtype)
         if config.flow.live:
-            key = jax.random.fold_in(_stream(seed, DETACH_STREAM), state.step)
+            key = stream_key(seed, RandomStream.DETACH, state.step)
             values = hyperparameters["gradient"]
             profiles = live_profiles(
                 config, self.model, state.training_params, batch, update.adjoints, values, key, update.lengths
@@ -276,13 +282,13 @@ class Trainer:
         """
         size, time = batch.xs.shape[:2]
         dropout_key, detach_key = (
-            jax.random.fold_in(_stream(seed, stream), step) for stream in (DROPOUT_STREAM, DETACH_STREAM)
+            stream_key(seed, stream, step) for stream in (RandomStream.DROPOUT, RandomStream.DETACH)
         )
         # A key for each sequence, and masks of the whole batch, so that it is the same batch on any number of devices.
         of_each = jax.vmap(jax.random.fold_in, (None, 0))
         keys, noise_keys = of_each(dropout_key, jnp.arange(size)) if self.model.is_random else None, None
         if self.config.regularization.draws_of_each:
-            noise_key = jax.random.fold_in(_stream(seed, REGULARIZATION_STREAM), step)
+            noise_key = stream_key(seed, RandomStream.REGULARIZATION, step)
             noise_keys = of_each(noise_key, jnp.arange(size))
         detached = detach_masks(self.config, self.model, detach_key, (size, time), hyperparameters["gradient"])
         sampled = draw_own_tokens(self.config, seed, step, self.plan.steps, size, hyperparameters["model"])

@@ -29,7 +29,8 @@ from gru_jax.training.regularization import (
     with_bounded_columns,
     with_input_noise,
 )
-from gru_jax.training.step import REGULARIZATION_STREAM, Trainer
+from gru_jax.training.state import RandomStream, stream_key
+from gru_jax.training.step import Trainer
 from gru_jax.unroll import Unrolled
 from tests.training.killing import struck
 from tests.training.small import small
@@ -126,7 +127,7 @@ def test_penalties_are_what_their_equations_say(drawn, changes, x64):
     batch = trainer.batch(3, {}, jnp.arange(8, dtype=jnp.int32))
     batch = batch._replace(lengths=jnp.asarray(LENGTHS), weights=jnp.asarray(WEIGHTS))
 
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), REGULARIZATION_STREAM), 0)
+    key = stream_key(3, RandomStream.REGULARIZATION, 0)
 
     def wanted_loss_of(params):
         seen = perturbed_weights(config, trainer.model, params, key, values["regularization"])
@@ -231,7 +232,7 @@ def test_the_network_reads_its_states_with_what_is_dropped():
     config = config_of({"recurrent_dropout": 0.5}, optimizer={"name": "sgd"})
     trainer, values = Trainer(config), traced_hyperparameters(config)
     batch, state = trainer.batch(3, {}, jnp.arange(8, dtype=jnp.int32)), trainer.init(3, values)
-    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), REGULARIZATION_STREAM), 0)
+    step_key = stream_key(3, RandomStream.REGULARIZATION, 0)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, jnp.arange(8))
 
     @jax.jit

@@ -171,8 +171,8 @@ def compare_settings(
 
     Returns:
         columns `axis`, `base`, `value`, `setting`, `is_tuned`, `score`, `pairs`, `unpaired` (seeds that only one has),
-        `lost`, `difference`, `low`, `high`, `p`, `least_p`, `p_corrected` (Holm, over the rows that decide, see `decisive`,
-        or over the others),
+        `lost`, `difference`, `low`, `high`, `p`, `least_p`, `p_corrected` (Holm, over
+        the rows that decide, see `decisive`, or over the others),
         `better` (of the two; empty where they are equal, or the mean is unknown) and `seeds_needed`.
 
     Raises:
@@ -267,7 +267,8 @@ def _rows(
         unpaired = len({seed for seed, *_ in (*one, *two)}) - len(seeds)
         rows.append(
             {"axis": axis, "base": str(base), "value": str(value), "setting": setting, "is_tuned": is_tuned,
-             "score": score, "pairs": pairs.pairs, "unpaired": unpaired, "lost": pairs.lost, "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
+             "score": score, "pairs": pairs.pairs, "unpaired": unpaired, "lost": pairs.lost,
+             "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
              "better": _better(pairs.mean, goal[1], str(base), str(value)), "seeds_needed": pairs.needed}
         )  # fmt: skip
 
