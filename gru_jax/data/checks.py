@@ -14,6 +14,8 @@ Missing = Literal["error", "zero", "mean", "mask"]
 """What an input that is NaN is taken for: it is refused, or is 0, or its feature's mean, or 0 beside an input that
 says so."""
 
+ROUNDING = 1e-12
+"""Of a mean: by how much equal numbers of 64 bits may seem to differ from it."""
 Block = tuple[int, np.ndarray]
 """The first of some rows, and their numbers `[N, T, D]`."""
 
@@ -23,11 +25,23 @@ class Statistics(NamedTuple):
 
     Attributes:
         mean: `[D]`, 0 where a feature has no number.
-        deviation: `[D]`, the standard deviation, 1 where it is 0.
+        deviation: `[D]`, the standard deviation, 1 where it is 0 but for rounding.
     """
 
     mean: Float[np.ndarray, " D"]
     deviation: Float[np.ndarray, " D"]
+
+
+def usable_deviation(deviation: Float[np.ndarray, "*N"], mean: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
+    """Deviations to divide by: 1 in place of one that is 0, or no more than the rounding of numbers around a mean.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gru_jax.data.checks import usable_deviation
+        >>> usable_deviation(np.array([2.0, 0.0, 1e-17]), np.array([1.0, 1.0, 0.1])).tolist()
+        [2.0, 1.0, 1.0]
+    """
+    return np.where(deviation > ROUNDING * np.abs(mean), deviation, 1.0)
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
@@ -127,4 +141,4 @@ def measure_features(blocks: Iterable[Block], lengths: Integer[np.ndarray, " N"]
         squares = squares + squares_here + shift**2 * count * share
         mean, count = mean + shift * share, total
     deviation = np.sqrt(squares / np.maximum(count, 1))
-    return Statistics(mean, np.where(deviation > 0, deviation, 1.0))
+    return Statistics(mean, usable_deviation(deviation, mean))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,14 @@ import numpy as np
 
 from gru_jax.data.checks import as_float32
 from gru_jax.data.loaded import LoadedSequences, TargetKind, are_whole_numbers
-from gru_jax.data.tables import Table, open_table
+from gru_jax.data.tables import MISSING_TEXTS, Table, open_table
 from gru_jax.errors import UsageError, listing
 
 Layout = Literal["long", "wide"]
 """Whether a row of a table is a step, or a whole sequence whose columns are the steps."""
 
+MISSING_CLASSES = [text for text in MISSING_TEXTS if text not in ("None", "-")]
+"""Texts that stand for a class that is missing; those two may be classes."""
 MissingTargets = Literal["error", "skip"]
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ class TableOptions:
     """What the columns of a table are.
 
     Attributes:
-        inputs: names of input columns; None for all that are nothing else, which must be numbers.
+        inputs: names of input columns; None for all that are nothing else, which must be numbers, and of windows with a
+            horizon the targets too, as far as they are known by then.
         targets: names of target columns.
         kind: what targets are.
         sequence: the column whose equal values make a sequence; None where the file is one.
@@ -90,16 +93,15 @@ def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     named = [name for name in (options.sequence, options.group) if name is not None]
     table.check_columns(named, "column")
     targets = options.targets
-    if options.may_lack_targets and targets and not any(table.has_values(name) for name in targets):
-        options, targets = dataclasses.replace(options, is_new=True), ()
-    if options.is_new and targets and not set(targets) & set(table.frame.columns):
-        targets = ()
+    lacks_targets = not any(table.has_values(name) for name in targets)
+    if lacks_targets and (options.may_lack_targets or options.is_new):
+        options, targets = dataclasses.replace(options, is_new=options.is_new or bool(targets)), ()
     table.check_columns(targets, "target")
     if not targets and not options.is_new:
         raise UsageError(f"{path}: targets=None: needed is the name of a column; there are {_some(table)}")
     if options.weights is not None:
         named.append(options.weights)
-    inputs = _inputs(table, options, {*named, *(() if options.window else options.targets)})
+    inputs = _inputs(table, options, named)
     return (
         _read_wide(table, options, inputs, targets)
         if options.layout == "wide"
@@ -111,16 +113,27 @@ def _some(table: Table) -> str:
     return listing(table.frame.columns[:30])
 
 
-def _inputs(table: Table, options: TableOptions, others: set[str]) -> list[str]:
-    """The columns of inputs."""
+def _inputs(table: Table, options: TableOptions, named: Sequence[str]) -> list[str]:
+    """The columns of inputs; none is what is to be predicted at the same row."""
     if options.inputs is not None:
         table.check_columns(options.inputs, "input")
+        shown = f"inputs={','.join(options.inputs)}"
+        if len(set(options.inputs)) < len(options.inputs):
+            raise UsageError(f"{shown}: names a column twice")
+        leaked = [name for name in options.inputs if name in options.targets]
+        if leaked and not options.horizon:
+            raise UsageError(
+                f"{shown}: {listing(leaked)} is a target too, of the same row; allowed with a horizon of 1 or more"
+            )
         return list(options.inputs)
+    reads_targets = options.window and options.horizon
+    others = {*named, *(() if reads_targets else options.targets)}
     names = [name for name in table.frame.columns if name not in others]
     texts = [name for name in names if table.is_text(name)]
     if texts:
         numbers = [name for name in names if name not in texts]
-        raise UsageError(f"{table.path}: {listing(texts)} hold texts; task.inputs={','.join(numbers)} leaves them out")
+        hint = f"task.inputs={','.join(numbers)} leaves them out" if numbers else "needed is a column of numbers"
+        raise UsageError(f"{table.path}: {listing(texts)} hold texts; {hint}")
     if not names:
         raise UsageError(f"{table.path}: no column is left for inputs; there are {_some(table)}")
     return names
@@ -132,9 +145,11 @@ def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) 
         if len(targets) != 1:
             raise UsageError(f"targets={','.join(targets)}: of classes there is one column")
         texts = table.texts(targets[0])
-        missing = np.flatnonzero(texts == "")
+        missing = np.flatnonzero(np.isin(texts, MISSING_CLASSES))
         if missing.size:
-            raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
+            row = int(missing[0])
+            shown = f", {str(texts[row])!r}" * bool(texts[row])
+            raise UsageError(f"{table.place(row, targets[0])}: has no class{shown}")
         return texts, True
     numbers = np.stack([table.numbers(name) for name in targets], axis=1)
     if options.kind == "labels":
@@ -143,8 +158,28 @@ def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) 
         missing = np.flatnonzero(np.isnan(numbers[:, 0]))
         if missing.size:
             raise UsageError(f"{table.place(int(missing[0]), targets[0])}: has no class")
-        return numbers[:, 0].astype(np.int64).astype(np.str_), True
+        return class_texts(numbers[:, 0], lambda row: table.place(row, targets[0])), True
     return numbers, False
+
+
+def class_texts(numbers: np.ndarray, place: Callable[[int], str]) -> np.ndarray:
+    """Whole numbers, of which none is missing, as texts.
+
+    Args:
+        numbers: of the classes, `[N]`.
+        place: says where a row is.
+
+    Raises:
+        UsageError: one is too large for a float to hold it and no other.
+    """
+    wrong = np.flatnonzero(~(np.abs(numbers) < 2**53))
+    if wrong.size:
+        row = int(wrong[0])
+        raise UsageError(
+            f"{place(row)}: holds the class {numbers[row]:g}; allowed are whole numbers below 2^53, and with "
+            "task.kind=classes any text"
+        )
+    return numbers.astype(np.int64).astype(np.str_)
 
 
 def _labels(table: Table, targets: Sequence[str], numbers: np.ndarray) -> np.ndarray:
@@ -257,6 +292,9 @@ def _sequence_rows(table: Table, options: TableOptions) -> Rows:
     if options.sequence is None:
         return [np.arange(table.frame.height)]
     names = table.texts(options.sequence)
+    missing = np.flatnonzero(names == "")
+    if missing.size:
+        raise UsageError(f"{table.place(int(missing[0]), options.sequence)}: is empty; needed is its sequence")
     _, first, member = np.unique(names, return_index=True, return_inverse=True)
     order = np.argsort(member, kind="stable")
     pieces = np.split(order, np.cumsum(np.bincount(member))[:-1])

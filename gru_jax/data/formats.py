@@ -50,6 +50,29 @@ def format_of(path: Path, wanted: Format = "auto") -> str:
     return ENDINGS[path.suffix]
 
 
+def files_of_splits(root: Path, patterns: Mapping[str, str | None]) -> dict[str, list[Path]]:
+    """The files below a folder by split, of those that have a path or a pattern.
+
+    Args:
+        root: the folder.
+        patterns: by split, that of training first; None where a split has no files.
+
+    Raises:
+        UsageError: there are none, or one of another split is trained on too, where these are not one path.
+    """
+    files = {split: matching_files(root, pattern) for split, pattern in patterns.items() if pattern is not None}
+    first, *others = files
+    trained_on = {path.resolve() for path in files[first]}
+    for split in (split for split in others if patterns[split] != patterns[first]):
+        for path in files[split]:
+            if path.resolve() in trained_on:
+                raise UsageError(
+                    f"{first}={patterns[first]}: takes {path} in, a file of {split}; needed are files that nothing but "
+                    "training reads"
+                )
+    return files
+
+
 def matching_files(root: Path, pattern: str) -> list[Path]:
     """The files below a folder that a path or a pattern such as `train/*.csv` stands for, in the order of their names.
 
@@ -63,7 +86,8 @@ def matching_files(root: Path, pattern: str) -> list[Path]:
         return [path]
     if path.is_dir():
         raise UsageError(f"{path}: a directory; allowed is a file, or a pattern such as {pattern}/*.csv")
-    paths = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    names = glob.glob(str(Path(glob.escape(str(root)), pattern)), recursive=True)
+    paths = sorted(Path(name) for name in names if Path(name).is_file())
     if not paths:
         present = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = f"; there are {listing(present[:20])}{closest(path.name, present)}" if present else ""

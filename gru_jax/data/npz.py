@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gru_jax.data.arrays import are_classes, check_input, read_arrays
+from gru_jax.data.arrays import are_classes, check_input, kind_of_targets, read_arrays
 from gru_jax.data.columns import TableOptions
-from gru_jax.data.loaded import LoadedSequences
+from gru_jax.data.loaded import LoadedSequences, TargetKind
 from gru_jax.data.npy import MemoryRows
 from gru_jax.errors import UsageError
+
+KINDS: Mapping[str, TargetKind] = {"floats": "numbers", "booleans": "labels", "whole numbers": "classes"}
 
 
 def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
@@ -21,10 +23,10 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
 
     Args:
         path: of the file.
-        options: whether there may be no targets.
+        options: whether there may be no targets, and what they must be.
 
     Raises:
-        UsageError: arrays do not fit each other, or there is a mask.
+        UsageError: arrays do not fit each other, targets are of another kind, or there is a mask.
     """
     arrays = read_arrays(path)
     if "mask" in arrays:
@@ -40,6 +42,9 @@ def read_npz(path: Path, options: TableOptions) -> LoadedSequences:
         raise UsageError(f"{path}: lengths hold {lengths.min()}; allowed are 1 to {time}")
     if targets is None and not (options.is_new or options.may_lack_targets):
         raise UsageError(f"{path}: has no targets")
+    if targets is not None and options.kind not in ("auto", KINDS[kind_of_targets(targets.dtype)]):
+        held = kind_of_targets(targets.dtype)
+        raise UsageError(f"{path}: targets hold {held}, which are {KINDS[held]}; task.kind={options.kind} needs others")
     per_step = targets is not None and targets.ndim == (2 if are_classes(targets.dtype) else 3)
     width = 1 if targets is None or are_classes(targets.dtype) else targets.shape[-1]
     if targets is not None:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from gru_jax.data.checks import usable_deviation
 from gru_jax.data.loaded import LoadedSequences
 
 FIRST = "[0]"
@@ -55,9 +56,10 @@ def _standardised(xs: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
         return xs
     values, counted = xs.astype(np.float64), ~np.isnan(xs)
     counts = np.maximum(counted.sum(axis=0), 1)
-    values = values - np.where(counted, values, 0).sum(axis=0) / counts
+    mean = np.where(counted, values, 0).sum(axis=0) / counts
+    values = values - mean
     deviation = np.sqrt(np.where(counted, np.square(values), 0).sum(axis=0) / counts)
-    return (values / np.where(deviation > 0, deviation, 1)).astype(xs.dtype)
+    return (values / usable_deviation(deviation, mean)).astype(xs.dtype)
 
 
 def _stacked(sequences: LoadedSequences, stack: int) -> LoadedSequences:

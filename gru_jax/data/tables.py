@@ -19,6 +19,8 @@ from gru_jax.runtime.files import FileStamp, stamp_of
 
 SEPARATORS = (",", "\t", ";", "|")
 MISSING_TEXTS = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "?", "-", "#N/A")
+LONGEST_FIELD = 2**31 - 1
+"""Characters of a field of CSV, of which Python allows 131,072 by itself."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -95,12 +97,13 @@ def _absent(column: pl.Series) -> pl.Series:
     return column.is_null() | column.cast(pl.Float64, strict=False).is_nan().fill_null(False)
 
 
-def open_table(path: Path, *, has_header: bool = True) -> Table:
+def open_table(path: Path, *, has_header: bool = True, splits_at_blanks: bool = False) -> Table:
     r"""The table of a `.csv`, `.tsv`, `.txt` or `.parquet` file. What separates fields is seen in the first line.
 
     Args:
         path: of the file.
         has_header: whether the first line has the names of the columns; else they are `column1` and so on.
+        splits_at_blanks: whether blanks separate fields where the first line has nothing else that does.
 
     Raises:
         UsageError: it cannot be read, a line has more or fewer fields than the first, or two columns have one name.
@@ -119,22 +122,33 @@ def open_table(path: Path, *, has_header: bool = True) -> Table:
         stamp = stamp_of(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    return _read_parquet(path, stamp) if path.suffix == ".parquet" else _read_text_table(path, has_header, stamp)
+    if path.suffix == ".parquet":
+        return _read_parquet(path, stamp)
+    return _read_text_table(path, has_header, splits_at_blanks, stamp)
 
 
 @functools.lru_cache(maxsize=4)
 def _read_parquet(path: Path, stamp: FileStamp) -> Table:
     del stamp
     try:
-        return Table(path, pl.read_parquet(path), None)
+        frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UsageError(f"{path}: cannot be read as Parquet ({in_one_line(error)[:100]})") from error
+    if not frame.height:
+        raise UsageError(f"{path}: has no rows")
+    # Texts that are stored as numbers of a list, such as a category of pandas.
+    coded = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    return Table(path, frame.with_columns(pl.col(coded).cast(pl.String)), None)
 
 
 @functools.lru_cache(maxsize=4)
-def _read_text_table(path: Path, has_header: bool, stamp: FileStamp) -> Table:  # splits are parts of one file
+def _read_text_table(
+    path: Path, has_header: bool, splits_at_blanks: bool, stamp: FileStamp
+) -> Table:  # splits are parts of one file
     del stamp
     content = read_text(path)
+    if splits_at_blanks and not any(separator.encode() in content.partition(b"\n")[0] for separator in SEPARATORS):
+        content = b"\n".join(b"\t".join(line.split()) for line in content.split(b"\n"))
     header, _, body = content.partition(b"\n")
     first = header.decode()
     counts = {separator: first.count(separator) for separator in SEPARATORS}
@@ -212,6 +226,7 @@ def _check_fields(path: Path, rows: bytes, separator: str, count: int, first_lin
     """How many rows there are, none of which has more or fewer fields than there are columns, as polars would take."""
     needed = f"there are {count} columns, separated by {separator!r}"
     if b'"' in rows:
+        csv.field_size_limit(LONGEST_FIELD)
         reader, number = csv.reader(io.StringIO(rows.decode(), newline=""), delimiter=separator, strict=True), 0
         try:
             for number, fields in enumerate(reader, 1):  # noqa: B007

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from gru_jax.data.tables import open_table, read_text
+from gru_jax.data.tables import LONGEST_FIELD, open_table, read_text
 from gru_jax.errors import UsageError, closest, listing
 
 
@@ -90,6 +90,7 @@ def load_labelled_texts(path: Path, text: str, label: str, *, has_header: bool =
     lines = load_text(path).rstrip("\n").split("\n")
     rows = [line.split("\t") for line in lines]
     if path.suffix == ".csv":
+        csv.field_size_limit(LONGEST_FIELD)
         try:
             rows = list(csv.reader(io.StringIO("\n".join(lines), newline=""), strict=True))
         except csv.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,8 @@ CalendarFeature = Literal["hour", "weekday", "day", "month", "yearday"]
 PARTS = ("year", "month", "day", "hour", "minute", "second")
 """Columns that make up a time, where no single one does."""
 ISO = "dates as 2016-07-01, 2016-07 or 2016-07-01 13:00:00"
+_DATE = re.compile(r"\d{4}(-.*)?", re.DOTALL)
+"""What a time begins with: NumPy takes a number of any length for a year, and words for today."""
 NAMES_OF_SECONDS = {86400: "day", 3600: "hour", 60: "minute", 1: "second"}
 
 
@@ -76,14 +79,14 @@ def read_times(table: Table, columns: Sequence[str]) -> np.ndarray:
     if len(columns) > 1:
         return _joined_parts(table, columns)
     texts = np.char.replace(np.char.rstrip(table.texts(columns[0]), "Z"), "/", "-")
+    wrong = next((row for row, text in enumerate(texts) if not _DATE.fullmatch(text)), None)
     try:
-        times = texts.astype("datetime64[s]")
+        times = texts.astype("datetime64[s]") if wrong is None else None
     except ValueError:
-        row = next(row for row, text in enumerate(texts) if not _is_time(text))
-        raise UsageError(f"{table.place(row, columns[0])}: {texts[row][:50]!r} is no time; allowed are {ISO}") from None
-    absent = np.flatnonzero(np.isnat(times))
-    if absent.size:
-        raise UsageError(f"{table.place(int(absent[0]), columns[0])}: has no time")
+        times, wrong = None, next(row for row, text in enumerate(texts) if not _is_time(text))
+    if times is None or wrong is not None:
+        place, text = table.place(wrong or 0, columns[0]), texts[wrong or 0]
+        raise UsageError(f"{place}: {text[:50]!r} is no time; allowed are {ISO}" if text else f"{place}: has no time")
     return times
 
 

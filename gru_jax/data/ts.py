@@ -23,7 +23,7 @@ def read_ts(path: Path, options: TableOptions) -> LoadedSequences:
 
     Args:
         path: of the file.
-        options: whether sequences may have no targets.
+        options: whether sequences may have no targets, and what they must be.
 
     Raises:
         UsageError: the header or a line is not of this format.
@@ -31,7 +31,9 @@ def read_ts(path: Path, options: TableOptions) -> LoadedSequences:
     lines = read_text(path).decode().split("\n")[:-1]
     header, start = _read_header(path, lines)
     labels = header.get(CLASSES, header.get(NUMBER, "false")).split()
-    has_target = labels[:1] == ["true"]
+    has_target, held = labels[:1] == ["true"], "numbers" if NUMBER in header else "classes"
+    if has_target and options.kind not in ("auto", held):
+        raise UsageError(f"{path}: its header says that targets are {held}; task.kind={options.kind} needs others")
     numbers = [number for number in range(start, len(lines)) if lines[number].strip() and lines[number][0] != "#"]
     if not numbers:
         raise UsageError(f"{path}: has no sequence after @data")
@@ -81,10 +83,16 @@ def _read_header(path: Path, lines: list[str]) -> tuple[dict[str, str], int]:
             return header, number + 1
         if text.startswith("@"):
             key, _, value = text[1:].partition(" ")
-            header[key.lower()] = value.strip() if key.lower() != CLASSES else value.replace("True", "true").strip()
+            header[key.lower()] = _lower_first(value) if key.lower() in (CLASSES, NUMBER) else value.strip()
         elif text and not text.startswith(("#", "%")):
             raise UsageError(f"{path}: line {number + 1}: {text[:40]!r} is no header; needed is @data before sequences")
     raise UsageError(f"{path}: has no line @data; not a .ts file, or cut short")
+
+
+def _lower_first(text: str) -> str:
+    """A text whose first word, `true` or `false`, is in lower case, and what comes after it as it is."""
+    first, _, rest = text.strip().partition(" ")
+    return f"{first.lower()} {rest}".strip()
 
 
 def _read_sequence(where: str, dimensions: list[str]) -> np.ndarray:

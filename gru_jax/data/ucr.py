@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gru_jax.data.checks import as_float32
-from gru_jax.data.columns import TableOptions, without_padding
+from gru_jax.data.columns import TableOptions, class_texts, without_padding
 from gru_jax.data.loaded import LoadedSequences, are_whole_numbers
 from gru_jax.data.tables import open_table
 from gru_jax.errors import UsageError
@@ -29,8 +29,10 @@ def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
         UsageError: a line has another number of fields, a field is no number, or a class is not known, unless none is
             or the sequences are new.
     """
-    table = open_table(path, has_header=False)
+    table = open_table(path, has_header=False, splits_at_blanks=True)
     first, *names = table.frame.columns
+    if not names:
+        raise UsageError(f"{path}: has one column; needed are a class and the values of a sequence in each line")
     values = as_float32(np.stack([table.numbers(name) for name in names], axis=1)[..., None])
     values, lengths = without_padding(values)
     targets = table.texts(first)
@@ -41,8 +43,7 @@ def read_ucr(path: Path, options: TableOptions) -> LoadedSequences:
     if numbers is not None and is_number:
         targets = numbers[:, None]
     elif numbers is not None and are_whole_numbers(numbers):  # 1.0000e+00 is 1
-        is_known = zip(targets, ~unknown, strict=True)
-        targets = np.array([str(int(float(text))) if known else text for text, known in is_known])
+        targets = np.where(unknown, targets, class_texts(np.where(unknown, 0, numbers), table.place))
     is_unlabelled = not is_number and options.is_new and bool(unknown.any())
     is_unlabelled |= options.may_lack_targets and bool(unknown.all())
     if unknown.any() and not is_number and not is_unlabelled:

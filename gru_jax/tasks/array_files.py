@@ -235,11 +235,11 @@ class ArrayFiles:
             if targets.dtype.kind == "f":
                 self._check_numbers(targets, counts, values)
             return values.astype(np.float64), weights
-        negative = np.less(values, 0)
-        if negative.any():
+        wrong = np.less(values, 0) | np.greater(values, np.iinfo(np.int32).max)
+        if wrong.any():
             hint = "; steps that do not count go by a mask" if self.per_step else ""
-            allowed = f"allowed are whole numbers from 0, a class each{hint}"
-            raise UsageError(f"{_place_of(targets, counts, negative)}: holds {values[negative][0]}; {allowed}")
+            allowed = f"allowed are whole numbers from 0, a class each, of 32 bits{hint}"
+            raise UsageError(f"{_place_of(targets, counts, wrong)}: holds {values[wrong][0]}; {allowed}")
         return values, weights
 
     def _check_numbers(self, targets: Rows, counts: np.ndarray, values: np.ndarray) -> None:

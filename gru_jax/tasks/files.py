@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS
+from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, WEIGHTS, XS, check_input
 from gru_jax.data.checks import as_float32
 from gru_jax.data.columns import Layout, MissingTargets, TableOptions
 from gru_jax.data.files import data_root
-from gru_jax.data.formats import READERS, Format, format_of, matching_files
+from gru_jax.data.formats import READERS, Format, files_of_splits, format_of
 from gru_jax.data.loaded import LoadedSequences, TargetKind, join_sequences
 from gru_jax.data.npy import MemoryRows, Rows
 from gru_jax.data.preparing import names_in_files, prepare_sequences
@@ -71,10 +72,11 @@ def _read_sources(
 ) -> tuple[dict[tuple[str, str], Rows], dict[str, list[str]]]:
     """All arrays by split and name, and the names of features, targets and classes."""
     del stamps
-    options, classes_wanted, loaded = files.options, files.classes_wanted, dict[str, LoadedSequences]()
-    for split, paths, part in files.sources:
-        read = _load(paths, files.format, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
-        loaded[split] = prepare_sequences(read, scale_each=files.scale_each, stack=files.stack)
+    options, classes_wanted = files.options, files.classes_wanted
+    loaded = {
+        split: prepare_sequences(read, scale_each=files.scale_each, stack=files.stack)
+        for split, read in _load_splits(files, options).items()
+    }
     first = loaded[TRAIN]
     if options.weights is not None and first.weights is None:
         raise UsageError(f"{first.place(0)}: weights {options.weights!r} is no column of the training's files")
@@ -99,6 +101,18 @@ def _read_sources(
     return arrays, names
 
 
+def _load_splits(files: ReadFiles, options: TableOptions) -> dict[str, LoadedSequences]:
+    """The sequences of every split, of one kind of targets: whole numbers are no classes where others are not."""
+    loaded = {
+        split: _load(paths, files.format, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
+        for split, paths, part in files.sources
+    }
+    held = {target.dtype.kind for sequences in loaded.values() for target in sequences.targets or ()}
+    if options.kind == "auto" and held == {"U", "f"}:
+        return _load_splits(files, dataclasses.replace(options, kind="numbers"))
+    return loaded
+
+
 def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> LoadedSequences:
     """The sequences of some files.
 
@@ -115,13 +129,16 @@ def _load(paths: Sequence[Path], wanted: Format, options: TableOptions) -> Loade
                 value = getattr(options, field.name)
                 raise UsageError(f"{field.name}={value}: is for tables, and without effect on {path}, a {name} file")
         loaded.append(READERS[name](path, options))
+        if (loaded[-1].weights is None) != (loaded[0].weights is None):
+            lacking = loaded[-1] if loaded[-1].weights is None else loaded[0]
+            raise UsageError(f"{lacking.place(0)}: has no weights, which other files of its split have")
     return join_sequences(loaded)
 
 
 def _class_names(loaded: Mapping[str, LoadedSequences]) -> list[str]:
     """The classes that occur, whole numbers in their order, texts in that of the alphabet."""
     texts = {str(text) for part in loaded.values() for target in part.targets or () for text in np.ravel(target)}
-    return sorted(texts, key=lambda text: (0, int(text), "") if text.lstrip("-").isdecimal() else (1, 0, text))
+    return sorted(texts, key=lambda text: (0, int(text), "") if re.fullmatch(r"-?\d+", text) else (1, 0, text))
 
 
 def stack(
@@ -194,7 +211,8 @@ class Files(Sequences):
         train, valid, test: files of each split, below the data directory; what is None is held out of train, by
             `valid_fraction` and `test_fraction`. Those of the test may have no targets; there is no test score then.
         format: table, ucr, ts or npz; auto goes by their names.
-        inputs: columns of a table that are inputs; None for all but the others named here.
+        inputs: columns of a table that are inputs; None for all but the others named here, and of windows with a
+            horizon the targets too. With a horizon of 0 no target is an input.
         targets: its columns that are targets, more than one only of numbers and labels; None where the format says so.
         kind: whether targets are classes, numbers, or labels, columns of 0 and 1 of which several may be 1; auto takes
             texts and, without a window, whole numbers for classes.
@@ -271,28 +289,39 @@ class Files(Sequences):
             if files[split] is None and split not in dict(options["division"].fractions):
                 raise UsageError(f"{split}=None: needed is a file, or {split}_fraction of the training examples")
         parts = {split: (0.0, 1.0) for split in options["splits"] if files[split] is not None}
+        self._check_windows_in_folds()
         if self.window is not None and options["division"].fractions:
             if self.divide_by not in ("random", "time"):
                 raise UsageError(f"divide_by={self.divide_by}: windows are divided in time, as the last rows of a file")
             parts |= _parts_in_time(dict(options["division"].fractions))
             options["division"] = dataclasses.replace(options["division"], fractions=())
-        sources = tuple(
-            (split, tuple(matching_files(root, files[split] or self.train)), part)
-            for split, part in sorted(parts.items())
-        )
+        paths = files_of_splits(root, {split: files[split] for split in SPLITS if split in parts})
+        sources = tuple((split, tuple(paths.get(split, paths[TRAIN])), part) for split, part in sorted(parts.items()))
         return ReadFiles(
             root, **options, sources=sources, format=self.format, options=self._table_options,
             scale_each=self.scale_each, stack=self.stack,
         )  # fmt: skip
 
+    def _check_windows_in_folds(self) -> None:
+        """Refuse folds whose windows have rows of each other."""
+        if self.window is None or self.folds is None or self.divide_by == "group":
+            return
+        if self.stride < self.window + self.horizon:
+            raise UsageError(
+                f"folds={self.folds}: windows share rows, of which some would be trained on and validated on; allowed "
+                f"are a stride of {self.window + self.horizon} or more, divide_by=group, or valid_fraction"
+            )
+
     def read_input(self, path: Path) -> Mapping[str, np.ndarray]:
         if path.suffix == ".npy":
             return super().read_input(path)
-        facts = self.facts
-        options = dataclasses.replace(self._table_options, is_new=True)
-        if format_of(path, self.format) == "table" and self.layout == "long":
+        facts, kind_of_file = self.facts, format_of(path, self.format)
+        options = dataclasses.replace(self._table_options, is_new=True, group=None)
+        if kind_of_file in ("table", "ucr") and not (facts.codes or facts.are_labels):
+            options = dataclasses.replace(options, kind="numbers")  # whole ones too
+        if kind_of_file == "table" and self.layout == "long":
             options = dataclasses.replace(options, inputs=names_in_files(facts.features, self.stack))
-        read = READERS[format_of(path, self.format)](path, options)
+        read = READERS[kind_of_file](path, options)
         sequences = prepare_sequences(read, scale_each=self.scale_each, stack=self.stack)
         if sequences.features != facts.features:
             trained = listing(facts.features)
@@ -300,8 +329,22 @@ class Files(Sequences):
         longest = max(facts.time, *(len(xs) for xs in sequences.xs))
         differ = any(len(xs) != longest for xs in sequences.xs)
         arrays = stack(sequences, facts.classes or None, longest, differ=differ, skips=False)
-        arrays.pop(GROUPS, None)
-        return self.check_new(arrays, path, sequences.place)
+        return super().check_new(arrays, path, sequences.place)
+
+    def check_new(
+        self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """New inputs as they stand in files, which are prepared as those are."""
+        features = names_in_files(self.facts.features, self.stack)
+        arrays = check_input(arrays, path, len(features), self.missing, place)
+        count, time, _ = arrays[XS].shape
+        lengths = arrays.get(LENGTHS, np.full(count, time))
+        where = place or MemoryRows.of_array(path, arrays[XS]).place
+        rows = [row[:length] for row, length in zip(arrays[XS], lengths, strict=True)]
+        read = LoadedSequences(rows, None, per_step=False, features=features, target_names=(), place=where)
+        prepared = prepare_sequences(read, scale_each=self.scale_each, stack=self.stack)
+        made = stack(prepared, None, -(-time // self.stack), differ=LENGTHS in arrays, skips=False)
+        return super().check_new({**arrays, **made}, path, prepared.place)
 
 
 def _parts_in_time(fractions: Mapping[str, float]) -> dict[str, tuple[float, float]]:

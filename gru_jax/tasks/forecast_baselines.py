@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from gru_jax.data.checks import measure_features
 from gru_jax.tasks.facts import DataFacts
 from gru_jax.tasks.forecast_scores import forecast_metrics
 from gru_jax.tasks.forecast_windows import SplitWindows
@@ -62,6 +63,11 @@ class StandardColumns:
         assert facts.targets_scale is not None
         self.mean, self.deviation = np.array(facts.targets_scale.mean), np.array(facts.targets_scale.deviation)
 
+    def mean_of(self, windows: SplitWindows) -> Float[np.ndarray, " O"]:
+        """The mean of each over the rows of windows, of those that are not missing."""
+        values = windows.values[:, None, : len(self.mean)]
+        return (measure_features([(0, values)], None, len(self.mean)).mean - self.mean) / self.deviation
+
     def targets(self, windows: SplitWindows) -> Float[np.ndarray, "N H O"]:
         """What becomes of them, NaN where it is missing."""
         return (windows.targets(len(self.mean)) - self.mean) / self.deviation
@@ -92,8 +98,10 @@ def fit_baselines(
     standard = StandardColumns(facts)
     horizon = train.horizon
 
+    centre = standard.mean_of(train)  # not zero where nothing is standardised
+
     def mean(windows: SplitWindows) -> np.ndarray:
-        return np.zeros((len(windows.origins), horizon, len(standard.mean)))
+        return np.broadcast_to(centre, (len(windows.origins), horizon, len(centre)))
 
     def naive(windows: SplitWindows) -> np.ndarray:
         return np.repeat(standard.rows(windows)[windows.origins][:, None], horizon, axis=1)

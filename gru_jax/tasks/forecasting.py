@@ -109,9 +109,7 @@ class Forecasting(FromFiles):
 
     def _check_settings(self) -> None:
         if self.folds is not None:
-            raise UsageError(
-                f"folds={self.folds}: windows overlap, and folds of them would share rows; allowed is none"
-            )
+            raise UsageError(f"folds={self.folds}: windows overlap, and folds would share rows; allowed is none")
         levels = self.quantiles
         if levels is not None and (0.5 not in levels or list(levels) != sorted(set(levels))):
             raise UsageError(f"quantiles={','.join(map(str, levels))}: needed are levels that ascend, 0.5 among them")
@@ -136,6 +134,8 @@ class Forecasting(FromFiles):
             raise UsageError(f"gaps={self.gaps}: without effect, rows have no times; needed are time_columns")
         if self.gaps == "fill" and self.missing == "error":
             raise UsageError("gaps=fill: rows put between are missing; task.missing says what they are taken for")
+        if self.missing == "mean" and not self.scale:
+            raise UsageError("missing=mean: with scale=false no means are measured; allowed are error, zero, mask")
 
     # Files
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from gru_jax.data.checks import usable_deviation
+
 MOST_PRODUCTS = 4 * 10**9
 """Of the numbers of training and test sequences, beyond which nobody waits for an answer without a network."""
 
@@ -42,5 +44,5 @@ def standardised_each(xs: Float[np.ndarray, "N T D"]) -> Float[np.ndarray, "N T 
         [[[-1.0, 0.0], [1.0, 0.0]]]
     """
     xs = xs.astype(np.float64)
-    deviation = xs.std(axis=1, keepdims=True)
-    return (xs - xs.mean(axis=1, keepdims=True)) / np.where(deviation > 0, deviation, 1.0)
+    mean, deviation = (measure(axis=1, keepdims=True) for measure in (xs.mean, xs.std))
+    return (xs - mean) / usable_deviation(deviation, mean)

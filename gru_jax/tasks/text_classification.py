@@ -204,7 +204,10 @@ class TextTable(TextTables, TextClassification):
             together = LabelledTexts([], [])
             for path in self.tables(split):
                 part = load_labelled_texts(path, self.text, self.label, has_header=self.header)
+                labels = [label.strip() for label in part.labels]
+                if "" in labels:
+                    raise UsageError(f"{path}: row {labels.index('') + 1}: has no {self.label!r}, which is its class")
                 together.texts.extend(part.texts)
-                together.labels.extend(part.labels)
+                together.labels.extend(labels)
             splits[split] = together
         return splits

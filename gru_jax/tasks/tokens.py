@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from gru_jax.data.arrays import LENGTHS, XS
 from gru_jax.data.files import data_root, files_by_name
-from gru_jax.data.formats import matching_files
+from gru_jax.data.formats import files_of_splits
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, FromFiles
 
@@ -59,7 +59,8 @@ class TextTables(FromFiles):
 
     def tables(self, split: str) -> list[Path]:
         """The files of a split."""
-        return matching_files(data_root(self.data_dir), getattr(self, split))
+        patterns = {name: getattr(self, name) for name in SPLITS}
+        return files_of_splits(data_root(self.data_dir), patterns)[split]
 
     def text_files(self) -> Sequence[Path]:
         """The files that are read, of all splits."""
