@@ -37,7 +37,6 @@ examples:
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,8 +103,7 @@ def command(argv: Sequence[str]) -> int:
     flags, keyed = cli.parse_all(argv, FLAGS, PREFIXES)
     preempted, options = cli.sigterm_exit(flags), prepare(flags)
     study = study_from_flags(flags, keyed)
-    stem = Path(flags["config"].partition(":")[0]).stem
-    workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    workdir = cli.workdir_of(flags)
     print(f"study directory: {Path(workdir).absolute()}", flush=True)
     with watch_for_sigterm():  # the report too is finished
         try:

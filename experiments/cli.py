@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import datetime
 import functools
 import hashlib
 import io
@@ -19,7 +20,7 @@ from typing import Any
 
 import jax
 
-from gru_jax.config import KeyExplanation, explain_keys, explain_options, keys_below
+from gru_jax.config import KeyExplanation, explain_keys, explain_options, keys_below, split_spec
 from gru_jax.errors import ArgumentError, UsageError, closest, in_one_line, listing
 from gru_jax.runtime.devices import use_all_cores
 from gru_jax.runtime.processes import is_main_process, join_processes
@@ -283,6 +284,12 @@ def sigterm_exit(flags: Mapping[str, str]) -> int:
     if code > MOST_EXIT:
         raise UsageError(f"--{SIGTERM_EXIT}={code}: allowed are exit codes, 0 to {MOST_EXIT}")
     return code
+
+
+def workdir_of(flags: Mapping[str, str]) -> str:
+    """The directory that `--workdir` names; else one below `runs/`, called by the config file and the time."""
+    stem = Path(split_spec(flags["config"])[0]).stem
+    return flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def goes_on(why: object, name: str, argv: Sequence[str], workdir: str) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments import cli
-from gru_jax.config import SOURCES
+from gru_jax.config import SOURCES, split_spec
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
@@ -66,7 +66,7 @@ def commands_for(best: BestMember) -> dict[str, str]:
     if RunDir(best.path).checkpoints.is_dir():
         words = ["python", "-m", "experiments.flow", "--workdir", str(best.path)]
         if best.base is not None and SOURCES in read_json(RunDir(best.path).config):
-            words += ["--code", best.base.partition(":")[0]]
+            words += ["--code", split_spec(best.base)[0]]
         commands["What its gradients do"] = shlex.join(words)
     return commands
 

@@ -29,7 +29,6 @@ examples:
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -124,8 +123,7 @@ def command(argv: Sequence[str]) -> int:
     cli.join(flags)  # before files of a user's own, which may use JAX
     cli.load_code(flags)
     config = load_config(flags["config"], overrides)
-    stem = Path(flags["config"].partition(":")[0]).stem
-    workdir = flags.get("workdir") or f"runs/{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    workdir = cli.workdir_of(flags)
     rundir = RunDir(workdir)
     cli.print_once(f"run directory: {rundir.path}")
     try:

@@ -250,3 +250,16 @@ def test_flags_that_are_whole_numbers(text, number):
     for wrong in ("-1", "1.5", "1e18", "x"):
         with pytest.raises(UsageError, match=f"--memory={wrong}: a whole number is needed here"):
             cli.whole_number({"memory": wrong}, "memory", 1)
+
+
+def test_folders_of_config_files_may_have_a_colon_in_their_name(tmp_path):
+    folder = tmp_path / "at 10:30"
+    folder.mkdir()
+    (folder / "base.py").write_text("def get_config(steps='7'):\n    return {'train': {'steps': int(steps)}}\n")
+    (folder / "study.py").write_text(
+        "def get_config():\n    return {'base': 'base.py:9', 'axes': {'optimizer.lr': [0.1]}}\n"
+    )
+    for spec, steps in (("base.py", 7), ("base.py:8", 8)):
+        assert load_config(str(folder / spec)).train.steps == steps
+    (member,) = load_study(str(folder / "study.py")).members()
+    assert member.config.train.steps == 9

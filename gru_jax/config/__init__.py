@@ -26,6 +26,7 @@ from gru_jax.config.files import (
     load_config,
     override,
     read_config_file,
+    split_spec,
 )
 from gru_jax.config.flow import (
     FLOW_INSTRUMENTS,
@@ -124,6 +125,7 @@ __all__ = [
     "read_config_file",
     "real_settings",
     "say_what_differs",
+    "split_spec",
     "traced_hyperparameters",
     "training_program",
     "unknown_sources",

@@ -18,6 +18,23 @@ from gru_jax.user_code import describe_error, import_file, is_reference
 from gru_jax.values import Text, follow_text, is_none, literal
 
 
+def split_spec(spec: str) -> tuple[str, str | None]:
+    """The path of a config file `path.py` or `path.py:arg`, and its argument; None where it has none.
+
+    Examples:
+        >>> from gru_jax.config import split_spec
+        >>> split_spec("runs/10:30/adding.py:200"), split_spec("adding.py")
+        (('runs/10:30/adding.py', '200'), ('adding.py', None))
+    """
+    path, ending, argument = spec.partition(".py:")
+    if ending:
+        return f"{path}.py", argument
+    if spec.endswith(".py"):  # of a folder with a colon
+        return spec, None
+    path, colon, argument = spec.partition(":")
+    return path, argument if colon else None
+
+
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
     r"""The checked config of a file `path.py` or `path.py:arg`, with overrides by dotted name.
 
@@ -72,14 +89,14 @@ def read_config_file(spec: str) -> dict[str, Any]:
         {'train': {'steps': 10}}
         >>> folder.cleanup()
     """
-    name, colon, argument = spec.partition(":")
+    name, argument = split_spec(spec)
     path = Path(name)
     if not path.is_file():
         folder = path.parent
         present = sorted(str(p) for p in folder.glob("*.py")) if folder.is_dir() else []
         allowed = f"; there are {listing(present)}{closest(name, present)}" if present else ""
         raise ArgumentError(f"config={name}: no such file{allowed}")
-    arguments = [argument] if colon else []
+    arguments = [] if argument is None else [argument]
     module = import_file(path, "config")
     try:
         get_config = module.get_config

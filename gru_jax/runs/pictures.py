@@ -32,13 +32,16 @@ def figures_of_run(rundir: RunDir, config: Config, only: str | None = None) -> d
     if not rundir.checkpoints.is_dir():
         return drawn
     if set(CLASS_SCORES) & set(config.train.metrics or ()):
-        answers = answers_of_run(rundir, config, config.task.scored_splits[-1])
-        drawn["confusion"] = plot_confusion(confusion_matrix(answers))
+        drawn |= _where_data_are(rundir, only, lambda: {"confusion": _confusion(rundir, config)})
     if config.model.attention != "none" and only in (None, ATTENTION):
         drawn |= _where_data_are(rundir, only, lambda: {ATTENTION: plot_attention(alignments_of_run(rundir, config))})
     if isinstance(config.task, Forecasting) and only not in drawn:
         drawn |= _where_data_are(rundir, only, lambda: backtest_run(rundir.path).figures())
     return drawn
+
+
+def _confusion(rundir: RunDir, config: Config) -> Figure:
+    return plot_confusion(confusion_matrix(answers_of_run(rundir, config, config.task.scored_splits[-1])))
 
 
 def _where_data_are(rundir: RunDir, only: str | None, draw: Callable[[], dict[str, Figure]]) -> dict[str, Figure]:

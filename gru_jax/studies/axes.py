@@ -85,8 +85,7 @@ def parse_axis(name: str, written: object) -> Axis:
             raise UsageError(
                 f"axes.{name}: a name for each value is needed, and its settings, e.g. {{'a': {{KEY: 1}}}}"
             )
-        values = [Value(str(k), {key: as_typed(v) for key, v in settings.items()}) for k, settings in written.items()]
-        return Axis(name, tuple(values))
+        return Axis(name, tuple(Value(str(label), _settings_of(settings)) for label, settings in written.items()))
     if isinstance(written, np.ndarray):
         written = written.tolist()
     if isinstance(written, Sequence) and not isinstance(written, str):
@@ -114,23 +113,42 @@ def _axis_of_sections(name: str, sections: Sequence[Mapping[str, object]]) -> Ax
     for section, called in zip(typed, names, strict=True):
         namesakes = [other for other, its_name in zip(typed, names, strict=True) if its_name == called]
         differing = [f"{k}={v}" for k, v in section.items() if any(other.get(k) != v for other in namesakes)]
-        plain = {k: v if k == "name" else literal(v, v) for k, v in section.items()}
-        values.append(Value(" ".join([*([called] if called else []), *differing]), {name: repr(plain)}))
+        values.append(Value(" ".join([*([called] if called else []), *differing]), {name: _typed_section(section)}))
     doubled = [value.label for i, value in enumerate(values) if value in values[:i]]
     if doubled:
         raise UsageError(f"axes.{name}: {doubled[0]} is there twice")
     return Axis(name, tuple(values))
 
 
+def _settings_of(written: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Settings by dotted name, as typed; a section with a name of its own, such as a cell, is one of them."""
+    settings: dict[str, str] = {}
+    for key, value in written.items():
+        if not isinstance(value, Mapping):
+            settings[f"{prefix}{key}"] = as_typed(value)
+        elif "name" in value:
+            settings[f"{prefix}{key}"] = _typed_section({k: as_typed(v) for k, v in value.items()})
+        else:
+            settings |= _settings_of(value, f"{prefix}{key}.")
+    return settings
+
+
+def _typed_section(section: Mapping[str, str]) -> str:
+    """A whole section as on a command line."""
+    return repr({key: value if key == "name" else literal(value, value) for key, value in section.items()})
+
+
 def zip_axes(axes: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
     """The axes with those of these names made one, that goes through their values side by side.
 
     Raises:
-        UsageError: there is no such axis, or their lengths differ.
+        UsageError: there is no such axis, one is of repeats, or their lengths differ.
     """
     by_name = {axis.name: axis for axis in axes}
     for name in names:
         check_choice("zip", name, by_name)
+        if name in REPEATS:
+            raise UsageError(f"zip={','.join(names)}: {name} is repeated, not varied; allowed are other axes")
     joined = [by_name[name] for name in names]
     lengths = {axis.name: len(axis.values) for axis in joined}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
@@ -240,6 +258,12 @@ def _extended(
     """A point with each of an axis's values in turn; as it is where the axis is not there for it."""
     if name in where and not holds(where[name], {**base, **point.labels, **point.settings}):
         return [point]
+    twice = sorted({key for value in values for key in value.settings} & point.settings.keys())
+    if twice:
+        raise UsageError(
+            f"axes.{name}: sets {twice[0]}, as an axis before it does; allowed is one of them, or a condition for "
+            "each, in where"
+        )
     return [Point({**point.labels, name: v.label}, {**point.settings, **v.settings}) for v in values]
 
 
@@ -322,7 +346,7 @@ def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, object]) ->
         pairs = zip(node.ops, itertools.pairwise(sides), strict=True)
         return all(_OPERATORS[type(op)](a, b) for op, (a, b) in pairs)
     if isinstance(node, ast.Constant):
-        return node.value
+        return _literal(node.value)
     if isinstance(node, ast.Tuple | ast.List):
         return [_evaluate(item, condition, settings) for item in node.elts]
     if isinstance(node, ast.Name | ast.Attribute):
@@ -330,14 +354,16 @@ def _evaluate(node: ast.expr, condition: str, settings: Mapping[str, object]) ->
         if key in settings:
             return _literal(settings[key])
         if isinstance(node, ast.Name):
-            return key  # a bare word is a text
+            return _literal(key)  # a bare word is a text
         raise UsageError(f"where={condition!r}: no setting {key!r}{closest(key, list(settings))}")
     raise ValueError(f"{ast.unparse(node)} is no comparison")
 
 
 def _literal(value: object) -> Any:
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return value[0]
+    """What a setting or a word of a condition is, whichever way it is written."""
+    if isinstance(value, list | tuple):
+        return value[0] if len(value) == 1 else list(value)
     if not isinstance(value, str):
         return value
-    return literal({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value), value)
+    read = literal({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value), value)
+    return list(read) if isinstance(read, tuple) else read

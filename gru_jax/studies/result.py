@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from gru_jax.errors import UsageError, check_choice
 from gru_jax.plotting.style import BLUE, OUTSIDE, figure, house_style
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.run import Run
 from gru_jax.studies.directory import MEMBERS, STUDY_FILE
 from gru_jax.studies.report.findings import Findings, find_findings
 from gru_jax.studies.report.paired import ComparisonRequest, compare_settings
 from gru_jax.studies.report.pictures import logarithmic, value_colours
-from gru_jax.studies.report.table import ID, read_table
+from gru_jax.studies.report.table import ID, STATUS, read_table
 from gru_jax.studies.report.write import SOURCE, gather
 from gru_jax.studies.unusable import find_unusable
 
@@ -102,7 +103,8 @@ class StudyResult:
         return Run(self._member(member))
 
     def plot(self, x: str, y: str | None = None, by: str | None = None) -> Figure:
-        """A column of the table against another one: a point for each member, and a line through the medians.
+        """A column of the table against another one: a point for each member that did not diverge, and a
+        line through the medians.
 
         Args:
             x: name of a column, as a rule of an axis.
@@ -178,9 +180,9 @@ class StudyResult:
 def _draw_points(
     ax: Any, table: pl.DataFrame, x: str, y: str, values: Sequence[Any], colour: str, label: str | None
 ) -> None:
-    """Draw the points of one colour and the line through their medians."""
+    """Draw the points of one colour, of members that did not diverge, and the line through their medians."""
     is_number = table[x].dtype.is_numeric()
-    table = table.filter(pl.col(y).is_finite())
+    table = table.filter(pl.col(y).is_finite() & (pl.col(STATUS) != EndReason.DIVERGED))
     places = table[x].to_list() if is_number else [values.index(value) for value in table[x]]
     ax.plot(places, table[y], "o", color=colour, ms=3, alpha=0.5)
     order = sorted(set(places))

@@ -14,6 +14,7 @@ from typing import Any
 from gru_jax.config import NEUTRAL_KEYS, SOURCES
 from gru_jax.errors import UsageError
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runs.evaluation import read_written_scores
 from gru_jax.runs.summary import baselines_of
 from gru_jax.runtime.files import Json, read_json
@@ -30,8 +31,8 @@ HEAD = """# Results
 Test scores of the network that is best in validation, mean and standard deviation over seeds, or over the parts of the
 data that were tested on in turn (folds), where there are several.
 This page is written by `python -m experiments.results DIR …` from the directories of runs and studies; nothing in it
-is typed. Minutes are those of one run, the median over several; members of a study that train side by side each count
-the time of all of them. What is published is of the sources named below, for the network that is said.
+is typed. Minutes are those of one run, the median over several; members of a study that train side by side share their
+time. What is published is of the sources named below, for the network that is said.
 
 | | task | test | seeds or folds | without a network | published | parameters | minutes |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -84,14 +85,24 @@ class Result:
     def test(self) -> dict[str, str]:
         """The mean of each test metric over seeds, with the standard deviation where there are several."""
         names = dict.fromkeys(name for metrics in self.scores.values() for name in metrics)
-        return {name: _mean([metrics.get(name) for metrics in self.scores.values()]) for name in names}
+        return {name: self._mean(name) for name in names}
+
+    def _mean(self, name: str) -> str:
+        """Of a metric over the runs that have it; None stands in summaries for what is not finite."""
+        scores = [metrics[name] for metrics in self.scores.values() if name in metrics]
+        values = [score for score in scores if score is not None and math.isfinite(score)]
+        if len(values) < len(scores):
+            return f"not finite in {len(scores) - len(values)} of {len(scores)}"
+        text = f"{statistics.fmean(values):.4g}"
+        text += f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
+        return text if len(scores) == len(self.scores) else f"{text} ({len(scores)} of {len(self.scores)})"
 
 
 def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
     """What the runs of a directory came to: those of a study in groups that differ in their seeds alone.
 
     Args:
-        path: of a run that is done, or of a study, of which members that are done count.
+        path: of a run that is done, or of a study, of which members count that are done and were not halved.
         tell_command: a name, and the command as one types it, of a task and the arguments of the process that ran it.
 
     Raises:
@@ -101,7 +112,8 @@ def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
         return [_result([path], {}, tell_command)]
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for name, member in read_study_file(path / STUDY_FILE)["members"].items():
-        if RunDir(path / MEMBERS / name).summary.is_file():
+        rundir = RunDir(path / MEMBERS / name)
+        if rundir.summary.is_file() and rundir.read_summary()["end_reason"] != EndReason.HALVED:
             varied = tuple((axis, text) for axis, text in member["labels"].items() if axis not in REPEATED)
             groups.setdefault(varied, []).append(path / MEMBERS / name)
     if not groups:
@@ -153,15 +165,6 @@ def _row(number: int, result: Result, published: Sequence[Json]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _mean(scores: Sequence[float | None]) -> str:
-    """Of scores as they stand in summaries, where one that was not finite is None."""
-    values = [score for score in scores if score is not None and math.isfinite(score)]
-    if len(values) < len(scores):
-        return "not finite"
-    mean = statistics.fmean(values)
-    return f"{mean:.4g} ± {statistics.stdev(values):.3g}" if len(values) > 1 else f"{mean:.4g}"
-
-
 def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCommand) -> Result:
     for path in paths:
         if not RunDir(path).summary.is_file():
@@ -178,7 +181,7 @@ def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCom
         varied,
         goal,
         {
-            _repetition(config): {**summary["best"]["test"], **read_written_scores(RunDir(path))}
+            _repetition(config): _scores(RunDir(path), summary)
             for path, config, summary in zip(paths, configs, summaries, strict=True)
         },
         baselines_of(summaries[0], goal),
@@ -186,6 +189,12 @@ def _result(paths: Sequence[Path], varied: dict[str, str], tell_command: TellCom
         statistics.median(summary["seconds"] for summary in summaries) / 60,
         f"{device['used']} of {device['count']} {device['kind']} devices, {environment['cpu_count']} cores",
     )
+
+
+def _scores(rundir: RunDir, summary: Json) -> dict[str, float | None]:
+    """The test metrics of a run, not finite where it diverged: its best network is one from before it learnt."""
+    scores = {**summary["best"]["test"], **read_written_scores(rundir)}
+    return dict.fromkeys(scores) if summary["end_reason"] == EndReason.DIVERGED else scores
 
 
 def _repetition(config: Json) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_jax.config import override
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.early_stopping import EndReason
 from gru_jax.runtime.preemption import StopRequested
@@ -44,7 +45,7 @@ class SearchRunner(StudyRunner):
         stop_requested: StopRequested = lambda: False,
     ) -> None:
         super().__init__(dataclasses.replace(study, points=()), path, options, observer, stop_requested)
-        self._direction = "min"  # of the score, once it has been looked at
+        self._direction = ""  # of the score, once it has been looked at
 
     def _check(self) -> None:
         """All that can be said before anything is written, by a few samples."""
@@ -54,7 +55,9 @@ class SearchRunner(StudyRunner):
             import_for(study.sampling.method, module)
         self._take(span_axes(study.axes, base, study.where, RANDOM, PROBES, study.sampling.seed))
         super()._check()
-        self._direction = next((member.config.goal[1] for member in self.members.values()), "min")
+        first = next(iter(self.members.values()), None)  # none, where a condition holds for few samples
+        config = override(study.base_values(), study.changes) if first is None else first.config
+        self._direction = config.goal[1]
         self._take([])
 
     def _run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import types
@@ -10,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gru_jax.config import NEUTRAL_KEYS, PROCESS_KEYS, REGISTRIES, Config, fingerprint, override, read_config_file
+from gru_jax.config import (
+    NEUTRAL_KEYS,
+    PROCESS_KEYS,
+    REGISTRIES,
+    Config,
+    fingerprint,
+    override,
+    read_config_file,
+    split_spec,
+)
 from gru_jax.errors import ArgumentError, UsageError, check_argument, check_choice, listing
 from gru_jax.runtime.files import Json, read_json
 from gru_jax.settings import flatten, resolve, setting, to_dict
@@ -22,6 +32,9 @@ SECTIONS = ("config", "axes", "where", "sampling", "halving")
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
 _ID = re.compile("[0-9a-f]{12}")
 STUDY_KEYS = ("base", "config", "axes", "where", "zip", "sampling", "halving", "networks")
+
+
+logger = logging.getLogger("gru_jax")
 
 
 class NoAxesError(ArgumentError):
@@ -111,6 +124,9 @@ class Study:
         for point in points:
             member = self.member_of(point, values)
             twin = members.setdefault(member.id, member)
+            if twin.labels != member.labels:
+                labels = [" ".join(f"{axis}={text}" for axis, text in one.labels.items()) for one in (twin, member)]
+                logger.warning("axes: %s is the same as %s, which stands for both", *reversed(labels))
             idle = [key for key in NEUTRAL_KEYS if twin.settings.get(key) != member.settings.get(key)]
             if idle:
                 raise UsageError(f"axes: {idle[0]} changes no result; allowed are keys that tell members apart")
@@ -243,5 +259,6 @@ def _section(extra: Mapping[str, str], name: str) -> dict[str, Any]:
 
 def _beside(spec: str, base: str) -> str:
     """A path that a study file gives, which is relative to that file."""
-    name, colon, argument = base.partition(":")
-    return os.path.normpath(Path(spec.partition(":")[0]).parent / name) + colon + argument
+    path, argument = split_spec(base)
+    beside = os.path.normpath(Path(split_spec(spec)[0]).parent / path)
+    return beside if argument is None else f"{beside}:{argument}"

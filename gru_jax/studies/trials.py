@@ -230,9 +230,12 @@ class SearchTrials:
             seed=seed,
         )
         sign = 1.0 if self.direction == "min" else -1.0
-        for _, generation in itertools.groupby(finished, key=lambda trial: trial.user_attrs[BATCH]):
-            trials = list(generation)
-            if len(trials) == batch:
+        generations = [list(trials) for _, trials in itertools.groupby(finished, lambda trial: trial.user_attrs[BATCH])]
+        begun = {len(trials) for trials in generations[:-1]} - {batch}
+        if begun:
+            raise UsageError(f"sampling.batch={batch}: the search was begun with {min(begun)}, which it must keep")
+        for trials in generations:
+            if len(trials) == batch:  # the last may have fewer, where the count was no multiple
                 units = [np.array([unit_of(axis, trial.params[axis.name]) for axis in axes]) for trial in trials]
                 strategy.tell([(unit, sign * trial.value) for unit, trial in zip(units, trials, strict=True)])
         samples = []

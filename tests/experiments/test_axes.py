@@ -18,6 +18,7 @@ from gru_jax.studies.study import load_study
 from gru_jax.tasks import Adding
 
 LR = "optimizer.lr"
+STEPS = {"train": {"steps": 10}}
 
 
 def labels(axis: Axis) -> list[str]:
@@ -193,3 +194,55 @@ def test_objects_are_axis_values():
     cells = [type(member.config.model.cell) for member in members]
     assert cells == [GRU, GRU, LSTM, LSTM]
     assert [member.labels["optimizer.name"] for member in members][:2] == ["optax._src.alias:sgd", "adam"]
+
+
+@pytest.mark.parametrize(
+    "condition", ["a == 'none'", "a == none", "a == None", "not a != 'none'", "a in ('none', 'x')"]
+)
+def test_none_and_truth_are_one_however_they_are_written(condition):
+    for value in ("none", None, "None"):
+        assert holds(condition, {"a": value})
+    assert not holds(condition, {"a": "chrono"})
+
+
+@pytest.mark.parametrize("value", [(64, 64), [64, 64], "64,64"])
+def test_lists_and_truth_values_in_conditions(value):
+    assert holds("model.hidden == (64, 64)", {"model.hidden": value})
+    assert holds("model.hidden == [64, 64]", {"model.hidden": value})
+    for truth in (True, "true", "True"):
+        assert holds("b == true", {"b": truth})
+        assert holds("b == 'true'", {"b": truth})
+        assert not holds("b == false", {"b": truth})
+
+
+def test_sets_of_settings_may_be_nested():
+    axis = parse_axis("i", {"chrono": {"model": {"init": {"gate_bias": "chrono"}}, "model.hidden": (4,)},
+                            "minimal": {"model": {"cell": {"name": "lstm", "fused": "true"}}}})  # fmt: skip
+    assert [dict(value.settings) for value in axis.values] == [
+        {"model.init.gate_bias": "chrono", "model.hidden": "4"},
+        {"model.cell": "{'name': 'lstm', 'fused': 'true'}"},
+    ]
+    base = {**STEPS, "model": {"hidden": (4,), "init": {"input": "fan_in_normal"}}}
+    study = load_study({"base": base, "axes": {"i": {"chrono": {"model": {"init": {"gate_bias": "zeros"}}}}}})
+    (member,) = study.members()
+    assert (member.config.model.hidden, member.config.model.init.input) == ((4,), "fan_in_normal")
+
+
+def test_axes_that_set_one_key_are_refused_where_they_meet():
+    axes = {LR: "0.1,0.2", "i": {"a": {LR: 0.5}, "b": {"train.steps": 5}}}
+    with pytest.raises(UsageError, match=r"axes\.i: sets optimizer\.lr, as an axis before it does; allowed is one"):
+        load_study({"base": STEPS, "axes": axes}).members()
+    where = {LR: "seed == 0", "i": "seed == 1"}
+    members = load_study({"base": STEPS, "axes": {"seed": "0,1", **axes}, "where": where}).members()
+    assert [member.config.optimizer.lr for member in members] == [0.1, 0.2, 0.5, 0.001]
+
+
+def test_values_that_are_the_same_are_told(caplog):
+    axes = {"decay": {"none": {"optimizer.weight_decay": "none"}, "also none": {"optimizer.weight_decay": None}}}
+    assert len(load_study({"base": STEPS, "axes": axes}).members()) == 1
+    assert "axes: decay=also none is the same as decay=none, which stands for both" in caplog.text
+
+
+def test_repeats_are_not_zipped():
+    with pytest.raises(UsageError, match=r"zip=seed,train.steps: seed is repeated, not varied; allowed are other axes"):
+        zip_axes([parse_axis("seed", "0..1"), parse_axis("train.steps", "5,6")], ["seed", "train.steps"])

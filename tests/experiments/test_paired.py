@@ -174,6 +174,19 @@ def test_values_of_one_setting_are_told_beside_those_at_their_best():
     ]  # fmt: skip
 
 
+def test_members_that_were_halved_are_no_pairs():
+    """They were trained for less, and so has nothing been learnt of the setting by comparing them."""
+    rows = [("a", 0, s, 1.0) for s in range(6)] + [("b", 0, s, 2.0 + 0.1 * s) for s in range(6)]
+    rows += [("b", 1, s, 0.0) for s in range(6)]
+    halved = pl.Series("status", ["done"] * 6 + ["done"] * 4 + ["halved"] * 8)
+    axes = ["x", "lr", "seed"]
+    compared = compare_settings(frame_of(rows).with_columns(halved), axes, GOAL, ComparisonRequest("x"))
+    assert compared["setting"].to_list() == ["lr = 0", "each at its best: lr = 0 against lr = 0"]
+    assert (compared["pairs"][0], compared["halved"][0], compared["unpaired"][0]) == (4, 2, 0)
+    assert compared["difference"].to_list() == pytest.approx([1.15, 1.15])
+    assert "paired over 4 seeds (2 more seeds left out, as a member was halved)" in describe_compared(compared)[0]
+
+
 def test_an_axis_that_one_of_them_does_not_have():
     rows = [("plain", None, s, 1.0) for s in range(5)] + [
         ("decayed", lr, s, lr + 0.0) for lr in (2, 3) for s in range(5)

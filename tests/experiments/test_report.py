@@ -51,6 +51,23 @@ def test_a_clear_winner():
     assert findings.find_findings(frame, ["x", "seed"], ("loss", "max")).combinations[0].value == ("b",)
 
 
+def test_where_most_diverged_those_that_did_not_come_first():
+    frame = frame_of({"a": [1.0, 1.1, 0.9], "b": [3.0, 2.1, 1.9]}, {("a", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2)})
+    found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))
+    assert (found.best, found.combinations[0].value, found.tied, found.tested) == ("b0", ("b",), 0, 4.0)
+
+
+def test_without_repeats_there_is_no_interval():
+    """The spread of another axis is no luck."""
+    rows = [
+        {"member": f"{x}{lr}", "x": x, "lr": lr, "status": "done", "stopped": "", "best_valid_loss": x + lr,
+         "best_test_loss": 0.0}
+        for x in range(2) for lr in range(6)
+    ]  # fmt: skip
+    found = findings.find_findings(pl.DataFrame(rows), ["x", "lr"], ("loss", "min"))
+    assert [(effect.coverage, math.isnan(effect.low)) for effect in found.effects["x"]] == [(0.0, True)] * 2
+
+
 def test_one_member_each_says_nothing_about_luck():
     frame = frame_of({"a": [1.0], "b": [2.0]})
     found = findings.find_findings(frame, ["x", "seed"], ("loss", "min"))

@@ -63,8 +63,29 @@ def test_folds_are_one_row(tmp_path, data_dir, undrawn):
 
 def test_a_score_that_was_not_finite_is_said():
     row = Result("a0", "x", "c", {}, {}, "loss", {"0": {"loss": None}, "1": {"loss": 1.0}}, {}, 10, 1.0, "cpu")
-    assert row.test == {"loss": "not finite"}
+    assert row.test == {"loss": "not finite in 1 of 2"}
     assert "loss not finite" in results_page([row], [])
+
+
+def test_scores_that_some_runs_do_not_have():
+    row = Result("a0", "x", "c", {}, {}, "loss", {"0": {"loss": 1.0, "bleu": 20.0}, "1": {"loss": 2.0}}, {}, 10, 1.0,
+                 "cpu")  # fmt: skip
+    assert row.test == {"loss": "1.5 ± 0.707", "bleu": "20 (1 of 2)"}
+
+
+def test_members_that_diverged_or_were_halved(tmp_path):
+    """A network from before the divergence is no result, nor is one that was not trained to the end."""
+    ablate.run({"base": SMALL, "axes": {"optimizer.lr": [0.01, 1e30], "seed": [0, 1]}}, tmp_path / "study")
+    rows = {
+        row.varied["optimizer.lr"]: row.test["loss"] for row in results.run([tmp_path / "study"], tmp_path / "page.md")
+    }
+    assert "±" in rows["0.01"]
+    assert rows["1e+30"] == "not finite in 2 of 2"
+    for summary in tmp_path.glob("study/members/*/summary.json"):
+        ended = json.loads(summary.read_text())
+        if ended["end_reason"] == "diverged":
+            summary.write_text(json.dumps({**ended, "end_reason": "halved"}))
+    assert [row.varied["optimizer.lr"] for row in results.run([tmp_path / "study"], tmp_path / "b.md")] == ["0.01"]
 
 
 def test_what_is_published_stands_beside_the_row_it_is_of():

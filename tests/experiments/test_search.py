@@ -19,6 +19,7 @@ from gru_jax.studies.directory import MEMBERS
 from gru_jax.studies.halving import Halving
 from gru_jax.studies.report import table
 from gru_jax.studies.runner import RunnerOptions
+from gru_jax.studies.search import SearchRunner
 from gru_jax.studies.search_space import distribution_of, even_numbers
 from gru_jax.studies.study import load_study
 from gru_jax.studies.trials import BATCH, JOURNAL, NAME, SearchTrials, TrialResult
@@ -333,3 +334,17 @@ def test_the_median_rule_counts_the_best_so_far_and_those_that_ended():
     assert set(halving.decide(10, curves)) == {"a", "e"}  # the median is 4
     assert set(halving.decide(20, curves)) == set()  # 1, 2, 3, 4, 6: d and e have ended, none of the others is worse
     assert set(halving.decide(20, {**curves, "f": {10: 0.5, 20: 0.5}, "g": {10: 0.5, 20: 0.5}})) == {"c"}
+
+
+def test_the_direction_is_known_where_no_first_sample_fulfils_the_condition(tmp_path):
+    study = study_of({"optimizer.lr": "lin(0.001,1)"}, where={"*": "optimizer.lr < 0.0011"})
+    highest = {**small().to_dict(), "task": {"name": "temporal_order", "length": 20, "valid_size": 8, "test_size": 8}}
+    searched = SearchRunner(dataclasses.replace(study, base=highest), tmp_path, RunnerOptions())
+    searched._check()
+    assert searched._direction == "max"
+
+
+def test_the_size_of_generations_is_kept(tmp_path):
+    simulated(tmp_path, bowl, "cmaes", 12, 4, RANGES)
+    with pytest.raises(UsageError, match=r"sampling\.batch=5: the search was begun with 4, which it must keep"):
+        simulated(tmp_path, bowl, "cmaes", 17, 5, RANGES)

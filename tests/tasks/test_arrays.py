@@ -175,7 +175,7 @@ def test_a_grain_data_set_of_sequences_of_any_length(tmp_path):
         ({"lengths": [5, 6, *[5] * 6]}, "train: lengths of example 1 is 6; allowed are 1 to 5, its steps"),
         (
             {"targets": np.where(COUNTS, -1, 0)},
-            "holds -1; allowed are whole numbers from 0, a class each, of 32 bits; steps that do not count go by a mask",
+            "holds -1; allowed are whole numbers from 0, a class each, .*; steps that do not count go by a mask",
         ),
         ({"targets": np.arange(COUNT) % 2}, "a mask needs a target for each step; there is one for a sequence"),
         ({"wrong": np.zeros(3)}, "train: array='wrong': allowed are xs, targets, lengths, mask, weights, groups"),

@@ -32,7 +32,7 @@ class Effect(NamedTuple):
         value: the value, or those of a combination.
         median: of the score over members.
         low, high: interval of the median over repeats, see `median_interval`; NaN of one.
-        members: how many; `seeds`: how many different seeds; `diverged`: how many of them diverged.
+        members: how many; `seeds`: how many different seeds; `diverged`, `halved`: how many members were.
         coverage: probability with which the interval covers the true median, 0 of one repeat.
     """
 
@@ -43,6 +43,7 @@ class Effect(NamedTuple):
     members: int
     seeds: int
     diverged: int
+    halved: int
     coverage: float
 
 
@@ -121,6 +122,7 @@ def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str])
         (_effect(key, part, score, direction) for key, part in parts.items()),
         key=lambda effect: (
             _worse(effect.median, direction),
+            _median_of_alive(parts[effect.value], score, direction) if math.isinf(effect.median) else 0.0,
             float(np.median(member_scores(parts[effect.value], loss, "min"))) if tells_apart else 0.0,
         ),
     )
@@ -137,7 +139,7 @@ def find_findings(frame: pl.DataFrame, axes: Sequence[str], goal: Sequence[str])
         direction=direction,
         axes=varied,
         combinations=ranked,
-        tied=sum(effect.median == ranked[0].median for effect in ranked[1:]),
+        tied=sum(effect.median == ranked[0].median for effect in ranked[1:] if math.isfinite(effect.median)),
         lead=_lead(rivals, direction),
         best=chosen[ID][int(order[0])],
         tested=float(np.nanmedian(tested)) if np.isfinite(tested).any() else math.nan,
@@ -245,6 +247,13 @@ def member_scores(part: pl.DataFrame, score: str, direction: str) -> np.ndarray:
     return np.where(diverged | np.isnan(values), worst, values)
 
 
+def _median_of_alive(part: pl.DataFrame, score: str, direction: str) -> float:
+    """The median over the members that have a score, the less the better; infinite where none has."""
+    scores = member_scores(part, score, direction)
+    alive = scores[np.isfinite(scores)]
+    return _worse(float(np.median(alive)), direction) if len(alive) else math.inf
+
+
 def _worse(value: float, direction: str) -> float:
     return value if direction == "min" else -value
 
@@ -254,10 +263,10 @@ def _effect(key: tuple[Any, ...], part: pl.DataFrame, score: str, direction: str
     # What varies by design is no luck: of each repeat, the median over whatever else its members differ in.
     repeats = [axis for axis in REPEATS if axis in part.columns]
     medians = [np.median(member_scores(repeat, score, direction)) for _, repeat in _groups(part, repeats)]
-    low, high, coverage = median_interval(np.array(medians if repeats else values))
+    low, high, coverage = median_interval(np.array(medians))
     seeds = part[SEED].n_unique() if SEED in part.columns else 1
-    diverged = int((part[STATUS] == DIVERGED).sum())
-    return Effect(key, float(np.median(values)), low, high, len(values), seeds, diverged, coverage)
+    diverged, halved = (int((part[STATUS] == status).sum()) for status in (DIVERGED, HALVED))
+    return Effect(key, float(np.median(values)), low, high, len(values), seeds, diverged, halved, coverage)
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:

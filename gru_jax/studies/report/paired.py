@@ -12,16 +12,16 @@ from scipy import stats
 
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, SEED, member_scores
-from gru_jax.studies.report.table import value_of_label
+from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, HALVED, SEED, member_scores
+from gru_jax.studies.report.table import STATUS, value_of_label
 
 FEWEST_PAIRS = FEWEST_TO_RESAMPLE  # of fewer there is no interval: their spread is a guess
 POWER = 0.8
 MOST_SEEDS = 1000  # that an estimate of how many are needed goes up to
 SCORES = ("best_valid", "final_valid", "best_test", "final_test")
 
-Repeats = dict[tuple[Any, ...], float]
-"""Scores of one setting by seed and folds."""
+Repeats = dict[tuple[Any, ...], float | None]
+"""Scores of one setting by seed and folds; None of a member that was halved, and so trained for less."""
 
 
 class ComparisonRequest(NamedTuple):
@@ -171,9 +171,9 @@ def compare_settings(
 
     Returns:
         columns `axis`, `base`, `value`, `setting`, `is_tuned`, `score`, `pairs`, `unpaired` (seeds that only one has),
-        `lost`, `difference`, `low`, `high`, `p`, `least_p`, `p_corrected` (Holm, over
-        the rows that decide, see `decisive`, or over the others),
-        `better` (of the two; empty where they are equal, or the mean is unknown) and `seeds_needed`.
+        `halved` (seeds that are left out, as a member of them was halved), `lost`, `difference`, `low`, `high`, `p`,
+        `least_p`, `p_corrected` (Holm, over the rows that decide, see `decisive`, or over the others), `better` (of the
+        two; empty where they are equal, or the mean is unknown) and `seeds_needed`.
 
     Raises:
         UsageError: there is no such axis, value or score, or no seed in common.
@@ -185,7 +185,8 @@ def compare_settings(
     rows = [row for value in others for row in _rows(frame, axes, goal, axis, base, value, score)]
     if not rows:
         raise ArgumentError(
-            f"compare={axis}: {base} shares no seed and fold with the others; allowed are members of equal ones"
+            f"compare={axis}: {base} shares no seed and fold with the others; allowed are members of equal "
+            "ones, that were not halved"
         )
     decides = decisive(pl.DataFrame({name: [row[name] for row in rows] for name in ("value", "is_tuned")})).to_list()
     for kind in (True, False):
@@ -257,17 +258,17 @@ def _rows(
     rows = []
 
     def add(setting: str, one: Repeats, two: Repeats, is_tuned: bool) -> None:
-        shared_repeats = one.keys() & two.keys()
-        by_seed = [_mean_by_seed({repeat: side[repeat] for repeat in side if repeat in shared_repeats})
-                   for side in (one, two)]  # fmt: skip
+        both = [repeat for repeat in one if repeat in two]
+        by_seed = [_mean_by_seed({r: side[r] for r in both if None not in (one[r], two[r])}) for side in (one, two)]
         seeds = list(by_seed[0])
         if not seeds:
             return
+        halved = {seed for seed, *_ in both} - set(seeds)
         pairs = pair_up(*(np.array([side[seed] for seed in seeds]) for side in by_seed))
-        unpaired = len({seed for seed, *_ in (*one, *two)}) - len(seeds)
+        unpaired = len({seed for seed, *_ in (*one, *two)} - halved) - len(seeds)
         rows.append(
             {"axis": axis, "base": str(base), "value": str(value), "setting": setting, "is_tuned": is_tuned,
-             "score": score, "pairs": pairs.pairs, "unpaired": unpaired, "lost": pairs.lost,
+             "score": score, "pairs": pairs.pairs, "unpaired": unpaired, "halved": len(halved), "lost": pairs.lost,
              "difference": pairs.mean, "low": pairs.low, "high": pairs.high, "p": pairs.p, "least_p": pairs.least_p,
              "better": _better(pairs.mean, goal[1], str(base), str(value)), "seeds_needed": pairs.needed}
         )  # fmt: skip
@@ -290,24 +291,30 @@ def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction:
     repeats = [SEED, *(name for name in REPEATS if name != SEED)]
     columns = {name: part[name].to_list() if name in part.columns else [None] * part.height for name in repeats}
     keys = part.select(names).rows() if names else [()] * part.height
-    gathered: dict[Any, dict[Any, list[float]]] = {}
-    scores = member_scores(part, score, direction)
-    for key, repeat, value in zip(keys, zip(*columns.values(), strict=True), scores, strict=True):
-        gathered.setdefault(key, {}).setdefault(repeat, []).append(float(value))
-    return {key: {at: float(np.mean(v)) for at, v in by_repeat.items()} for key, by_repeat in gathered.items()}
+    scores: dict[Any, Repeats] = {}
+    values = member_scores(part, score, direction).tolist()
+    for key, repeat, value, status in zip(keys, zip(*columns.values(), strict=True), values, part[STATUS], strict=True):
+        scores.setdefault(key, {})[repeat] = None if status == HALVED else value
+    return scores
 
 
 def _mean_by_seed(scores: Repeats) -> dict[Any, float]:
     """The score of each seed: the mean over its folds."""
     gathered: dict[Any, list[float]] = {}
     for (seed, *_), value in scores.items():
-        gathered.setdefault(seed, []).append(value)
+        if value is not None:
+            gathered.setdefault(seed, []).append(value)
     return {seed: float(np.mean(values)) for seed, values in gathered.items()}
 
 
 def _best(settings: dict[Any, Repeats], direction: str) -> Any:
     sign = 1 if direction == "min" else -1
-    return min(settings, key=lambda key: sign * float(np.median(list(_mean_by_seed(settings[key]).values()))))
+
+    def median(key: Any) -> float:
+        scores = list(_mean_by_seed(settings[key]).values())
+        return sign * float(np.median(scores)) if scores else math.inf
+
+    return min(settings, key=median)
 
 
 def _better(mean: float, direction: str, base: str, value: str) -> str:

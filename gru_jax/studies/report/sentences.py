@@ -29,7 +29,7 @@ def describe_findings(findings: Findings, frame: pl.DataFrame, reached_target: i
     tested = f"its median test score is {findings.tested:.4g}" if has_test else "there is no test score"
     sentences.append(
         f"Best of {count} combination{'s' * (count > 1)} on validation data: {what}; median {findings.score} "
-        f"{best.median:.4g} ({_interval(best)}{counted(best.members, 'member')}); {tested}."
+        f"{best.median:.4g} ({_interval(best)}{counted(best.members, 'member')}{_halved(best)}); {tested}."
     )
     sentences += _describe_ties(findings) + _describe_lead(findings)
     if reached_target:
@@ -103,9 +103,10 @@ def describe_compared(rows: pl.DataFrame) -> list[str]:
 
 def _describe_pairs(row: Mapping[str, Any], comparisons: int) -> str:
     setting = f" ({row['setting']})" * bool(row["setting"])
+    halved = f" ({counted(row['halved'], 'more seed')} left out, as a member was halved)" * bool(row["halved"])
     lost = f", of which {row['lost']} diverged with either" * bool(row["lost"])
     said = f"{row['axis']}, {row['value']} against {row['base']}{setting}, by {row['score']}, paired over "
-    said += f"{counted(row['pairs'], 'seed')}{lost}: "
+    said += f"{counted(row['pairs'], 'seed')}{halved}{lost}: "
     if math.isnan(row["difference"]):
         return f"{said}there is no difference to measure."
     favour = f" in favour of {row['better']}" * bool(row["better"])
@@ -135,6 +136,10 @@ def _describe_need(row: Mapping[str, Any]) -> str:
 def counted(count: int, what: str) -> str:
     """A number of things in words: `1 member`, `2 members`."""
     return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _halved(effect: Effect) -> str:
+    return f", {effect.halved} of them halved, by their scores until then" if effect.halved else ""
 
 
 def _interval(effect: Effect) -> str:
