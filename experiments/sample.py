@@ -82,12 +82,14 @@ def _sample_text(flags: Mapping[str, str]) -> int:
     if count == 1:
         print(prompt, end="", flush=True)
         for piece in sampler.pieces(step[0] for step in steps):
-            print(piece, end="", flush=True)
+            print(sampler.between(prompt, piece), piece, sep="", end="", flush=True)
+            prompt = "" if piece else prompt
         print()
         return 0
     texts = list(zip(*steps, strict=True))
     for number, tokens in enumerate(texts, start=1):
-        print(f"--- {number} of {count}\n{prompt}{sampler.vocabulary.decode(tokens)}")
+        text = sampler.vocabulary.decode(tokens)
+        print(f"--- {number} of {count}\n{prompt}{sampler.between(prompt, text)}{text}")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import DTypeLike
 
 
@@ -23,6 +24,18 @@ def chosen_or_default(dtype: DTypeLike | None) -> DTypeLike:
         dtype('float32')
     """
     return jnp.result_type(float) if dtype is None else dtype
+
+
+def in_single_precision(values: Array) -> Array:
+    """Numbers of half precision in single precision, in which sums of squares hold; others as they are.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gru_jax.dtypes import in_single_precision
+        >>> in_single_precision(jnp.ones(2, jnp.bfloat16)).dtype
+        dtype('float32')
+    """
+    return values.astype(carry_dtype(values.dtype))
 
 
 def in_machine_order(array: Any) -> Any:

@@ -180,3 +180,9 @@ def test_wrong_use_names_the_argument(make, words):
     with pytest.raises(UsageError) as raised:
         make()
     assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize("of_gate", [{"t_max": 50.0}, {"gate_bias": "zeros"}])
+def test_time_scales_are_asked_for_of_the_gate_that_reads_them(of_gate):
+    params = GRU().init(KEY, 2, 3, Scheme(gate_bias="chrono", gates={"z": of_gate}))
+    assert np.isfinite(params["b"]["z"]).all()

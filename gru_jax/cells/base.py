@@ -209,8 +209,9 @@ class Cell(abc.ABC):
         for gate, changes in scheme.gates.items():
             check_choice("gates", gate, gates)
             self._check_overrides(gate, changes, scheme)
-            scheme.gate(gate).check_time_scales(f"gates.{gate}.")
-        scheme.check_time_scales()
+        if self.memory is not None:
+            gate = self.memory.gate
+            scheme.gate(gate).check_time_scales(f"gates.{gate}." if gate in scheme.gates else "")
         if self.memory is None and scheme.gate_bias not in ("same", "zeros"):
             raise UsageError(
                 f"gate_bias={scheme.gate_bias!r}: {type(self).__name__} has no gate that holds its memory; "

@@ -229,11 +229,12 @@ def _check_regularization(config: Config) -> None:
             f"regularization.label_smoothing={regularization.label_smoothing:g}: this task has task.label_smoothing; "
             "allowed is one of them"
         )
-    if regularization.max_norm is not None and config.transfer.num_thaws:
-        raise UsageError(
-            f"regularization.max_norm={regularization.max_norm:g}: it would change what does not learn yet; allowed "
-            "is none with transfer.thaw_steps or transfer.thaw_epochs"
-        )
+    for key in ("max_norm", "sparsity"):
+        if (value := getattr(regularization, key)) and config.transfer.num_thaws:
+            raise UsageError(
+                f"regularization.{key}={value:g}: it would change what does not learn yet; allowed is none with "
+                "transfer.thaw_steps or transfer.thaw_epochs"
+            )
     if regularization.recurrent_dropout and config.gradient.omega:
         raise UsageError(
             f"regularization.recurrent_dropout={regularization.recurrent_dropout:g}: together with gradient.omega, "

@@ -185,7 +185,8 @@ def sample_states(
     index = jax.random.choice(which_key, len(states), (count,), p=weights / weights.sum())
     counted = jnp.where(counts[:, None], states, states[index[:1]])
     drawn = jax.random.normal(noise_key, (count, states.shape[1]), states.dtype)
-    moved = states[index] + noise * counted.std(axis=0, keepdims=True) * drawn
+    deviation = states.std(axis=0, keepdims=True, where=counts[:, None])
+    moved = states[index] + noise * deviation * drawn
     return jnp.clip(moved, counted.min(axis=0, keepdims=True), counted.max(axis=0, keepdims=True))
 
 

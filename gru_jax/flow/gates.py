@@ -105,8 +105,9 @@ def time_scales(cell: Cell, gates: Gates, valid: Bool[Array, "B T"] | None = Non
     """
     if cell.memory is None:
         return None
-    gate = gates[cell.memory.kept or cell.memory.gate]
-    kept = gate if cell.memory.sign > 0 else 1.0 - gate
+    memory = cell.memory
+    gate = gates[memory.kept or memory.gate]
+    kept = gate if memory.kept or memory.sign > 0 else 1.0 - gate
     return 1.0 / jnp.abs(_mean(jnp.log(kept), valid, axis=(0, 1)))
 
 

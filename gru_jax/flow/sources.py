@@ -135,9 +135,9 @@ def _chained_mean(values: Float[Array, "B T"], reached: Bool[Array, "B T"]) -> F
     total = jnp.log(known.sum(axis=0))
     plain = total - jnp.log(jnp.maximum(count, 1).astype(values.dtype))
     before = jnp.log(jnp.where(reached[:, 1:], known[:, :-1], 0.0).sum(axis=0))
-    # Nothing can be said of the growth from zero or infinity: there the mean begins anew.
-    linked = jnp.concatenate([jnp.zeros(1, bool), jnp.isfinite(before)])
+    # Nothing can be said of the growth from or to zero or infinity: there the mean begins anew.
     growth = jnp.concatenate([jnp.zeros_like(plain[:1]), total[1:] - before])
+    linked = jnp.concatenate([jnp.zeros(1, bool), jnp.isfinite(before)]) & jnp.isfinite(growth)
     grown = jax.lax.cumsum(jnp.where(linked, growth, 0.0))
     lag = jnp.arange(values.shape[1])
     begun = jax.lax.cummax(jnp.where(linked, 0, lag))

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gru_jax.cells import Carry, Cell, Gates, Params
 from gru_jax.cells.base import carry_from_leaves, carry_leaves
+from gru_jax.dtypes import in_machine_order
 from gru_jax.errors import UsageError
 from gru_jax.unroll import start_carry, valid_steps
 from gru_jax.unroll.arguments import check_inputs, checked_mask, reset_state
@@ -93,7 +94,7 @@ def prepare_trajectory(cell: Cell, params: Params, along: TrajectoryLike) -> Pre
     """
     if not isinstance(along, Trajectory):
         along = Trajectory(along)
-    xs = along.xs
+    xs = jnp.asarray(in_machine_order(along.xs))
     check_inputs(cell, params, xs)
     batch, time = xs.shape[:2]
     valid = valid_steps(along.lengths, batch, time, along.mask)

@@ -8,9 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from gru_jax.dtypes import in_single_precision
 from gru_jax.errors import UsageError
+from gru_jax.norms import rounding_of
 
 ORDERS = 8  # of the control
+FEWEST_SEQUENCES = 4
+"""Two to fit a probe to, and two to test it on."""
 
 
 class LinearProbe(NamedTuple):
@@ -117,11 +121,13 @@ def fit_probe(
     """
     if targets.ndim != 2 or len(targets) != len(states):
         raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{len(states)}, K]")
+    states = in_single_precision(states)
     weight = (jnp.ones(len(states), bool) if counts is None else counts).astype(states.dtype)
     (x, x_mean), (y, y_mean) = (_centred(a, weight) for a in (states, targets.astype(states.dtype)))
     gram = x.T @ x
     penalty = ridge * jnp.trace(gram) / gram.shape[0]
-    tiny = jnp.finfo(gram.dtype).eps * jnp.maximum(jnp.trace(gram), 1.0)  # units that never move
+    trace = jnp.trace(gram)
+    tiny = jnp.finfo(gram.dtype).eps * jnp.where(trace > 0, trace, 1.0)  # for units that never move
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
     weights = jax.scipy.linalg.solve(gram + (penalty + tiny) * eye, x.T @ y, assume_a="pos")
     return LinearProbe(weights, y_mean - x_mean @ weights)
@@ -141,10 +147,10 @@ def r_squared(
         >>> inspect.r_squared(y, y).tolist(), inspect.r_squared(jnp.ones((3, 1)), y).tolist()
         ([1.0], [0.0])
     """
+    read = in_single_precision(read)
     weight = (jnp.ones(len(targets), bool) if counts is None else counts).astype(read.dtype)
     targets = targets.astype(read.dtype)
-    centred, _ = _centred(targets, weight)
-    variance = jnp.square(centred).sum(axis=0)
+    variance = _sum_of_squares(targets, weight)
     missed = jnp.where(weight[:, None] > 0, jnp.square(targets - read), 0.0).sum(axis=0)
     return jnp.where(variance > 0, 1.0 - missed / jnp.where(variance > 0, variance, 1.0), jnp.nan)
 
@@ -182,6 +188,7 @@ def probe_over_time(
         [[1.0], [1.0]]
     """
     _check_variables(states, targets)
+    states = in_single_precision(states)
     batch, time, _ = states.shape
     counts = jnp.ones((batch, time), bool) if valid is None else valid
     keys = jax.random.split(jax.random.key(0) if key is None else key, ORDERS)
@@ -230,6 +237,7 @@ def probe_units(
         (1.0, [1.0])
     """
     _check_variables(states, targets)
+    states = in_single_precision(states)
     counts = jnp.ones(states.shape[:2], bool) if valid is None else valid
 
     def rows(values: Array, start: int) -> Array:
@@ -242,7 +250,7 @@ def probe_units(
         slopes = jnp.where(squares[:, None] > 0, x.T @ y / jnp.where(squares > 0, squares, 1.0)[:, None], 0.0)
         x, y = rows(states, 1) - x_mean[None], rows(targets, 1).astype(states.dtype) - y_mean[None]
         x, y = (jnp.where(test[:, None] > 0, a, 0.0) for a in (x, y))
-        total = jnp.square(_centred(y, test)[0]).sum(axis=0)
+        total = _sum_of_squares(rows(targets, 1).astype(states.dtype), test)
         missed = jnp.square(y).sum(axis=0)[None] - 2.0 * slopes * (x.T @ y)
         missed += jnp.square(slopes) * jnp.square(x).sum(axis=0)[:, None]
         return jnp.where(total > 0, 1.0 - missed / jnp.where(total > 0, total, 1.0)[None], jnp.nan)
@@ -270,8 +278,17 @@ def _check_variables(states: Float[Array, "B T H"], targets: Array) -> None:
     batch, time, _ = states.shape
     if targets.ndim != 3 or targets.shape[:2] != (batch, time):
         raise UsageError(f"targets have shape {list(targets.shape)}: needed is [{batch}, {time}, K]")
-    if batch < 4:
-        raise UsageError(f"states have {batch} sequences: needed are 4, two to fit a probe to and two to test it on")
+    if batch < FEWEST_SEQUENCES:
+        needed = f"needed are {FEWEST_SEQUENCES}, two to fit a probe to and two to test it on"
+        raise UsageError(f"states have {batch} sequences: {needed}")
+
+
+def _sum_of_squares(values: Float[Array, "N K"], weight: Float[Array, " N"]) -> Float[Array, " K"]:
+    """The sum of squared distances from the mean, 0 where values differ by no more than their rounding."""
+    centred, _ = _centred(values, weight)
+    rounding = rounding_of(jnp.where(weight[:, None] > 0, values, 0.0), axis=0)
+    total = jnp.square(centred).sum(axis=0)
+    return jnp.where(total > weight.sum() * jnp.square(rounding), total, 0.0)
 
 
 def _centred(values: Float[Array, "N K"], weight: Float[Array, " N"]) -> tuple[Float[Array, "N K"], Float[Array, " K"]]:

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax.scipy.stats import rankdata
 from jaxtyping import Array, Float
 
+from gru_jax.dtypes import in_single_precision
 from gru_jax.errors import UsageError
+from gru_jax.norms import rounding_of
 
 
 def linear_cka(one: Float[Array, "N P"], other: Float[Array, "N Q"]) -> Float[Array, ""]:
@@ -28,10 +30,16 @@ def linear_cka(one: Float[Array, "N P"], other: Float[Array, "N Q"]) -> Float[Ar
         1.0
     """
     _check_pair(one, other)
-    x, y = (a - a.mean(axis=0, keepdims=True) for a in (one, other.astype(one.dtype)))
+    x, y = (_centred(in_single_precision(a)) for a in (one, other.astype(one.dtype)))
     x, y = (a / jnp.where(jnp.abs(a).max() > 0, jnp.abs(a).max(), 1.0) for a in (x, y))
     norms = [jnp.sqrt(jnp.square(a.T @ a).sum()) for a in (x, y)]
     return jnp.square(y.T @ x).sum() / (norms[0] * norms[1])
+
+
+def _centred(values: Float[Array, "N P"]) -> Float[Array, "N P"]:
+    """Values less their mean; zero where they differ from it by no more than their rounding."""
+    centred = values - values.mean(axis=0, keepdims=True)
+    return jnp.where(jnp.abs(centred).max(axis=0) > rounding_of(values, axis=0), centred, 0.0)
 
 
 def dissimilarities(states: Float[Array, "N P"]) -> Float[Array, " M"]:
@@ -46,6 +54,7 @@ def dissimilarities(states: Float[Array, "N P"]) -> Float[Array, " M"]:
         >>> inspect.dissimilarities(jnp.array([[0.0, 1.0], [0.0, 2.0], [3.0, 0.0]])).round(4).tolist()
         [0.0, 2.0, 2.0]
     """
+    states = in_single_precision(states)
     x = states - states.mean(axis=1, keepdims=True)
     norms = jnp.sqrt(jnp.square(x).sum(axis=1, keepdims=True))
     x = x / jnp.where(norms > 0, norms, 1.0)
@@ -68,7 +77,7 @@ def representational_similarity(one: Float[Array, "N P"], other: Float[Array, "N
         1.0
     """
     _check_pair(one, other)
-    ranks = [rankdata(dissimilarities(a)).astype(one.dtype) for a in (one, other)]
+    ranks = [rankdata(dissimilarities(a)) for a in map(in_single_precision, (one, other.astype(one.dtype)))]
     x, y = (r - r.mean() for r in ranks)
     return (x * y).sum() / jnp.sqrt(jnp.square(x).sum() * jnp.square(y).sum())
 

@@ -253,6 +253,7 @@ def weights_of(network: Network | Weights) -> Weights:
         raise UsageError("reverse=True: other libraries have a backward layer beside a forward one alone")
     head = None
     if isinstance(network, SequenceModel):
+        _refuse_other_parts(network)
         head = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network.head, nnx.Param)))
         if isinstance(network.head, TiedHead) and network.embed is not None:
             head["kernel"] = np.asarray(network.embed.embedding[...]).T
@@ -260,6 +261,15 @@ def weights_of(network: Network | Weights) -> Weights:
         tuple(jax.tree.map(np.asarray, recurrent.params) for recurrent in _directions(layer)) for layer in layers
     )
     return Weights(_directions(layers[0])[0].cell, params, head)
+
+
+def _refuse_other_parts(network: SequenceModel) -> None:
+    """Refuse a model with arrays beside its embedding, its stack and its head, which would be lost."""
+    names = set(nnx.to_pure_dict(nnx.state(network, nnx.Param))) - {"embed", "stack", "head"}
+    if names:
+        raise UsageError(
+            f"network: its {listing(sorted(map(str, names)))} have no place in weights; network.stack is without them"
+        )
 
 
 KINDS: dict[int, tuple[str, Cell]] = {1: ("RNN", Elman()), 3: ("GRU", GRU()), 4: ("LSTM", LSTM())}

@@ -102,6 +102,10 @@ class Forecaster(SequenceModel):
             raise UsageError(
                 "lengths, mask: with subtract_last or highway all steps of the context count; allowed is None"
             )
+        if self.recursive and self.horizon > 1 and kwargs.get("interventions") is not None:
+            raise UsageError("interventions: do not reach the steps that recursive=True feeds back; allowed is None")
+        if decoder_inputs is not None and not self.recursive:
+            raise UsageError("decoder_inputs: without effect, no steps are fed back; allowed with recursive=True")
         batch, steps, width = xs.shape
         rows = xs.reshape(batch, steps * self.segment, width // self.segment)[..., : self.columns]
         level = rows[:, -1:] if self.subtract_last else jnp.zeros_like(rows[:, -1:])
@@ -110,13 +114,15 @@ class Forecaster(SequenceModel):
         rates, key = drawn_dropout(self.stack, dropout, dropout_key)
         trace = super().trace(xs, carry0, dropout_key=key, dropout=rates, **kwargs)
         outputs = trace.outputs
-        if self.recursive:
+        if self.recursive and self.horizon > 1:
             outputs = self._go_on(
                 trace, xs.dtype, decoder_inputs,
                 {"dropout_key": key, "dropout": rates, "recurrent_masks": kwargs.get("recurrent_masks")},
             )  # fmt: skip
         added = level.astype(outputs.dtype)
         if self.highway:
+            if rows.shape[1] != self.highway:
+                raise UsageError(f"xs has {rows.shape[1]} steps: needed are {self.highway}, which the highway maps")
             past = jnp.swapaxes(rows - level, 1, 2).astype(outputs.dtype)
             added = added + jnp.swapaxes(self.context_map(past), 1, 2)
         if self.highway or self.subtract_last:

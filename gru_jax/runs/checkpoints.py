@@ -143,6 +143,30 @@ class Checkpoints:
         present = listing(sorted({s for of_kind in steps.values() for s in of_kind})) or "none"
         raise ArgumentError(f"step={step}: {self.directory} has checkpoints of steps {present}")
 
+    def metadata(self, kind: str) -> dict[str, Any]:
+        """What stands beside the newest state, once its checksums are right.
+
+        Raises:
+            UsageError: there is none.
+            DamagedError: it cannot be read, or is not what was saved.
+        """
+        step = self._newest_step(kind)
+        self._verify_checksums(kind, step)
+        try:
+            return self._content(kind, step)
+        except Exception as error:  # whatever Orbax and its stores make of damage
+            raise self._damaged(kind, step, _reason(error)) from error
+
+    def _newest_step(self, kind: str) -> int:
+        step = self.step(kind)
+        if step is None:
+            raise UsageError(f"{self.directory / kind}: holds no checkpoint")
+        return step
+
+    def _content(self, kind: str, step: int) -> dict[str, Any]:
+        items = ocp.args.Composite(host=ocp.args.JsonRestore())
+        return dict(self._managers[kind].restore(step, args=items)["host"])
+
     def restore(
         self, kind: str, like: dict[str, Any], step: int | None = None, read: Callable[[Any], Any] = dict
     ) -> tuple[dict[str, Any], Any]:
@@ -159,15 +183,11 @@ class Checkpoints:
             UsageError: there is none.
             DamagedError: it cannot be read, or is not what was saved, or belongs to another network.
         """
-        manager = self._managers[kind]
-        step = manager.latest_step() if step is None else step
-        if step is None:
-            raise UsageError(f"{self.directory / kind}: holds no checkpoint")
+        step = self._newest_step(kind) if step is None else step
         self._verify_checksums(kind, step)
         target = jax.tree.map(self._target, like)
         try:
-            items = ocp.args.Composite(host=ocp.args.JsonRestore())
-            content = dict(manager.restore(step, args=items)["host"])
+            content = self._content(kind, step)
             stored, wanted = content.pop(ARRAYS, {}), describe_arrays(like)
             saved_by = content.pop(FINGERPRINT, None)
             if None not in (saved_by, self._fingerprint) and saved_by != self._fingerprint:
@@ -177,7 +197,7 @@ class Checkpoints:
                 if stored.get(name) != wanted.get(name):
                     raise ValueError(f"{name} is {stored.get(name, 'not there')}, needed is {wanted.get(name, 'none')}")
             items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            state = dict(manager.restore(step, args=items)["state"])
+            state = dict(self._managers[kind].restore(step, args=items)["state"])
         except PermissionError as error:
             raise UsageError(f"{self.directory / kind / str(step)}: cannot be read ({error.strerror})") from error
         except Exception as error:  # whatever Orbax and its stores make of damage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runtime.devices import Device
-from gru_jax.tasks import Batch, split_key
+from gru_jax.tasks import SPLITS, Batch, split_key
 from gru_jax.training.instruments import loss_adjoints
 from gru_jax.training.network import run_network
 from gru_jax.training.state import TrainState, is_inexact
@@ -64,14 +64,16 @@ def keep_failure(directory: Path, device: Device, failure: Failure) -> None:
     store.close()
 
 
-def read_failure(directory: Path, device: Device, trainer: Trainer, data: Mapping[str, Any]) -> Failure:
+def read_failure(
+    directory: Path, device: Device, trainer: Trainer, load: Callable[[str], Mapping[str, Any]]
+) -> Failure:
     """What `keep_failure` saved last.
 
     Args:
         directory: of the run's checkpoints.
         device: for the arrays.
         trainer: of the run.
-        data: its training data, or anything with their types and shapes.
+        load: gives the data of a split, or anything with their types and shapes.
 
     Raises:
         UsageError: there is nothing, or it is damaged.
@@ -80,10 +82,15 @@ def read_failure(directory: Path, device: Device, trainer: Trainer, data: Mappin
         raise UsageError(f"{directory}: nothing to replay, this run met no number that is not finite")
     config = trainer.config
     index = np.zeros(config.train.batch_size, np.int32)
-    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in data.items()}
-    batch = jax.eval_shape(trainer.batch, 0, shapes, index)
-    params = jax.eval_shape(trainer.init, 0, traced_hyperparameters(config)).params
     store = Checkpoints(directory, device, read_only=True, kinds=(FAILED,))
+    split = str(store.metadata(FAILED).get("split"))
+    data = load(split) if split in SPLITS else {}
+    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in data.items()}
+    if split == SPLITS[0]:
+        batch = jax.eval_shape(trainer.batch, 0, shapes, index)
+    else:
+        batch = jax.eval_shape(lambda data, index: config.task.batch(data, split_key(split, 0), index), shapes, index)
+    params = jax.eval_shape(trainer.init, 0, traced_hyperparameters(config)).params
     saved, metadata = store.restore(FAILED, {"params": params, "batch": _arrays(batch)})
     batch = batch._replace(**saved["batch"])
     return Failure(store.step(FAILED) or 0, metadata["what"], metadata["split"], saved["params"], batch)

@@ -45,6 +45,7 @@ class RunDir:
                 "config.json", "env.json", "metrics.jsonl", "flow.npz", CHECKPOINTS, "plots", "summary.json",
             )
         )  # fmt: skip
+        self.written_scores = self.path / "written_scores.json"
         self.lines = 0
         """Lines of `metrics.jsonl`, as far as this process knows."""
         self.check: Callable[[], None] = lambda: None

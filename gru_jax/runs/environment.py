@@ -41,12 +41,12 @@ def describe_environment(config: Config, device: Device, used: int = 1) -> Json:
     }
 
 
-def check_memory(config: Config, device: Device) -> None:
-    """Raise `UsageError` where the hidden states of one batch alone exceed the device's memory."""
+def check_memory(config: Config, device: Device, used: int) -> None:
+    """Raise `UsageError` where the hidden states of one batch alone exceed the memory of so many devices like this."""
     width = sum(config.model.hidden) * (2 if config.model.bidirectional else 1) + config.input_width
     batch_size = max(config.train.part_size, config.train.eval_batch_size or 0)
     need = batch_size * config.task.time * width * (8 if config.dtype == "float64" else 4)
-    limit = total_memory(device)
+    limit = total_memory(device) * (1 if device.platform == "cpu" else used)  # the cores of a machine share its memory
     if need > limit:
         raise UsageError(
             f"train.batch_size={batch_size}: the states of one batch ({config.task.time} steps of {width} "

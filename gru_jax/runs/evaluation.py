@@ -32,7 +32,6 @@ from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer
 
-WRITTEN_SCORES = "written_scores.json"
 """In the directory of a run with a decoder, how good what its best network writes for the test sources is."""
 
 
@@ -107,10 +106,11 @@ def evaluate_run(
             metrics |= scores_of(config.train.metrics, evaluate_answers(config, params, split, data))
         written = _scores_of_written(config, params, split, data, search, mesh)
         predictions = predict_split(config, params, split, data, mesh) if predicts else None
-    if written and search is None and (split, checkpoint) == ("test", BEST) and os.access(rundir.path, os.W_OK):
-        write_json(rundir.path / WRITTEN_SCORES, written)
-    recorded = None
-    if rundir.summary.exists():
+    recorded, is_done = None, rundir.summary.exists()
+    is_result = is_done and search is None and (split, checkpoint) == ("test", BEST)
+    if written and is_result and os.access(rundir.path, os.W_OK):
+        write_json(rundir.written_scores, written)
+    if is_done:
         recorded = rundir.read_summary()["best" if checkpoint == BEST else "final"].get(split)
     return Evaluation(split, int(state.step), metrics, recorded, written, predictions)
 
@@ -125,17 +125,24 @@ def _scores_of_written(
             raise ArgumentError(f"beam_size={search.beam_size}: this network has no decoder; allowed is none")
         return {}
     scores, pairs = dict[str, float](), pairs_of_split(config, split, data)
-    wanted = task.target_texts(split) if isinstance(task, Translation) else task.texts_of(pairs[TARGETS])
+    wanted = _wanted_texts(task, split) if isinstance(task, Translation) else task.texts_of(pairs[TARGETS])
     for name, how in {"greedy": Search(), "beam": Search(5) if search is None else search}.items():
         texts = write_texts(config, params, pairs, how, mesh).columns["text"].tolist()
         scores |= {f"{score}_{name}": value for score, value in task.text_scores(texts, wanted).items()}
     return scores
 
 
+def _wanted_texts(task: Translation, split: str) -> list[str]:
+    """The targets of a split as they stand in its files, in the order of its examples."""
+    if not task.is_chosen(split):
+        return task.target_texts(split)
+    texts = task.target_texts("train")
+    return [texts[i] for i in task.order(split)]
+
+
 def read_written_scores(rundir: RunDir) -> dict[str, float]:
     """What `evaluate_run` has kept of what the best network writes; empty if it has not been called."""
-    path = rundir.path / WRITTEN_SCORES
-    return read_json(path) if path.is_file() else {}
+    return read_json(rundir.written_scores) if rundir.written_scores.is_file() else {}
 
 
 def answers_of_run(rundir: RunDir, config: Config, split: str = "test") -> Answers:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from gru_jax.config import Config
 from gru_jax.config.checkpoint_names import BEST
-from gru_jax.errors import UsageError, check_argument
+from gru_jax.errors import ArgumentError, UsageError, check_argument
 from gru_jax.plotting.forecasts import ForecastPanel, plot_error_by_horizon, plot_error_by_origin, plot_forecasts
 from gru_jax.runs.data_facts import check_same_data
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
@@ -140,6 +140,8 @@ def backtest_run(
     """
     check_argument("split", split, SPLITS)
     check_argument("checkpoint", checkpoint, CHECKPOINT_KINDS)
+    if resamples < 1:
+        raise ArgumentError(f"resamples={resamples}: allowed are whole numbers from 1")
     rundir, config = open_run(workdir)
     if not isinstance(config.task, Forecasting):
         raise UsageError(f"{rundir.path}: of the task {type(config.task).__name__}, which forecasts no recording")
@@ -163,7 +165,7 @@ def backtest(
 ) -> Backtest:
     """The same of a network's parameters; see `backtest_run`."""
     task = cast("Forecasting", config.task)
-    windows, standard = task.windows(split), StandardColumns(task.facts)
+    windows, standard = windows_of_split(task, split), StandardColumns(task.facts)
     targets = standard.targets(windows)
     forecasts, _ = network_forecasts(config, params, split, windows, mesh)
     cells, columns = {}, []
@@ -183,6 +185,14 @@ def backtest(
         _margin(cells, task.horizon, resamples, seed),
         _panels(config, params, forecasts, windows, mesh),
     )
+
+
+def windows_of_split(task: Forecasting, split: str) -> SplitWindows:
+    """The windows of a split, of those of training the share that is trained on."""
+    windows = task.windows(split)
+    if not task.is_chosen(split):
+        return windows
+    return dataclasses.replace(windows, origins=windows.origins[np.sort(task.order(split))])
 
 
 def _baseline_forecasts(task: Forecasting, windows: SplitWindows) -> Mapping[str, np.ndarray]:

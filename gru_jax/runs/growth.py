@@ -6,11 +6,12 @@ from collections.abc import Collection
 
 import numpy as np
 
-from gru_jax.config import GROWING_KEYS, SOURCES, Config, Plan, flat_differences, load, plan
+from gru_jax.config import GROWING_KEYS, SOURCES, Config, Plan, flat_differences, plan
 from gru_jax.config.checkpoint_names import BEST, LATEST
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import remove_checkpoint
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.stored import open_run
 from gru_jax.runtime.files import read_json, write_json
 from gru_jax.training.instruments import LIVE, LIVE_STEP, RECORD_AXES
 from gru_jax.training.schedules import learning_rates
@@ -53,6 +54,7 @@ def prolong(rundir: RunDir, config: Config) -> list[str]:
         return []
     if keys:
         old, new = plan(before), plan(config)
+        rundir.written_scores.unlink(missing_ok=True)
         rundir.summary.unlink(missing_ok=True)
         lines = [_outlook(before, config, keys)]
         if new.steps > old.steps and _forget_last_step(rundir, old):
@@ -70,7 +72,7 @@ def prolong(rundir: RunDir, config: Config) -> list[str]:
 def _config_of(rundir: RunDir) -> Config | None:
     """The config of a directory; None where there is none that can be read."""
     try:
-        return load(read_json(rundir.config)) if rundir.config.is_file() else None
+        return open_run(rundir.path, compares_source=False)[1] if rundir.config.is_file() else None
     except UsageError:  # of another version; that it differs is said elsewhere
         return None
 
@@ -113,6 +115,11 @@ def _outlook(before: Config, config: Config, keys: Collection[str]) -> str:
     if old.eval_every != new.eval_every:
         reasons.append(
             f"validations were {old.eval_every} steps apart and are {new.eval_every} now, which train.eval_steps sets"
+        )
+    if old.flow_every != new.flow_every:
+        reasons.append(
+            f"recordings of the instruments were {old.flow_every} steps apart and are {new.flow_every} now, which "
+            "flow.every sets"
         )
     if not reasons:
         return f"{start}: to the bits of a run that began so"

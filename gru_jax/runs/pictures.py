@@ -22,17 +22,19 @@ from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.tasks.scores import CLASS_SCORES, confusion_matrix
 
 logger = logging.getLogger("gru_jax")
-ATTENTION = "attention"
+ATTENTION, CONFUSION = "attention", "confusion"
 
 
 def figures_of_run(rundir: RunDir, config: Config, only: str | None = None) -> dict[str, Figure]:
     """All pictures of a run, by name; those that need its data or network, where one alone is wanted, if it is that."""
-    learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], config.task.baselines)
+    is_done = rundir.summary.is_file()
+    baselines = rundir.read_summary().get("baselines", {}) if is_done else config.task.baselines
+    learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], baselines)
     drawn = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
     if not rundir.checkpoints.is_dir():
         return drawn
-    if set(CLASS_SCORES) & set(config.train.metrics or ()):
-        drawn |= _where_data_are(rundir, only, lambda: {"confusion": _confusion(rundir, config)})
+    if set(CLASS_SCORES) & set(config.train.metrics or ()) and only in (None, CONFUSION):
+        drawn |= _where_data_are(rundir, only, lambda: {CONFUSION: _confusion(rundir, config)})
     if config.model.attention != "none" and only in (None, ATTENTION):
         drawn |= _where_data_are(rundir, only, lambda: {ATTENTION: plot_attention(alignments_of_run(rundir, config))})
     if isinstance(config.task, Forecasting) and only not in drawn:

@@ -23,7 +23,7 @@ from gru_jax.data.arrays import LENGTHS, MASK, TARGETS, XS
 from gru_jax.data.checks import as_float32
 from gru_jax.data.times import shown_time
 from gru_jax.errors import ArgumentError, UsageError, check_argument, closest, listing
-from gru_jax.runs.forecasts import network_forecasts
+from gru_jax.runs.forecasts import network_forecasts, windows_of_split
 from gru_jax.runs.stored import CHECKPOINT_KINDS, CheckpointKind, devices_of_run, open_run, restore_state
 from gru_jax.runtime.devices import precision
 from gru_jax.runtime.files import replace_file
@@ -178,7 +178,8 @@ def predict(
     """
     if isinstance(config.task, SequenceToSequence):
         return write_texts(config, params, arrays, search or Search(), mesh)
-    arrays = _padded(arrays, config.task.time)
+    facts = config.task.facts if isinstance(config.task, FromFiles) else None
+    arrays = _padded(arrays, config.task.time, per_step=not isinstance(facts, DataFacts) or facts.per_step)
     count, time = arrays[XS].shape[:2]
     if TARGETS not in arrays:
         outputs = outputs_of_inputs(config, build_model(config), params, arrays[XS], arrays.get(LENGTHS), mesh)
@@ -197,7 +198,7 @@ def predict_split(
     if isinstance(config.task, SequenceToSequence):
         return write_texts(config, params, pairs_of_split(config, split, data), Search(), mesh)
     if isinstance(config.task, Forecasting):
-        return predict_windows(config, params, config.task.windows(split), mesh, split)
+        return predict_windows(config, params, windows_of_split(config.task, split), mesh, split)
     model = build_model(config)
     if split != SPLITS[0] and split not in config.task.scored_splits:
         xs, lengths = as_float32(np.asarray(data[XS])), np.asarray(data[LENGTHS]) if LENGTHS in data else None
@@ -256,16 +257,15 @@ def _readable(task: Task, made: Outputs) -> Predictions:
     return Predictions(made.outputs, columns, made.lengths, made.metrics)
 
 
-def _padded(arrays: Mapping[str, np.ndarray], time: int) -> Mapping[str, np.ndarray]:
+def _padded(arrays: Mapping[str, np.ndarray], time: int, *, per_step: bool) -> Mapping[str, np.ndarray]:
     """Shorter sequences filled up to the steps of those in training, so that the program is that of an evaluation."""
     count, short = arrays[XS].shape[:2]
     if short >= time:
         return arrays
     lengths = arrays.get(LENGTHS, np.full(count, short, np.int32))
+    of_steps = {XS, MASK, *((TARGETS,) if per_step else ())}
     filled = {
-        name: np.pad(array, [(0, 0), (0, time - short), *[(0, 0)] * (array.ndim - 2)])
-        if array.ndim > 1 and array.shape[1] == short and name in (XS, TARGETS, MASK)
-        else array
+        name: np.pad(array, [(0, 0), (0, time - short), *[(0, 0)] * (array.ndim - 2)]) if name in of_steps else array
         for name, array in arrays.items()
     }
     return {**filled, LENGTHS: lengths}

@@ -78,8 +78,8 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
         if is_member:
             replay = _of_member(rundir, trainer, device)
         else:
-            data = load_splits(config.task, config.resident_mb)["train"]
-            replay = Replay(read_failure(rundir.checkpoints, device, trainer, data))
+            splits = load_splits(config.task, config.resident_mb)
+            replay = Replay(read_failure(rundir.checkpoints, device, trainer, splits.__getitem__))
         failure = replay.failure
         where = explain(trainer, failure.params, failure.batch)
         if where is None and failure.split == "train":

@@ -69,6 +69,11 @@ class TextSampler:
                 if is_drawn:
                     yield tokens
 
+    def between(self, prompt: str, text: str) -> str:
+        """What stands between a prompt and the text that follows it: a blank between words, else nothing."""
+        is_inside = bool(prompt and text) and not (prompt[-1].isspace() or text[0].isspace())
+        return " " if self.vocabulary.kind == "words" and is_inside else ""
+
     def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of tokens, piece by piece as they come; bytes that are no character yet wait for those to come."""
         numbers, shown = list[int](), ""

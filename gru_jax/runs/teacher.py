@@ -11,7 +11,9 @@ from gru_jax.config import Config
 from gru_jax.errors import UsageError
 from gru_jax.runs.weights import read_network
 from gru_jax.tasks.base import FromFiles
-from gru_jax.tasks.text_facts import TextFacts
+from gru_jax.tasks.facts import DataFacts
+from gru_jax.tasks.forecasting import Forecasting
+from gru_jax.tasks.text_facts import TextFacts, TranslationFacts
 from gru_jax.training.distillation import Teacher
 from gru_jax.training.network import build_model
 
@@ -30,8 +32,8 @@ def teacher_of(config: Config) -> Teacher | None:
         ours, theirs = _says(config), _says(stored.config)
         for name, wanted in ours.items():
             if theirs[name] != wanted:
-                shown = "" if name == "vocabulary" else f" {theirs[name]}, needed are {wanted}"
-                raise UsageError(f"its network has another task's {name}{shown}")
+                shown = "" if name.startswith("vocabulary") else f" {theirs[name]}, needed are {wanted}"
+                raise UsageError(f"its network has another {name}{shown}")
     except UsageError as error:
         raise UsageError(f"distillation.teacher={text}: {error}") from error
     return Teacher(build_model(stored.config), jax.tree.map(np.asarray, stored.params))
@@ -48,4 +50,10 @@ def _says(config: Config) -> dict[str, Any]:
         "kind of network": task.family,
         "readout at each step": config.model.readout == "every",
         "vocabulary": facts.vocabulary if isinstance(facts, TextFacts) else None,
+        "vocabulary of sources": facts.source_vocabulary if isinstance(facts, TranslationFacts) else None,
+        "vocabulary of targets": facts.target_vocabulary if isinstance(facts, TranslationFacts) else None,
+        "names of inputs": list(facts.features) if isinstance(facts, DataFacts) else None,
+        "names of targets": list(facts.targets) if isinstance(facts, DataFacts) else None,
+        "steps of the highway": task.context if isinstance(task, Forecasting) and task.highway else None,
+        "dtype": config.dtype,
     }

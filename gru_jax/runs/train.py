@@ -26,6 +26,7 @@ from gru_jax.tasks.loading import load_splits
 from gru_jax.training.answers import check_scores
 from gru_jax.training.carrying import TrainedParts
 from gru_jax.training.network import build_model, check_monitor
+from gru_jax.training.regularization import check_label_smoothing
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +66,14 @@ def train_run(
         if config.transfer.is_selective:
             with precision(config.dtype, config.matmul_precision):
                 TrainedParts(config, build_model(config))
-    check_memory(config, device)
+    check_memory(config, device, len(devices))
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)
     for line in config.task.describe_data():
         log_once(logger, line)
     with precision(config.dtype, config.matmul_precision):
         check_monitor(config, splits["valid"])
+        check_label_smoothing(config, splits["valid"])
         check_scores(config, splits)
     environment = describe_environment(config, device, len(devices))
     with contextlib.ExitStack() as stack:

@@ -30,6 +30,7 @@ from gru_jax.training.answers import check_scores
 from gru_jax.training.carrying import TrainedParts
 from gru_jax.training.network import build_model, check_monitor
 from gru_jax.training.population import CompiledPopulation, MemberMapping, Population
+from gru_jax.training.regularization import check_label_smoothing
 
 logger = logging.getLogger(__name__)
 MEMORY_SHARE = 0.8  # of the memory that is there, for a population
@@ -175,6 +176,7 @@ class StudyRunner:
                 splits = self._load_splits(member.config)
                 if (monitored := (training_program(member.config), member.config.goal)) not in checked:
                     check_monitor(member.config, splits["valid"])
+                    check_label_smoothing(member.config, splits["valid"])
                     TrainedParts(member.config, build_model(member.config))
                     checked.add(monitored)
                 scored = member.config.task, member.config.train.metrics

@@ -60,7 +60,7 @@ def explained_output(outputs: Array, batch: Batch, number: int | None = None) ->
     """
     size, count = len(outputs), outputs.shape[-1]
     if number is not None and not 0 <= number < count:
-        raise UsageError(f"output={number}: allowed are 0 to {count - 1}")
+        raise UsageError(f"output number {number}: the network has {count}; allowed are 0 to {count - 1}")
     step = None
     if outputs.ndim == 3:
         lengths = jnp.full(size, outputs.shape[1]) if batch.lengths is None else batch.lengths

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from gru_jax.config import LEARNING_RATE, OptimizerBase, OptimizerConfig, Plan, Values
 from gru_jax.errors import UsageError
-from gru_jax.norms import scaled_global_norm
+from gru_jax.norms import global_norm, scaled_global_norm
 from gru_jax.training.schedules import schedule_fraction
 from gru_jax.training.state import RandomStream, stream_key
 from gru_jax.user_code import reference
@@ -94,6 +94,13 @@ def _of_function(
 def is_kernel(params: PyTree) -> PyTree:
     """Which parameters penalties act on: matrices, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def norm_to_clip(config: OptimizerBase, grads: PyTree, values: Values) -> Float[Array, ""]:
+    """The norm of gradients that `clip_norm` is compared with, after `clip_value`."""
+    if config.clip_value is not None:
+        grads = jax.tree.map(lambda grad: jnp.clip(grad, -values["clip_value"], values["clip_value"]), grads)
+    return global_norm(grads)
 
 
 def _clip_by_global_norm(greatest_norm: ArrayLike) -> optax.GradientTransformation:

@@ -302,8 +302,11 @@ class Population:
                 if wanted
                 else None
             )
-            if metrics is not None and answers is not None and np.isfinite(list(metrics.values())).all():
-                metrics |= split_scores(self.configs[i], jax.tree.map(lambda a, i=i: a[i], answers))
+            if metrics is not None and answers is not None:
+                is_finite = np.isfinite(list(metrics.values())).all()
+                of_member = jax.tree.map(lambda a, i=i: a[i], answers)
+                unscored = dict.fromkeys(self.configs[i].train.metrics or (), np.nan)
+                metrics |= split_scores(self.configs[i], of_member) if is_finite else unscored
             evaluated.append(metrics)
         return evaluated
 

@@ -41,7 +41,7 @@ from gru_jax.training.network import (
     total_weight,
     zero_perturbations,
 )
-from gru_jax.training.optimizer import build_optimizer
+from gru_jax.training.optimizer import build_optimizer, norm_to_clip
 from gru_jax.training.regularization import (
     orthogonality_gradient,
     perturbed_weights,
@@ -251,11 +251,11 @@ class Trainer:
         update: Update,
         params: PyTree,
     ) -> StepReport:
-        config, grad_norm = self.config, global_norm(update.grads)
-        rate = learning_rate(config.optimizer, self.plan, hyperparameters["optimizer"], state.step)
+        config, grad_norm, values = self.config, global_norm(update.grads), hyperparameters["optimizer"]
+        rate = learning_rate(config.optimizer, self.plan, values, state.step)
         metrics, live = {**update.metrics, "grad_norm": grad_norm, LEARNING_RATE: rate}, {}
         if config.optimizer.clip_norm is not None:
-            clipped = grad_norm > hyperparameters["optimizer"]["clip_norm"]
+            clipped = norm_to_clip(config.optimizer, update.grads, values) > values["clip_norm"]
             metrics["clipped"] = clipped.astype(grad_norm.dtype)
         if config.flow.live:
             key = stream_key(seed, RandomStream.DETACH, state.step)

@@ -111,8 +111,8 @@ def check_intervention(intervention: Intervention, xs: Array) -> None:
         at_least_one("truncate", truncate)
     if detach is not None:
         check_shape("detach", detach, xs.shape[:2])
-        if detach.dtype != jnp.bool_:
-            raise UsageError(f"detach has dtype {detach.dtype}: allowed is bool")
+        if jnp.asarray(detach).dtype != jnp.bool_:
+            raise UsageError(f"detach has dtype {jnp.asarray(detach).dtype}: allowed is bool")
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

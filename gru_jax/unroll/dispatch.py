@@ -144,8 +144,7 @@ def unroll(
     operands = _checked_operands(cell, params, xs, carry0, reset_carry, masks, perturbation)
     if xs.shape[1] == 0:
         return _no_steps(cell, operands)
-    clips = None if intervention.clip is None or not jnp.ndim(intervention.clip) else jnp.asarray(intervention.clip)
-    rows = PerSequence(operands._replace(params={}), masks, intervention.detach, clips)
+    rows = PerSequence(operands._replace(params={}), masks, *_of_each_sequence(intervention))
     return over_split(functools.partial(_run, cell, how, intervention), batch_split(xs), operands.params, rows)
 
 
@@ -156,6 +155,13 @@ def _run(cell: Cell, how: How, intervention: Intervention, params: Params, rows:
         return _in_blocks(cell, operands, rows.masks, how)
     clip = intervention.clip if rows.clips is None else rows.clips
     return _step_by_step(cell, operands, rows.masks, how, intervention._replace(detach=rows.detach, clip=clip))
+
+
+def _of_each_sequence(intervention: Intervention) -> tuple[Bool[Array, "B T"] | None, Float[Array, " B"] | None]:
+    """The mask of an intervention, and its limits where each sequence has one of its own; None without."""
+    detach, clip = intervention.detach, intervention.clip
+    clips = None if clip is None or not jnp.ndim(clip) else jnp.asarray(clip)
+    return None if detach is None else jnp.asarray(detach), clips
 
 
 def _checked_masks(xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None) -> Masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import polars as pl
 import pytest
 
 import gru_jax
@@ -13,7 +14,9 @@ from gru_jax.config import load
 from gru_jax.errors import UsageError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.studies.directory import MEMBERS
+from gru_jax.studies.result import StudyResult
 from gru_jax.studies.unusable import find_unusable
+from tests.training.small import small
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -95,3 +98,12 @@ def test_a_study_is_replayed_by_member(whole, diverged):
     name = sorted(p.name for p in (diverged / MEMBERS).iterdir())[0]
     with pytest.raises(UsageError, match=rf"a study; allowed are its members that diverged, .*{MEMBERS}/….*{name}"):
         replay.command(["--workdir", str(whole[0])])
+
+
+def test_a_member_that_diverged_has_no_scores_and_the_study_a_table(tmp_path):
+    """A score of the whole set decides, which there is none of where a loss is not finite."""
+    base = small(optimizer={"name": "sgd", "clip_norm": None}, train={"metrics": ("r2",), "monitor": "r2"})
+    ablate.run({"base": base.to_dict(), "axes": {"optimizer.lr": [0.01, 1e30]}}, tmp_path / "study")
+    table = StudyResult(tmp_path / "study").table
+    assert sorted(table["status"]) == ["diverged", "done"]
+    assert table.filter(pl.col("status") == "done")["best_valid_r2"].is_finite().all()

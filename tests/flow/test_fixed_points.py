@@ -251,3 +251,17 @@ def test_a_trained_flip_flop_is_a_cube(x64):
     along = flow.Trajectory(jnp.zeros((len(points.states), 1, 3)), jnp.asarray(points.states))
     dense = jax.jit(lambda p: flow.jacobians(cell, p, along).dense())(params)
     assert spectra_differ(points.eigenvalues, np.linalg.eigvals(dense[:, 0])) < 1e-6
+
+
+def test_noise_is_of_the_states_that_count_alone():
+    """Padding, in which one state stands for all others, made it less."""
+    cell = GRU()
+    params, xs = jax.tree.map(jnp.asarray, random_problem(cell, 64, 10, 2, 3, "float32", 0)[:2])
+    padded = jnp.concatenate([xs, jnp.zeros((64, 90, xs.shape[2]), xs.dtype)], axis=1)
+    along = flow.Trajectory(padded, lengths=jnp.full(64, 10))
+    bare, noisy = (
+        [flow.sample_states(cell, params, where, 4000, noise=noise, key=jax.random.key(0)) for where in (xs, along)]
+        for noise in (0.0, 0.1)
+    )
+    added = [(one - two).std(axis=0) for one, two in zip(noisy, bare, strict=True)]
+    np.testing.assert_allclose(added[0], added[1], rtol=0.1)

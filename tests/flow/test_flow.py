@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import gru_jax
 from gru_jax import flow
 from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU, MinGRU, RefineGRU
+from gru_jax.cells.base import Memory
 from tests.golden.peers import random_problem
 
 CELLS = [GRU(), GRU("before", output_gate=True), RefineGRU(), LayerNormGRU(), LSTM(), Elman(), MinGRU()]
@@ -148,3 +151,26 @@ def test_histograms_count_valid_steps_only():
     assert set(all_steps) == {"z"}
     np.testing.assert_allclose(all_steps["z"], [0.25, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.25])
     np.testing.assert_allclose(first["z"], [0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0.5])
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_trajectories_are_taken_as_unroll_takes_them(unchecked_types, jax_as_users_have_it):
+    """NumPy's double precision is the precision of the parameters."""
+    cell = GRU()
+    params, xs = cell.init(jax.random.key(0), 2, 3), np.random.default_rng(0).normal(size=(4, 5, 2))
+    wanted = flow.gate_values(cell, params, jnp.asarray(xs, jnp.float32))["z"]
+    for along in (xs, flow.Trajectory(xs)):
+        np.testing.assert_array_equal(flow.gate_values(cell, params, along)["z"], wanted)
+
+
+def test_the_time_scale_is_of_what_is_kept_where_a_cell_names_it():
+    """Whatever the sign of its gate."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Leaky(Elman):
+        @property
+        def memory(self):
+            return Memory("n", -1, kept="k")
+
+    gates = {"n": jnp.full((2, 3, 4), 0.1), "k": jnp.full((2, 3, 4), jnp.exp(-0.1))}
+    np.testing.assert_allclose(flow.time_scales(Leaky(), gates), 10.0, rtol=1e-5)

@@ -125,3 +125,32 @@ def test_a_matrix_of_similarities():
 def test_bad_shapes_are_named(make, message, unchecked_types):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e5])
+def test_states_of_any_size_are_read_alike(scale):
+    states = normal(0, 200, 3)
+    probe = inspect.fit_probe(scale * states, states[:, :1])
+    assert inspect.r_squared(probe.read(scale * states), states[:, :1])[0] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_what_does_not_vary_is_nan_though_its_mean_is_rounded():
+    same, states = jnp.full((1000, 1), 0.1), normal(0, 1000, 3)
+    assert np.isnan(inspect.r_squared(same + 1e-3, same)).all()
+    assert np.isnan(inspect.linear_cka(jnp.full((1000, 3), 0.1), states))
+    steps = states[:120].reshape(40, 3, 3)
+    assert np.isnan(inspect.probe_over_time(steps, jnp.full((40, 3, 1), 0.1)).scores).all()
+    units = inspect.probe_units(steps, jnp.full((40, 3, 1), 0.1))
+    assert np.isnan(units.scores).all()
+    assert np.isnan(units.together).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_states_of_half_precision(dtype):
+    """Sums of squares go beyond what they hold."""
+    states = (30.0 * normal(0, 400, 4, 3)).astype(dtype)
+    np.testing.assert_allclose(inspect.probe_over_time(states, states[..., :1]).scores, 1.0, atol=1e-2)
+    assert inspect.probe_units(states, states[..., 1:2]).scores.argmax() == 1
+    rows, wide = states.reshape(-1, 3), states.reshape(-1, 3).astype(jnp.float32)
+    for measure in (inspect.linear_cka, inspect.representational_similarity):
+        np.testing.assert_allclose(measure(rows[:300], rows[300:600]), measure(wide[:300], wide[300:600]), atol=1e-4)

@@ -16,7 +16,7 @@ from gru_jax import interop
 from gru_jax.cells import GRU, LSTM, Elman, LayerNormGRU
 from gru_jax.errors import UsageError
 from gru_jax.interop import Weights
-from gru_jax.nn import Recurrent, SequenceModel, Stack
+from gru_jax.nn import Forecaster, Recurrent, SequenceModel, Stack
 from tests import lenient
 
 SIZE, HIDDEN, OUTPUTS = 3, 4, 2
@@ -227,6 +227,17 @@ def test_a_head_that_shares_the_embedding_has_its_kernel():
     features = np.random.default_rng(0).normal(size=(3, HIDDEN)).astype(np.float32)
     linear = features @ interop.to_torch(model, head="fc.")["fc.weight"].T + weights.head["bias"]
     np.testing.assert_allclose(linear, model.read_out(jnp.asarray(features)), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"readout": "attention"}, {"highway": 6}])
+def test_parts_of_a_model_that_would_be_lost_are_refused(options):
+    if "highway" in options:
+        model = Forecaster(GRU(), SIZE, (HIDDEN,), 2, columns=1, horizon=2, rngs=nnx.Rngs(0), **options)
+    else:
+        model = SequenceModel(GRU(), SIZE, (HIDDEN,), OUTPUTS, rngs=nnx.Rngs(0), **options)
+    with pytest.raises(UsageError, match=r"(attention|context_map).* no place in weights; network.stack is without"):
+        interop.to_torch(model)
+    assert interop.weights_of(model.stack).head is None
 
 
 def test_a_model_goes_through_a_file(tmp_path):

@@ -139,5 +139,16 @@ def test_devices_share_each_part(monkeypatch):
 def test_a_batch_that_fits_in_parts_is_not_refused(monkeypatch):
     monkeypatch.setattr("gru_jax.runs.environment.total_memory", lambda device: 8 * 8 * 6 * 4 // 2)
     with pytest.raises(UsageError, match=r"allowed here are up to 4, or more in parts by train\.accumulate"):
-        check_memory(small(), jax.devices()[0])
-    check_memory(small(train={"accumulate": 2}), jax.devices()[0])
+        check_memory(small(), jax.devices()[0], 1)
+    check_memory(small(train={"accumulate": 2}), jax.devices()[0], 1)
+
+
+def test_devices_share_a_batch_and_each_has_memory_of_its_own(monkeypatch):
+    monkeypatch.setattr("gru_jax.runs.environment.total_memory", lambda device: 8 * 8 * 6 * 4 // 2)
+
+    class Chip:
+        platform = "tpu"
+
+    check_memory(small(), Chip(), 2)
+    with pytest.raises(UsageError, match=r"allowed here are up to 4"):
+        check_memory(small(), jax.devices("cpu")[0], 2)  # two of one machine

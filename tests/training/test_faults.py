@@ -15,13 +15,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, replay, train
+import gru_jax
+from experiments import cli, replay, report, train
+from gru_jax.config import load
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import BEST, CHECKSUMS, LATEST, QUARANTINE, Checkpoints, DamagedError
 from gru_jax.runs.diagnosis import NonFiniteError
 from gru_jax.runs.directory import RunDir
 from gru_jax.runtime.locks import LOCK, lock_directory
 from gru_jax.runtime.preemption import PreemptedError, watch_for_sigterm
+from gru_jax.tasks import Arrays
 from tests.training.small import small
 from tests.training.test_resume import same_run
 
@@ -365,3 +368,30 @@ def test_a_damaged_summary_is_named(content, uninterrupted, tmp_path):
 
 def test_damage_is_an_error_of_use():
     assert issubclass(DamagedError, UsageError)
+
+
+def test_a_validation_that_was_not_finite_can_be_run_again(tmp_path, undrawn):
+    """Its batch has other arrays than one of the training, here no weights."""
+    xs = np.random.default_rng(0).normal(size=(20, 5, 2)).astype(np.float32)
+    of_train = {"xs": xs, "targets": xs[:, 0], "weights": np.ones(20, np.float32)}
+    task = Arrays.write(tmp_path / "data", train=of_train, valid=(xs, 1e38 * xs[:, 0]), test=(xs, xs[:, 0]))
+    values = {"batch_size": 8, "steps": 4, "eval_steps": 2}
+    config = load({"task": task, "model": {"hidden": (4,)}, "train": values, "flow": {"every": 0}})
+    with pytest.raises(NonFiniteError):
+        train.run(config, tmp_path / "run")
+    where, lines = replay.run(tmp_path / "run")
+    assert where is not None
+    assert lines[0].startswith("then, after ")
+
+
+def test_pictures_of_records_need_no_data(tmp_path):
+    xs = np.random.default_rng(0).normal(size=(20, 5, 2)).astype(np.float32)
+    classes = np.arange(20) % 2
+    task = Arrays.write(tmp_path / "data", **dict.fromkeys(("train", "valid", "test"), (xs, classes)))
+    values = {"batch_size": 8, "steps": 4, "eval_steps": 2, "metrics": ("f1",)}
+    config = load({"task": task, "model": {"hidden": (4,)}, "train": values, "flow": {"batch_size": 4}})
+    run = train.run(config, tmp_path / "run")
+    assert {path.stem for path in (run.path / "plots").iterdir()} >= {"confusion", "learning_curve"}
+    shutil.rmtree(tmp_path / "data")
+    assert gru_jax.open(run.path).plot("learning_curve").axes
+    assert report.run([run.path]).path.is_file()

@@ -14,6 +14,7 @@ from gru_jax import cells, nn
 from gru_jax.errors import UsageError
 from gru_jax.runs.export import export_run
 from gru_jax.runs.forecasts import NETWORK, _margin, block_interval, cell_errors
+from gru_jax.unroll import Intervention
 from tests.pictures import assert_shows_something
 from tests.tasks.test_forecast import recording, write
 from tests.training.small import small
@@ -124,6 +125,30 @@ def test_the_highway_is_a_linear_map_of_the_context():
     past = read[..., :2] - read[:, -1:, :2]
     added = jnp.einsum("bco,ch->bho", past, weights).reshape(4, -1)
     np.testing.assert_allclose(model(read), before + added, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_forecaster_would_ignore_is_refused():
+    model, xs = forecaster(recursive=True), inputs()
+    with pytest.raises(UsageError, match="interventions: do not reach the steps that recursive=True feeds back"):
+        model.trace(xs, interventions=Intervention(clip=1e-3), decoder_inputs=jnp.zeros((xs.shape[0], HORIZON - 1, 1)))
+    with pytest.raises(UsageError, match="decoder_inputs: without effect, no steps are fed back"):
+        forecaster().trace(xs, decoder_inputs=jnp.zeros((xs.shape[0], HORIZON - 1, 1)))
+    with pytest.raises(UsageError, match="xs has 6 steps: needed are 7, which the highway maps"):
+        forecaster(highway=7).trace(xs)
+
+
+@pytest.mark.parametrize("share", [0.3])
+def test_what_is_told_of_the_training_is_of_what_was_trained_on(share, tmp_path, undrawn):
+    write(tmp_path / "x.csv", recording())
+    task = {"name": "forecast", "file": "x.csv", "time_columns": ("when",), "data_dir": str(tmp_path), "context": 6,
+            "targets": ("a",), "inputs": ("w",), "horizon": HORIZON, "train_share": share}  # fmt: skip
+    made = train.run(small(task=task, **SECTIONS), tmp_path / "run")
+    metrics = evaluate.run(made, "train").metrics
+    windows = backtest.run(made, "train")
+    assert windows.by_origin.height == made.config.task.size("train")
+    assert windows.by_origin["network"].mean() == pytest.approx(metrics["loss"], rel=1e-4)
+    with pytest.raises(UsageError, match="resamples=0: allowed are whole numbers from 1"):
+        backtest.run(made, resamples=0)
 
 
 def test_segments_are_rows_side_by_side():

@@ -242,3 +242,29 @@ def test_what_ended_a_run_is_looked_at_again():
     member.end(EndReason.DIVERGED, "diverged")
     member.reconsider(small())
     assert member.end_reason == EndReason.DIVERGED
+
+
+def test_other_recordings_are_said(tmp_path, capsys):
+    """Every so many steps of all steps, if nothing is asked for."""
+    for steps in (20, 40):
+        train.run(lasting(steps, flow={"every": None}), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "to other bits" in said
+    assert "recordings of the instruments were 10 steps apart and are 20 now, which flow.every sets" in said
+
+
+def test_a_run_whose_data_were_moved_grows(tmp_path, capsys):
+    xs = np.random.default_rng(0).normal(size=(20, 5, 2)).astype(np.float32)
+    Arrays.write(tmp_path / "data", **dict.fromkeys(("train", "valid", "test"), (xs, xs[:, 0])))
+
+    def trained(folder, steps):
+        moved = {"name": "arrays", "data_dir": str(folder.parent), "folder": folder.name}
+        values = {"batch_size": 8, "steps": steps, "eval_steps": 2}
+        config = load({"task": moved, "model": {"hidden": (4,)}, "train": values, "flow": {"every": 0}})
+        return train.run(config, tmp_path / "run")
+
+    trained(tmp_path / "data", 4)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere" / "data")
+    assert trained(tmp_path / "elsewhere" / "data", 6).summary["steps"] == 6
+    assert "going on, as train.steps was 4, is 6" in capsys.readouterr().out

@@ -363,6 +363,7 @@ def test_a_run_is_the_same_after_any_kill_and_keeps_its_average(tmp_path, monkey
         ({"label_smooting": 0.1}, {}, "label_smooting.*label_smoothing"),
         ({"recurrent_dropout": 0.5}, {"gradient": {"omega": 1.0}}, r"recurrent_dropout=0\.5: together with"),
         ({"max_norm": 1.0}, {"transfer": {"thaw_steps": (3,)}}, r"max_norm=1: it would change what does not learn yet"),
+        ({"sparsity": 0.5}, {"transfer": {"thaw_steps": (3,)}}, r"sparsity=0.5: it would change what does not learn"),
         ({"dropconnect": 1.0}, {}, r"dropconnect=1\.0.*0\.99"),
         ({"dropconnect": 0.5}, {"model": {"cell": {"name": "mingru"}}}, r"dropconnect=0\.5: without effect, this cell"),
         ({"input_noise": 0.5}, {"task": {"name": "reverse", "length": 5, "symbols": 4}}, r"this task are tok"),
@@ -385,3 +386,9 @@ def test_old_configs_load():
     """Of a run before there was this section."""
     plain = small().to_dict()
     assert load({name: section for name, section in plain.items() if name != "regularization"}) == small()
+
+
+def test_labels_that_cannot_be_smoothed_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError, match=r"regularization\.label_smoothing=0\.1: the targets of this task are numbers"):
+        train.run(small(regularization={"label_smoothing": 0.1}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

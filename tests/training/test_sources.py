@@ -195,6 +195,11 @@ def test_profiles_of_sources_that_are_not_finite_or_zero():
     np.testing.assert_allclose(flow.source_profile(burst, last).mean, [1, 1.5, 1, np.inf], rtol=1e-6)
     late = jnp.array([[1.0, 2.0, 4.0, 0.0]] * 2)  # what the head does not read reaches it a step later
     np.testing.assert_allclose(flow.source_profile(late, last).mean, [0, 4, 2, 1], rtol=1e-6)
+    exploding = jnp.array([[3, np.inf, np.inf, 1, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1]], jnp.float32)
+    chosen = jnp.zeros((2, 7), bool).at[0, 3].set(True).at[1, 6].set(True)
+    profile = flow.source_profile(exploding, chosen).mean
+    assert np.isfinite(np.asarray(profile)[[0, 3, 4, 5, 6]]).all()
+    assert np.isinf(np.asarray(profile)[[1, 2]]).all()
     none = flow.source_profile(late, jnp.zeros((2, 4), bool)).mean
     assert np.isnan(none).all()
     padded = flow.source_profile(late, jnp.tile(jnp.arange(4) == 0, (2, 1)), jnp.array([2, 1]), reverse=True)

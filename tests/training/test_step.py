@@ -133,6 +133,13 @@ def steep(slope, **optimizer):
     return dataclasses.replace(small(optimizer={"name": "sgd", "lr": 0.1, **optimizer}), task=Steep(8, slope=slope))
 
 
+def test_the_share_of_clipped_steps_is_of_what_is_left_after_clipping_by_value():
+    config = steep(1.0, clip_norm=0.1, clip_value=1e-4)
+    _, _, done = run(trainer_of(config), [1], numbers=traced_hyperparameters(config))
+    assert float(done.metrics["grad_norm"][0]) > 0.1  # before either
+    assert float(done.metrics["clipped"][0]) == 0.0
+
+
 @pytest.mark.parametrize("slope", [1e-26, 1e19, 1e25, 3e35])
 def test_clipping_saves_a_step_whose_gradient_has_infinite_squares(slope):
     """Clipped to a norm of 1e-3, a gradient gives the same step whatever its size."""

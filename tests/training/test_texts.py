@@ -16,6 +16,7 @@ from flax import nnx
 import gru_jax
 from experiments import evaluate, sample, train
 from gru_jax.config import load, traced_hyperparameters
+from gru_jax.data.vocabulary import build_vocabulary
 from gru_jax.errors import UsageError
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
@@ -338,3 +339,12 @@ def test_the_command_says_what_texts_do_not_take(trained, uninterrupted):
         sample.command([f"--workdir={trained.path}", "--frames=5"])
     with pytest.raises(UsageError, match="its task is Adding; allowed are language models, networks of music"):
         sample.command([f"--workdir={uninterrupted}"])
+
+
+def test_words_that_go_on_are_apart_from_those_before(trained):
+    sampler = TextSampler(trained.path)
+    assert sampler.between("the cat", "saw") == ""  # of characters
+    sampler.vocabulary = build_vocabulary("words", "the cat saw\n", 10)
+    assert [sampler.between(*texts) for texts in (("cat", "saw"), ("cat ", "saw"), ("cat", "\nsaw"), ("", "saw"))] == [
+        " ", "", "", "",
+    ]  # fmt: skip

@@ -14,6 +14,7 @@ from gru_jax.errors import UsageError
 from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.checkpoints import Checkpoints
 from gru_jax.runs.directory import RunDir
+from gru_jax.runs.predictions import Predictions
 from gru_jax.studies.results import read_results
 from gru_jax.tasks import SPLITS, split_key
 from gru_jax.tasks.loading import load_splits
@@ -253,3 +254,23 @@ def test_the_kind_of_network_follows_from_the_task():
     config = load({"train": {"steps": 2}})
     assert (config.model.family, config.model.attention) == ("sequence", "none")
     assert set(load_splits(reversing().task, 100)) == set(SPLITS)
+
+
+def test_what_is_written_of_a_share_is_held_against_its_own_targets(tmp_path, undrawn, monkeypatch):
+    """The share is drawn, in an order of its own."""
+    for split in ("train", "valid", "test"):
+        rows = [f"{chr(97 + i % 26) * (1 + i // 26)}\t{chr(97 + i % 26) * (1 + i // 26)}" for i in range(40)]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(["source\ttarget", *rows]) + "\n")
+    task = {"name": "translation_table", "data_dir": str(tmp_path), "tokens": "characters", "train_share": 0.5}
+    run = train.run(reversing(task=task), tmp_path / "run")
+
+    def write_targets(config, params, pairs, *rest):
+        texts = config.task.texts_of(pairs["targets"])
+        return Predictions(np.zeros(len(texts)), {"text": np.array(texts)}, None, {})
+
+    monkeypatch.setattr("gru_jax.runs.evaluation.write_texts", write_targets)
+    for split in SPLITS:
+        assert evaluate.run(run, split).written["chrf_greedy"] == pytest.approx(100.0)
+    assert RunDir(run.path).written_scores.is_file()
+    train.run(reversing(task=task, train={"steps": 9}), run.path)
+    assert not RunDir(run.path).written_scores.is_file()

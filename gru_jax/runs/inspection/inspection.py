@@ -264,6 +264,8 @@ def _states_of_run(
             f"against={workdir}: of T, D, O = {', '.join(map(str, sizes[1]))}; allowed are runs of "
             f"{', '.join(map(str, sizes[0]))}, as the one that is looked into"
         )
+    if other.dtype != config.dtype:
+        raise UsageError(f"against={workdir}: of {other.dtype}; allowed are runs of {config.dtype}")
     params = restore_state(rundir, other, choose_device(other.platform), BEST).params
     same_data = dataclasses.replace(other, task=config.task)
     states = states_of_cells(same_data, build_model(other), params, batch)

@@ -24,6 +24,7 @@ from gru_jax.inspect import (
     saliency,
     similarity_matrix,
 )
+from gru_jax.inspect.probes import FEWEST_SEQUENCES
 from gru_jax.nn import CellPlace, Functional
 from gru_jax.runtime.devices import choose_device, precision
 from gru_jax.tasks import Batch
@@ -230,9 +231,11 @@ def resting_input(inputs: np.ndarray, resting: RestingInput) -> np.ndarray:
 
 
 def probe_states(config: Config, states: np.ndarray, batch: Batch) -> Probes | None:
-    """What linear probes read off states; None where the task knows of nothing that they may hold."""
+    """What linear probes read off states; None where the task knows of nothing that they may hold, or of too few
+    sequences to look for it.
+    """
     variables = config.task.variables(batch)
-    if not variables:
+    if not variables or len(states) < FEWEST_SEQUENCES:
         return None
     time = states.shape[1]
     steps = np.unique(np.linspace(0, time - 1, PROBED_STEPS).round().astype(int))

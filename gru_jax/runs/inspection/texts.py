@@ -12,6 +12,7 @@ import numpy as np
 
 from gru_jax.config import Config
 from gru_jax.inspect import UnitScores, probe_units
+from gru_jax.inspect.probes import FEWEST_SEQUENCES
 from gru_jax.nn import Functional
 from gru_jax.runs.inspection.measure import Attributions, steps_within
 from gru_jax.tasks import Batch
@@ -107,9 +108,9 @@ def driving_contexts(states: np.ndarray, units: int, batch: Batch) -> Contexts:
 
 
 def tracked_variables(config: Config, states: np.ndarray, units: int, batch: Batch) -> TrackedVariables | None:
-    """Which units track the variables of the task; None where it knows of none."""
+    """Which units track the variables of the task; None where it knows of none, or there are too few sequences."""
     variables = config.task.variables(batch)
-    if not variables:
+    if not variables or len(states) < FEWEST_SEQUENCES:
         return None
     targets = jnp.stack([jnp.asarray(value, jnp.float32) for value in variables.values()], axis=-1)
     hidden, valid = jnp.asarray(states[..., :units], jnp.float32), jnp.asarray(steps_within(batch))
