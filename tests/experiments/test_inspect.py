@@ -128,7 +128,7 @@ def test_the_command_prints_what_it_found(run, tmp_path, capsys):
         (["--workdir=nowhere"], "--workdir=nowhere: not a run directory"),
         (["--checkpoint=bset"], "--checkpoint='bset': allowed are best, latest; did you mean 'best'"),
         (["--input=zeroes"], "--input='zeroes': allowed are median, mean, zeros; did you mean 'zeros'"),
-        (["--explain=4"], "output=4: allowed are 0 to 3"),
+        (["--explain=4"], "output number 4: the network has 4; allowed are 0 to 3"),
         (["--explain=-1"], "--explain=-1: a whole number is needed here"),
         (["--against=OTHER"], r"of T, D, O = 8, 2, 1; allowed are runs of 22, 8, 4"),
     ],
