@@ -79,18 +79,19 @@ def read_times(table: Table, columns: Sequence[str]) -> np.ndarray:
     if len(columns) > 1:
         return _joined_parts(table, columns)
     texts = np.char.replace(np.char.rstrip(table.texts(columns[0]), "Z"), "/", "-")
-    wrong = next((row for row, text in enumerate(texts) if not _DATE.fullmatch(text)), None)
     try:
-        times = texts.astype("datetime64[s]") if wrong is None else None
+        if all(map(_DATE.fullmatch, texts)):
+            return texts.astype("datetime64[s]")
     except ValueError:
-        times, wrong = None, next(row for row, text in enumerate(texts) if not _is_time(text))
-    if times is None or wrong is not None:
-        place, text = table.place(wrong or 0, columns[0]), texts[wrong or 0]
-        raise UsageError(f"{place}: {text[:50]!r} is no time; allowed are {ISO}" if text else f"{place}: has no time")
-    return times
+        pass
+    row = next(row for row, text in enumerate(texts) if not _is_time(text))
+    came = f"{str(texts[row])[:50]!r} is no time; allowed are {ISO}" if texts[row] else "has no time"
+    raise UsageError(f"{table.place(row, columns[0])}: {came}")
 
 
 def _is_time(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
     try:
         np.datetime64(text, "s")
     except ValueError:
