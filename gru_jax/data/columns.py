@@ -91,7 +91,7 @@ def read_columns(path: Path, options: TableOptions) -> LoadedSequences:
     """
     table = open_table(path, has_header=options.header)
     named = [name for name in (options.sequence, options.group) if name is not None]
-    table.check_columns(named, "column")
+    table.check_columns([name for name in named if not options.is_new or name != options.group], "column")
     targets = options.targets
     lacks_targets = not any(table.has_values(name) for name in targets)
     if lacks_targets and (options.may_lack_targets or options.is_new):
@@ -145,10 +145,11 @@ def _target_values(table: Table, options: TableOptions, targets: Sequence[str]) 
         if len(targets) != 1:
             raise UsageError(f"targets={','.join(targets)}: of classes there is one column")
         texts = table.texts(targets[0])
-        missing = np.flatnonzero(np.isin(texts, MISSING_CLASSES))
+        is_sure = options.kind == "classes" or table.first_line is None  # what is missing in Parquet is null
+        missing = np.flatnonzero(np.isin(texts, "" if is_sure else MISSING_CLASSES))
         if missing.size:
             row = int(missing[0])
-            shown = f", {str(texts[row])!r}" * bool(texts[row])
+            shown = f", {str(texts[row])!r}; task.kind=classes takes that for one" * bool(texts[row])
             raise UsageError(f"{table.place(row, targets[0])}: has no class{shown}")
         return texts, True
     numbers = np.stack([table.numbers(name) for name in targets], axis=1)
@@ -212,7 +213,7 @@ def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targe
         features=("value",),
         target_names=tuple(targets) or options.targets,
         place=place,
-        groups=None if options.group is None else list(table.texts(options.group)),
+        groups=None if options.group is None or options.is_new else list(table.texts(options.group)),
         weights=_weights_of(table, options, [np.array([row]) for row in range(len(values))]),
     )
 
@@ -247,7 +248,9 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
         row = int(rows[sequence][0 if step is None else step])
         return table.place(row, None if feature is None else inputs[feature])
 
-    groups = None if options.group is None else table.texts(options.group)
+    groups = None if options.group is None or options.is_new else table.texts(options.group)
+    if groups is not None and options.window:
+        _check_groups(table, options, groups, rows)
     return LoadedSequences(
         xs=[values[index[: _steps(index, options)]] for index in rows],
         targets=made,
@@ -258,6 +261,17 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
         groups=None if groups is None else [str(groups[index[0]]) for index in rows],
         weights=_weights_of(table, options, rows),
     )
+
+
+def _check_groups(table: Table, options: TableOptions, groups: np.ndarray, rows: Rows) -> None:
+    """Refuse windows of rows of two groups: one of them would have rows of the other."""
+    for index in rows:
+        other = np.flatnonzero(groups[index] != groups[index[0]])
+        if other.size:
+            raise UsageError(
+                f"{table.place(int(index[other[0]]), options.group)}: a window goes on from one group into this; "
+                f"task.sequence={options.group} cuts windows within each"
+            )
 
 
 def _weights_of(table: Table, options: TableOptions, rows: Rows) -> list[float] | None:

@@ -39,7 +39,7 @@ def linear_cka(one: Float[Array, "N P"], other: Float[Array, "N Q"]) -> Float[Ar
 def _centred(values: Float[Array, "N P"]) -> Float[Array, "N P"]:
     """Values less their mean; zero where they differ from it by no more than their rounding."""
     centred = values - values.mean(axis=0, keepdims=True)
-    return jnp.where(jnp.abs(centred).max(axis=0) > rounding_of(values, axis=0), centred, 0.0)
+    return jnp.where(jnp.abs(centred).max(axis=0) <= rounding_of(values, axis=0), 0.0, centred)
 
 
 def dissimilarities(states: Float[Array, "N P"]) -> Float[Array, " M"]:

@@ -46,6 +46,7 @@ class RunDir:
             )
         )  # fmt: skip
         self.written_scores = self.path / "written_scores.json"
+        """How good what the best network of a run with a decoder writes for the test sources is."""
         self.lines = 0
         """Lines of `metrics.jsonl`, as far as this process knows."""
         self.check: Callable[[], None] = lambda: None

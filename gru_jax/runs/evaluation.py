@@ -32,8 +32,6 @@ from gru_jax.training.evaluation import build_evaluator
 from gru_jax.training.splitting import batch_mesh, on_mesh
 from gru_jax.training.step import Trainer
 
-"""In the directory of a run with a decoder, how good what its best network writes for the test sources is."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:

@@ -188,9 +188,9 @@ def backtest(
 
 
 def windows_of_split(task: Forecasting, split: str) -> SplitWindows:
-    """The windows of a split, of those of training the share that is trained on."""
+    """The windows of a split, of those of training the share that is trained on; all where that is of their columns."""
     windows = task.windows(split)
-    if not task.is_chosen(split):
+    if not task.is_chosen(split) or task.separate:
         return windows
     return dataclasses.replace(windows, origins=windows.origins[np.sort(task.order(split))])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -18,6 +19,7 @@ from gru_jax.runs.alignments import alignments_of_run
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.evaluation import answers_of_run
 from gru_jax.runs.forecasts import backtest_run
+from gru_jax.runs.summary import named_baselines
 from gru_jax.tasks.forecasting import Forecasting
 from gru_jax.tasks.scores import CLASS_SCORES, confusion_matrix
 
@@ -28,7 +30,7 @@ ATTENTION, CONFUSION = "attention", "confusion"
 def figures_of_run(rundir: RunDir, config: Config, only: str | None = None) -> dict[str, Figure]:
     """All pictures of a run, by name; those that need its data or network, where one alone is wanted, if it is that."""
     is_done = rundir.summary.is_file()
-    baselines = rundir.read_summary().get("baselines", {}) if is_done else config.task.baselines
+    baselines: Any = named_baselines(rundir.read_summary()) if is_done else config.task.baselines
     learning_curve = plot_learning_curve(rundir.read_metrics(), config.goal[0], baselines)
     drawn = {"learning_curve": learning_curve, **plot_records(rundir.read_flow(), config.model)}
     if not rundir.checkpoints.is_dir():

@@ -50,6 +50,11 @@ def summarise(
     return json.loads(json.dumps(summary), parse_constant=lambda name: None)
 
 
+def named_baselines(summary: Json) -> dict[str, dict[str, float | None]]:
+    """The test metrics of what answers without a network, by names."""
+    return summary.get("baselines") or {MEMORYLESS: summary["baseline"]}  # of a run of an earlier version
+
+
 def baselines_of(summary: Json, metric: str) -> dict[str, float]:
     """What answers without a network score in test by a metric, by their names.
 
@@ -58,8 +63,8 @@ def baselines_of(summary: Json, metric: str) -> dict[str, float]:
         >>> baselines_of({"baselines": {"persistence": {"loss": 0.03}, "chance": {"accuracy": 0.5}}}, "loss")
         {'persistence': 0.03}
     """
-    named = summary.get("baselines") or {MEMORYLESS: summary["baseline"]}  # of a run of an earlier version
-    return {name: metrics[metric] for name, metrics in named.items() if metrics.get(metric) is not None}
+    scores = {name: metrics.get(metric) for name, metrics in named_baselines(summary).items()}
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 def worse_than(summary: Json, metric: str, value: float | None) -> list[str]:

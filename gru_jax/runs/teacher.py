@@ -32,8 +32,8 @@ def teacher_of(config: Config) -> Teacher | None:
         ours, theirs = _says(config), _says(stored.config)
         for name, wanted in ours.items():
             if theirs[name] != wanted:
-                shown = "" if name.startswith("vocabulary") else f" {theirs[name]}, needed are {wanted}"
-                raise UsageError(f"its network has another {name}{shown}")
+                shown = "" if name.startswith("vocabulary") else f": {theirs[name]}, needed is {wanted}"
+                raise UsageError(f"its network differs in {name}{shown}")
     except UsageError as error:
         raise UsageError(f"distillation.teacher={text}: {error}") from error
     return Teacher(build_model(stored.config), jax.tree.map(np.asarray, stored.params))
@@ -55,5 +55,5 @@ def _says(config: Config) -> dict[str, Any]:
         "names of inputs": list(facts.features) if isinstance(facts, DataFacts) else None,
         "names of targets": list(facts.targets) if isinstance(facts, DataFacts) else None,
         "steps of the highway": task.context if isinstance(task, Forecasting) and task.highway else None,
-        "dtype": config.dtype,
+        "double precision": config.dtype == "float64",
     }

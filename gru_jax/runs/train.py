@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from gru_jax.config import Config
-from gru_jax.runs.data_facts import keep_facts
+from gru_jax.runs.data_facts import check_same_inputs, keep_facts
 from gru_jax.runs.directory import RunDir
 from gru_jax.runs.environment import check_memory, describe_environment
 from gru_jax.runs.growth import grown_keys, prolong
@@ -60,12 +60,10 @@ def train_run(
     tokens = config.task.time if config.task.reads_tokens else None
     devices = choose_devices(config.platform, config.devices, config.train.batch_size, config.train.accumulate, tokens)
     device = devices_here(devices)[0]
-    if state == "new":  # what does not fit is said before anything is written
-        teacher_of(config)
-        starting_point(config, tells=False)
-        if config.transfer.is_selective:
-            with precision(config.dtype, config.matmul_precision):
-                TrainedParts(config, build_model(config))
+    if state == "new":
+        _check_start(config)
+    else:
+        check_same_inputs(rundir, config)
     check_memory(config, device, len(devices))
     check_writers(config.writers or ())
     splits = load_splits(config.task, config.resident_mb)
@@ -91,3 +89,16 @@ def train_run(
         stack.enter_context(without_alarms())
         stack.enter_context(jax.default_device(device))
         return SingleRun(config, rundir, splits, devices, stop_requested, on_progress).train_to_the_end()
+
+
+def _check_start(config: Config) -> None:
+    """Say what does not fit of other networks, or of parts, before anything is written.
+
+    Raises:
+        UsageError: something does not.
+    """
+    teacher_of(config)
+    starting_point(config, tells=False)
+    if config.transfer.is_selective:
+        with precision(config.dtype, config.matmul_precision):
+            TrainedParts(config, build_model(config))

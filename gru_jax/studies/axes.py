@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from scipy.stats import qmc
 
+from gru_jax.config import Config
 from gru_jax.errors import UsageError, check_choice, closest
+from gru_jax.settings import flatten
 from gru_jax.user_code import reference
 from gru_jax.values import literal
 from gru_jax.with_arguments import as_section
@@ -121,15 +123,18 @@ def _axis_of_sections(name: str, sections: Sequence[Mapping[str, object]]) -> Ax
 
 
 def _settings_of(written: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Settings by dotted name, as typed; a section with a name of its own, such as a cell, is one of them."""
+    """Settings by dotted name, as typed; a section with a name of its own, such as a cell, is one of them, and so is
+    what is no section, such as the overrides of gates.
+    """
     settings: dict[str, str] = {}
     for key, value in written.items():
+        path = f"{prefix}{key}"
         if not isinstance(value, Mapping):
-            settings[f"{prefix}{key}"] = as_typed(value)
-        elif "name" in value:
-            settings[f"{prefix}{key}"] = _typed_section({k: as_typed(v) for k, v in value.items()})
+            settings[path] = as_typed(value)
+        elif "name" not in value and any(known.startswith(f"{path}.") for known in flatten(Config().to_dict())):
+            settings |= _settings_of(value, f"{path}.")
         else:
-            settings |= _settings_of(value, f"{prefix}{key}.")
+            settings[path] = _typed_section({k: as_typed(v) for k, v in value.items()})
     return settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -56,6 +57,7 @@ class Result:
         parameters: trained numbers in the network.
         minutes: of training, the median over runs.
         device: that it trained on.
+        halved: runs beside these that were halved, and left out: those that were not have been chosen by their scores.
 
     Examples:
         >>> from gru_jax.studies.results import Result
@@ -75,6 +77,7 @@ class Result:
     parameters: int
     minutes: float
     device: str
+    halved: int = 0
 
     @property
     def label(self) -> str:
@@ -111,14 +114,20 @@ def read_results(path: Path, tell_command: TellCommand) -> list[Result]:
     if not (path / STUDY_FILE).is_file():
         return [_result([path], {}, tell_command)]
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    halved: collections.Counter[tuple[tuple[str, str], ...]] = collections.Counter()
     for name, member in read_study_file(path / STUDY_FILE)["members"].items():
         rundir = RunDir(path / MEMBERS / name)
-        if rundir.summary.is_file() and rundir.read_summary()["end_reason"] != EndReason.HALVED:
-            varied = tuple((axis, text) for axis, text in member["labels"].items() if axis not in REPEATED)
-            groups.setdefault(varied, []).append(path / MEMBERS / name)
+        if not rundir.summary.is_file():
+            continue
+        varied = tuple((axis, text) for axis, text in member["labels"].items() if axis not in REPEATED)
+        if rundir.read_summary()["end_reason"] == EndReason.HALVED:
+            halved[varied] += 1
+        else:
+            groups.setdefault(varied, []).append(rundir.path)
     if not groups:
         raise UsageError(f"{path}: no member is done yet; experiments.ablate goes on with it")
-    return [_result(members, dict(varied), tell_command) for varied, members in groups.items()]
+    made = {varied: _result(members, dict(varied), tell_command) for varied, members in groups.items()}
+    return [dataclasses.replace(result, halved=halved[varied]) for varied, result in made.items()]
 
 
 def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
@@ -157,9 +166,10 @@ def _row(number: int, result: Result, published: Sequence[Json]) -> str:
         f"{entry['metric']} {entry['value']} ({entry['network']}; {entry['source']})"
         for entry in _published_of(result, published)
     ]
+    seeds = str(len(result.scores)) + f", {result.halved} more halved" * bool(result.halved)
     cells = [
-        str(number), result.label, "<br>".join(f"{name} {text}" for name, text in result.test.items()),
-        str(len(result.scores)), "<br>".join([f"{result.goal}: {', '.join(baselines)}"] if baselines else ["—"]),
+        str(number), result.label, "<br>".join(f"{name} {text}" for name, text in result.test.items()), seeds,
+        "<br>".join([f"{result.goal}: {', '.join(baselines)}"] if baselines else ["—"]),
         "<br>".join(said) or "—", f"{result.parameters:,}", f"{result.minutes:.1f}",
     ]  # fmt: skip
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -231,11 +231,12 @@ class SearchTrials:
         )
         sign = 1.0 if self.direction == "min" else -1.0
         generations = [list(trials) for _, trials in itertools.groupby(finished, lambda trial: trial.user_attrs[BATCH])]
-        begun = {len(trials) for trials in generations[:-1]} - {batch}
-        if begun:
-            raise UsageError(f"sampling.batch={batch}: the search was begun with {min(begun)}, which it must keep")
+        sizes = [len(trials) for trials in generations]
+        usual = max(sizes, default=batch)
+        if usual > batch or (usual < batch and sizes.count(usual) > 1):
+            raise UsageError(f"sampling.batch={batch}: the search was begun with {usual}, which it must keep")
         for trials in generations:
-            if len(trials) == batch:  # the last may have fewer, where the count was no multiple
+            if len(trials) == batch:  # others ended at a count that was no multiple
                 units = [np.array([unit_of(axis, trial.params[axis.name]) for axis in axes]) for trial in trials]
                 strategy.tell([(unit, sign * trial.value) for unit, trial in zip(units, trials, strict=True)])
         samples = []

@@ -102,14 +102,22 @@ def _read_sources(
 
 
 def _load_splits(files: ReadFiles, options: TableOptions) -> dict[str, LoadedSequences]:
-    """The sequences of every split, of one kind of targets: whole numbers are no classes where others are not."""
+    """The sequences of every split. Whole numbers are no classes where other training targets of tables are not."""
     loaded = {
         split: _load(paths, files.format, dataclasses.replace(options, part=part, may_lack_targets=split == TEST))
         for split, paths, part in files.sources
     }
-    held = {target.dtype.kind for sequences in loaded.values() for target in sequences.targets or ()}
-    if options.kind == "auto" and held == {"U", "f"}:
+    held = {split: {target.dtype.kind for target in read.targets or ()} for split, read in loaded.items()}
+    formats = {format_of(path, files.format) for _, paths, _ in files.sources for path in paths}
+    is_mixed = "f" in held[TRAIN] and any("U" in kinds for kinds in held.values())
+    if options.kind == "auto" and is_mixed and formats <= {"table", "ucr"}:
         return _load_splits(files, dataclasses.replace(options, kind="numbers"))
+    for split, kinds in held.items():
+        if {"U", "f"} <= {*held[TRAIN], *kinds}:
+            raise UsageError(
+                f"{loaded[split].place(0)}: {split} has numbers for targets where others are classes; task.kind says "
+                "what all are"
+            )
     return loaded
 
 
@@ -302,6 +310,10 @@ class Files(Sequences):
             scale_each=self.scale_each, stack=self.stack,
         )  # fmt: skip
 
+    def features_of_files(self) -> tuple[str, ...]:
+        """The names of the inputs as its files have them now."""
+        return tuple(self._files.stored_names()["features"])
+
     def _check_windows_in_folds(self) -> None:
         """Refuse folds whose windows have rows of each other."""
         if self.window is None or self.folds is None or self.divide_by == "group":
@@ -316,7 +328,7 @@ class Files(Sequences):
         if path.suffix == ".npy":
             return super().read_input(path)
         facts, kind_of_file = self.facts, format_of(path, self.format)
-        options = dataclasses.replace(self._table_options, is_new=True, group=None)
+        options = dataclasses.replace(self._table_options, is_new=True)
         if kind_of_file in ("table", "ucr") and not (facts.codes or facts.are_labels):
             options = dataclasses.replace(options, kind="numbers")  # whole ones too
         if kind_of_file == "table" and self.layout == "long":
@@ -334,8 +346,11 @@ class Files(Sequences):
     def check_new(
         self, arrays: Mapping[str, np.ndarray], path: Path, place: Callable[..., str] | None = None
     ) -> Mapping[str, np.ndarray]:
-        """New inputs as they stand in files, which are prepared as those are."""
+        """New inputs as they stand in files, which are prepared as those are; or steps that are stacked already."""
         features = names_in_files(self.facts.features, self.stack)
+        is_stacked = self.stack > 1 and XS in arrays and arrays[XS].shape[-1:] == (len(self.facts.features),)
+        if is_stacked and not self.scale_each:
+            return super().check_new(arrays, path, place)
         arrays = check_input(arrays, path, len(features), self.missing, place)
         count, time, _ = arrays[XS].shape
         lengths = arrays.get(LENGTHS, np.full(count, time))

@@ -134,7 +134,7 @@ class Forecasting(FromFiles):
             raise UsageError(f"gaps={self.gaps}: without effect, rows have no times; needed are time_columns")
         if self.gaps == "fill" and self.missing == "error":
             raise UsageError("gaps=fill: rows put between are missing; task.missing says what they are taken for")
-        if self.missing == "mean" and not self.scale:
+        if self.missing == "mean" and not self.scale and self.stored_facts is None:
             raise UsageError("missing=mean: with scale=false no means are measured; allowed are error, zero, mask")
 
     # Files

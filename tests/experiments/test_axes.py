@@ -228,6 +228,15 @@ def test_sets_of_settings_may_be_nested():
     assert (member.config.model.hidden, member.config.model.init.input) == ((4,), "fan_in_normal")
 
 
+def test_what_is_no_section_is_set_as_a_whole():
+    axis = parse_axis(
+        "gates", {"none": {"model.init.gates": {}}, "z": {"model.init": {"gates": {"z": {"bias": "normal"}}}}}
+    )
+    base = {**STEPS, "model": {"init": {"gates": {"r": {"bias": "normal"}}}}}
+    study = load_study({"base": base, "axes": {"gates": {v.label: v.settings for v in axis.values}}})
+    assert [dict(member.config.model.init.gates) for member in study.members()] == [{}, {"z": {"bias": "normal"}}]
+
+
 def test_axes_that_set_one_key_are_refused_where_they_meet():
     axes = {LR: "0.1,0.2", "i": {"a": {LR: 0.5}, "b": {"train.steps": 5}}}
     with pytest.raises(UsageError, match=r"axes\.i: sets optimizer\.lr, as an axis before it does; allowed is one"):

@@ -177,8 +177,8 @@ def test_values_of_one_setting_are_told_beside_those_at_their_best():
 def test_members_that_were_halved_are_no_pairs():
     """They were trained for less, and so has nothing been learnt of the setting by comparing them."""
     rows = [("a", 0, s, 1.0) for s in range(6)] + [("b", 0, s, 2.0 + 0.1 * s) for s in range(6)]
-    rows += [("b", 1, s, 0.0) for s in range(6)]
-    halved = pl.Series("status", ["done"] * 6 + ["done"] * 4 + ["halved"] * 8)
+    rows += [("b", 1, s, 0.0) for s in range(6)]  # of which the one that is left is the best of all
+    halved = pl.Series("status", ["done"] * 6 + ["done"] * 4 + ["halved"] * 2 + ["done"] + ["halved"] * 5)
     axes = ["x", "lr", "seed"]
     compared = compare_settings(frame_of(rows).with_columns(halved), axes, GOAL, ComparisonRequest("x"))
     assert compared["setting"].to_list() == ["lr = 0", "each at its best: lr = 0 against lr = 0"]

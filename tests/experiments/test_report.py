@@ -428,13 +428,15 @@ def test_members_of_two_studies_that_share_their_ids(whole, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(whole[0], other)
     study = json.loads((other / "study.json").read_text())
+    (other / "study.json").write_text(json.dumps({**study, "changes": {"train.log_steps": "3"}}))
     first = next(iter(study["members"]))
     summary = other / "members" / first / "summary.json"
     frame, _, members = gather([whole[0], other])
     assert frame["member"].n_unique() == len(members) == 2 * len(study["members"])
     assert members[f"other/{first}"] == summary.parent
     assert members[f"{whole[0].name}/{first}"] == whole[0] / "members" / first
-    assert _best_member([whole[0], other], summary.parent).changes.items() >= study["changes"].items()
+    assert _best_member([whole[0], other], summary.parent).changes["train.log_steps"] == "3"
+    assert "train.log_steps" not in _best_member([whole[0], other], members[f"{whole[0].name}/{first}"]).changes
 
 
 def test_a_single_run(tmp_path):

@@ -86,6 +86,11 @@ def test_members_that_diverged_or_were_halved(tmp_path):
         if ended["end_reason"] == "diverged":
             summary.write_text(json.dumps({**ended, "end_reason": "halved"}))
     assert [row.varied["optimizer.lr"] for row in results.run([tmp_path / "study"], tmp_path / "b.md")] == ["0.01"]
+    done = [path for path in tmp_path.glob("study/members/*/summary.json") if '"halved"' not in path.read_text()]
+    done[0].write_text(json.dumps({**json.loads(done[0].read_text()), "end_reason": "halved"}))
+    (row,) = results.run([tmp_path / "study"], tmp_path / "c.md")
+    assert (len(row.scores), row.halved) == (1, 1)
+    assert "| 1, 1 more halved |" in (tmp_path / "c.md").read_text()
 
 
 def test_what_is_published_stands_beside_the_row_it_is_of():

@@ -348,3 +348,8 @@ def test_the_size_of_generations_is_kept(tmp_path):
     simulated(tmp_path, bowl, "cmaes", 12, 4, RANGES)
     with pytest.raises(UsageError, match=r"sampling\.batch=5: the search was begun with 4, which it must keep"):
         simulated(tmp_path, bowl, "cmaes", 17, 5, RANGES)
+
+
+def test_a_count_that_is_no_multiple_of_a_generation_can_grow(tmp_path):
+    for count in (6, 16):
+        assert len(simulated(tmp_path, bowl, "cmaes", count, 4, RANGES)) == count

@@ -138,6 +138,8 @@ def test_what_does_not_vary_is_nan_though_its_mean_is_rounded():
     same, states = jnp.full((1000, 1), 0.1), normal(0, 1000, 3)
     assert np.isnan(inspect.r_squared(same + 1e-3, same)).all()
     assert np.isnan(inspect.linear_cka(jnp.full((1000, 3), 0.1), states))
+    for bad in (jnp.nan, jnp.inf):
+        assert np.isnan(inspect.linear_cka(states.at[3, 1].set(bad), states))
     steps = states[:120].reshape(40, 3, 3)
     assert np.isnan(inspect.probe_over_time(steps, jnp.full((40, 3, 1), 0.1)).scores).all()
     units = inspect.probe_units(steps, jnp.full((40, 3, 1), 0.1))

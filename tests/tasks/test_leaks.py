@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
 
+from experiments import evaluate, train
+from gru_jax.config import load
 from gru_jax.data.checks import measure_features
 from gru_jax.data.columns import TableOptions, read_columns
 from gru_jax.data.npz import read_npz
@@ -46,6 +50,10 @@ def test_folds_of_windows_that_share_rows_are_refused(tmp_path):
         _ = Files(**made, stride=9).facts
     assert Files(**made, stride=10).size("valid") == 10
     assert Files(**made, sequence="g", group="g", divide_by="group").facts.fold_sizes
+    with pytest.raises(
+        UsageError, match=r"line 22, column 'g': a window goes on from one group into this; task.sequence=g"
+    ):
+        _ = Files(**made, group="g", divide_by="group").facts
 
 
 @pytest.mark.parametrize(
@@ -100,11 +108,13 @@ def test_kinds_of_targets_are_one_for_all_files(tmp_path):
     table_of(tmp_path / "a.csv", "x,y", [(i, 1.0) for i in range(10)])
     table_of(tmp_path / "b.csv", "x,y", [(i, 0.5) for i in range(10)])
     made = {"data_dir": str(tmp_path), "targets": ("y",)}
-    for train, valid in (("[ab].csv", "c.csv"), ("a.csv", "b.csv"), ("b.csv", "a.csv")):
+    for fitted, valid in (("[ab].csv", "c.csv"), ("b.csv", "a.csv")):
         table_of(tmp_path / "c.csv", "x,y", [(i, 3.0) for i in range(10)])
-        task = Files(**made, train=train, valid=valid, test="c.csv")
+        task = Files(**made, train=fitted, valid=valid, test="c.csv")
         assert not task.facts.codes
         assert task.read_input(tmp_path / "c.csv")["targets"].tolist() == [[3.0]]
+    with pytest.raises(UsageError, match=r"b\.csv: line 2: valid has numbers for targets where others are cl"):
+        _ = Files(**made, train="a.csv", valid="b.csv", test="a.csv").facts
 
 
 def test_kinds_that_a_file_does_not_have_are_refused(tmp_path):
@@ -120,8 +130,10 @@ def test_kinds_that_a_file_does_not_have_are_refused(tmp_path):
 
 def test_classes_and_sequences_that_are_missing_are_named(tmp_path):
     path = table_of(tmp_path / "t.csv", "id,x,k", [(1, 0, "cat"), (2, 1, "NA"), ("", 2, "dog")])
-    with pytest.raises(UsageError, match="line 3, column 'k': has no class, 'NA'"):
-        read_columns(path, TableOptions(targets=("k",), inputs=("x",), sequence="id"))
+    with pytest.raises(UsageError, match=r"line 3, column 'k': has no class, 'NA'; task\.kind=classes takes that for"):
+        read_columns(path, TableOptions(targets=("k",), inputs=("x",)))
+    read = read_columns(path, TableOptions(targets=("k",), inputs=("x",), kind="classes", window=1))
+    assert [str(target) for target in read.targets or ()] == ["cat", "NA", "dog"]
     path = table_of(tmp_path / "u.csv", "id,x,k", [(1, 0, "cat"), ("", 2, "dog")])
     with pytest.raises(UsageError, match="line 3, column 'id': is empty; needed is its sequence"):
         read_columns(path, TableOptions(targets=("k",), inputs=("x",), sequence="id"))
@@ -179,6 +191,7 @@ def test_what_new_files_may_lack(tmp_path):
     task = Files(data_dir=str(tmp_path), train="t.csv", **made)
     table_of(tmp_path / "new.csv", "x,k,p", [(i, "", 0) for i in range(5)])
     assert "targets" not in task.read_input(tmp_path / "new.csv")
+    assert task.read_input(tmp_path / "new.csv")["xs"].shape == (1, 5, 1)
     task = Files(data_dir=str(tmp_path), train="t.csv", **made | {"sequence": None, "window": 5, "group": None,
                                                                    "divide_by": "time"})  # fmt: skip
     table_of(tmp_path / "new.csv", "x", [(i,) for i in range(5)])
@@ -211,3 +224,32 @@ def test_forecasts_of_numbers_that_are_not_standardised(tmp_path):
     assert scores["loss"] == pytest.approx(scaled["loss"] * 4, rel=0.1)  # the variance of 0 to 6
     with pytest.raises(UsageError, match="missing=mean: with scale=false no means are measured; allowed are error"):
         Forecast("t.csv", **made, scale=False, missing="mean")
+
+
+def test_groups_are_no_steps_of_wide_tables(tmp_path):
+    table_of(tmp_path / "t.csv", "a,b,c,k,p", [(i, i, i, i % 2, i // 6) for i in range(60)])
+    made = {"layout": "wide", "targets": ("k",), "group": "p", "divide_by": "group", **HELD_OUT}
+    task = Files(data_dir=str(tmp_path), train="t.csv", **made)
+    table_of(tmp_path / "new.csv", "a,b,c", [(1, 2, 3)])
+    for name, count in (("t.csv", 60), ("new.csv", 1)):
+        assert task.read_input(tmp_path / name)["xs"].shape == (count, 3, 1)
+
+
+def test_columns_that_a_network_does_not_read_are_said(tmp_path, undrawn):
+    """As of a run of an earlier version, in which a target was an input."""
+    table_of(tmp_path / "t.csv", "a,b,k", [(i, -i, i % 2) for i in range(100)])
+    task = {"name": "files", "data_dir": str(tmp_path), "train": "t.csv", "targets": ("k",), "kind": "classes",
+            "window": 10, **HELD_OUT}  # fmt: skip
+    config = load(
+        {"task": task, "model": {"hidden": (4,)}, "train": {"steps": 2, "batch_size": 4}, "flow": {"every": 0}}
+    )
+    run = train.run(config, tmp_path / "run")
+    known = json.loads((run.path / "data.json").read_text())
+    (run.path / "data.json").write_text(json.dumps({**known, "features": ["a", "b", "k"]}))
+    message = "its network reads a, b, k, and the inputs are a, b now; needed are the same, of which none is a target"
+    with pytest.raises(UsageError, match=message):
+        evaluate.run(run.path)
+    (run.path / "summary.json").unlink()
+    with pytest.raises(UsageError, match=message):
+        train.run(config, run.path)
+    assert (run.path / "checkpoints" / "latest" / "2").is_dir()

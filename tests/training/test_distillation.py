@@ -176,10 +176,10 @@ def test_wrong_use_is_one_line(changes, message, teacher, tmp_path):
 
 def test_a_teacher_of_another_task_and_none_at_all(teacher, tmp_path):
     config = small(distillation={"teacher": str(teacher.path)})
-    with pytest.raises(UsageError, match=r"its network has another inputs 8, needed are 2"):
+    with pytest.raises(UsageError, match=r"its network differs in inputs: 8, needed is 2"):
         train.run(config, tmp_path / "run")
     wide = student(teacher, dtype="float64")
-    with pytest.raises(UsageError, match=r"its network has another dtype float32, needed are float64"):
+    with pytest.raises(UsageError, match=r"its network differs in double precision: False, needed is True"):
         train.run(wide, tmp_path / "run")
     distils = student(teacher)
     trainer, values = Trainer(distils), traced_hyperparameters(distils)

@@ -137,11 +137,10 @@ def test_what_a_forecaster_would_ignore_is_refused():
         forecaster(highway=7).trace(xs)
 
 
-@pytest.mark.parametrize("share", [0.3])
-def test_what_is_told_of_the_training_is_of_what_was_trained_on(share, tmp_path, undrawn):
+def test_what_is_told_of_the_training_is_of_what_was_trained_on(tmp_path, undrawn):
     write(tmp_path / "x.csv", recording())
     task = {"name": "forecast", "file": "x.csv", "time_columns": ("when",), "data_dir": str(tmp_path), "context": 6,
-            "targets": ("a",), "inputs": ("w",), "horizon": HORIZON, "train_share": share}  # fmt: skip
+            "targets": ("a",), "inputs": ("w",), "horizon": HORIZON, "train_share": 0.3}  # fmt: skip
     made = train.run(small(task=task, **SECTIONS), tmp_path / "run")
     metrics = evaluate.run(made, "train").metrics
     windows = backtest.run(made, "train")
@@ -149,6 +148,14 @@ def test_what_is_told_of_the_training_is_of_what_was_trained_on(share, tmp_path,
     assert windows.by_origin["network"].mean() == pytest.approx(metrics["loss"], rel=1e-4)
     with pytest.raises(UsageError, match="resamples=0: allowed are whole numbers from 1"):
         backtest.run(made, resamples=0)
+
+
+def test_where_the_share_is_of_single_columns_all_windows_are_told_of(tmp_path, undrawn):
+    write(tmp_path / "x.csv", recording())
+    task = {"name": "forecast", "file": "x.csv", "time_columns": ("when",), "data_dir": str(tmp_path), "context": 6,
+            "targets": ("a", "b"), "separate": True, "horizon": HORIZON, "train_share": 0.5}  # fmt: skip
+    made = train.run(small(task=task, **SECTIONS), tmp_path / "run")
+    assert backtest.run(made, "train").by_origin.height == made.config.task.size("train")  # half of two columns
 
 
 def test_segments_are_rows_side_by_side():

@@ -264,7 +264,7 @@ def _states_of_run(
             f"against={workdir}: of T, D, O = {', '.join(map(str, sizes[1]))}; allowed are runs of "
             f"{', '.join(map(str, sizes[0]))}, as the one that is looked into"
         )
-    if other.dtype != config.dtype:
+    if "float64" in (other.dtype, config.dtype) and other.dtype != config.dtype:
         raise UsageError(f"against={workdir}: of {other.dtype}; allowed are runs of {config.dtype}")
     params = restore_state(rundir, other, choose_device(other.platform), BEST).params
     same_data = dataclasses.replace(other, task=config.task)

@@ -86,7 +86,8 @@ class Findings(NamedTuple):
     Attributes:
         score: the column that decides; `direction`: min or max of it.
         axes: those that are not repeats.
-        combinations: of their values, best first; equal scores are told apart by the loss.
+        combinations: of their values, best first; equal scores are told apart by the loss, and where most members
+            diverged by the others.
         tied: how many other combinations have the score of the best.
         lead: how sure its place is; None where it or the second has fewer than `FEWEST` members.
         best: id of the best member of the best combination.

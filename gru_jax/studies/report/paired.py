@@ -299,7 +299,7 @@ def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction:
 
 
 def _mean_by_seed(scores: Repeats) -> dict[Any, float]:
-    """The score of each seed: the mean over its folds."""
+    """The score of each seed: the mean over its folds that were not halved."""
     gathered: dict[Any, list[float]] = {}
     for (seed, *_), value in scores.items():
         if value is not None:
@@ -311,8 +311,8 @@ def _best(settings: dict[Any, Repeats], direction: str) -> Any:
     sign = 1 if direction == "min" else -1
 
     def median(key: Any) -> float:
-        scores = list(_mean_by_seed(settings[key]).values())
-        return sign * float(np.median(scores)) if scores else math.inf
+        """Halving is of members: one that is left alone of its setting makes that no better."""
+        return float(np.median([math.inf if score is None else sign * score for score in settings[key].values()]))
 
     return min(settings, key=median)
 
