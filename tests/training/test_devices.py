@@ -65,6 +65,7 @@ def alone(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_eight_devices_and_one_give_the_same_run(tmp_path, alone):
     """Also where a run is saved on eight, gone on with on one, and on eight again."""
     both = tmp_path / "both"
