@@ -213,7 +213,7 @@ def _read_wide(table: Table, options: TableOptions, inputs: Sequence[str], targe
         features=("value",),
         target_names=tuple(targets) or options.targets,
         place=place,
-        groups=None if options.group is None or options.is_new else list(table.texts(options.group)),
+        groups=None if (groups := _groups_of(table, options)) is None else list(groups),
         weights=_weights_of(table, options, [np.array([row]) for row in range(len(values))]),
     )
 
@@ -248,7 +248,7 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
         row = int(rows[sequence][0 if step is None else step])
         return table.place(row, None if feature is None else inputs[feature])
 
-    groups = None if options.group is None or options.is_new else table.texts(options.group)
+    groups = _groups_of(table, options)
     if groups is not None and options.window:
         _check_groups(table, options, groups, rows)
     return LoadedSequences(
@@ -263,15 +263,27 @@ def _read_long(table: Table, options: TableOptions, inputs: Sequence[str], targe
     )
 
 
+def _groups_of(table: Table, options: TableOptions) -> np.ndarray | None:
+    """What must stay together of each row; None where nothing must, as of new data."""
+    return None if options.group is None or options.is_new else table.texts(options.group)
+
+
 def _check_groups(table: Table, options: TableOptions, groups: np.ndarray, rows: Rows) -> None:
     """Refuse windows of rows of two groups: one of them would have rows of the other."""
+    if (change := _first_change(groups, rows)) is not None:
+        raise UsageError(
+            f"{table.place(change[1], options.group)}: a window goes on from one group into this; "
+            f"task.sequence={options.group} cuts windows within each"
+        )
+
+
+def _first_change(values: np.ndarray, rows: Rows) -> tuple[int, int] | None:
+    """Of the first sequence of rows whose values are not all one, its first row and the first that differs from it."""
     for index in rows:
-        other = np.flatnonzero(groups[index] != groups[index[0]])
+        other = np.flatnonzero(values[index] != values[index[0]])
         if other.size:
-            raise UsageError(
-                f"{table.place(int(index[other[0]]), options.group)}: a window goes on from one group into this; "
-                f"task.sequence={options.group} cuts windows within each"
-            )
+            return int(index[0]), int(index[other[0]])
+    return None
 
 
 def _weights_of(table: Table, options: TableOptions, rows: Rows) -> list[float] | None:
@@ -344,12 +356,11 @@ def _targets_of(
         return None
     if options.per_step:
         return [labels[index[options.horizon :]] for index in rows]
-    if are_classes and options.window is None and not options.horizon:
-        for index in rows:
-            other = np.flatnonzero(labels[index] != labels[index[0]])
-            if other.size:
-                raise UsageError(
-                    f"{table.place(int(index[other[0]]), options.targets[0])}: is {labels[index[other[0]]]} where the "
-                    f"sequence began with {labels[index[0]]}; task.per_step=true has a class for each step"
-                )
+    is_of_sequence = are_classes and options.window is None and not options.horizon
+    if is_of_sequence and (change := _first_change(labels, rows)) is not None:
+        first, other = change
+        raise UsageError(
+            f"{table.place(other, options.targets[0])}: is {labels[other]} where the sequence began with "
+            f"{labels[first]}; task.per_step=true has a class for each step"
+        )
     return [np.asarray(labels[index[-1]]) for index in rows]

@@ -10,6 +10,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -222,12 +223,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def csv_rows(text: str, separator: str = ",") -> Any:
+    """A reader of the rows of a text of CSV, which raises `csv.Error`; of fields of any length."""
+    csv.field_size_limit(LONGEST_FIELD)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+
+
 def _check_fields(path: Path, rows: bytes, separator: str, count: int, first_line: int) -> int:
     """How many rows there are, none of which has more or fewer fields than there are columns, as polars would take."""
     needed = f"there are {count} columns, separated by {separator!r}"
     if b'"' in rows:
-        csv.field_size_limit(LONGEST_FIELD)
-        reader, number = csv.reader(io.StringIO(rows.decode(), newline=""), delimiter=separator, strict=True), 0
+        reader, number = csv_rows(rows.decode(), separator), 0
         try:
             for number, fields in enumerate(reader, 1):  # noqa: B007
                 if len(fields) != count:

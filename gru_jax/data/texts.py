@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-from gru_jax.data.tables import LONGEST_FIELD, open_table, read_text
+from gru_jax.data.tables import csv_rows, open_table, read_text
 from gru_jax.errors import UsageError, closest, listing
 
 
@@ -90,9 +89,8 @@ def load_labelled_texts(path: Path, text: str, label: str, *, has_header: bool =
     lines = load_text(path).rstrip("\n").split("\n")
     rows = [line.split("\t") for line in lines]
     if path.suffix == ".csv":
-        csv.field_size_limit(LONGEST_FIELD)
         try:
-            rows = list(csv.reader(io.StringIO("\n".join(lines), newline=""), strict=True))
+            rows = list(csv_rows("\n".join(lines)))
         except csv.Error as error:
             raise UsageError(f"{path}: {error}") from error
     names = rows.pop(0) if has_header else [f"column{i + 1}" for i in range(len(rows[0]))]

@@ -77,7 +77,7 @@ def representational_similarity(one: Float[Array, "N P"], other: Float[Array, "N
         1.0
     """
     _check_pair(one, other)
-    ranks = [rankdata(dissimilarities(a)) for a in map(in_single_precision, (one, other.astype(one.dtype)))]
+    ranks = [rankdata(dissimilarities(a)) for a in (one, other.astype(one.dtype))]
     x, y = (r - r.mean() for r in ranks)
     return (x * y).sum() / jnp.sqrt(jnp.square(x).sum() * jnp.square(y).sum())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,16 +64,14 @@ def keep_failure(directory: Path, device: Device, failure: Failure) -> None:
     store.close()
 
 
-def read_failure(
-    directory: Path, device: Device, trainer: Trainer, load: Callable[[str], Mapping[str, Any]]
-) -> Failure:
+def read_failure(directory: Path, device: Device, trainer: Trainer, splits: Mapping[str, Mapping[str, Any]]) -> Failure:
     """What `keep_failure` saved last.
 
     Args:
         directory: of the run's checkpoints.
         device: for the arrays.
         trainer: of the run.
-        load: gives the data of a split, or anything with their types and shapes.
+        splits: their data, or anything with the types and shapes of these.
 
     Raises:
         UsageError: there is nothing, or it is damaged.
@@ -84,7 +82,7 @@ def read_failure(
     index = np.zeros(config.train.batch_size, np.int32)
     store = Checkpoints(directory, device, read_only=True, kinds=(FAILED,))
     split = str(store.metadata(FAILED).get("split"))
-    data = load(split) if split in SPLITS else {}
+    data = splits.get(split, {})
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in data.items()}
     if split == SPLITS[0]:
         batch = jax.eval_shape(trainer.batch, 0, shapes, index)

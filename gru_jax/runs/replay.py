@@ -79,7 +79,7 @@ def replay_failure(workdir: str | os.PathLike[str]) -> tuple[str | None, list[st
             replay = _of_member(rundir, trainer, device)
         else:
             splits = load_splits(config.task, config.resident_mb)
-            replay = Replay(read_failure(rundir.checkpoints, device, trainer, splits.__getitem__))
+            replay = Replay(read_failure(rundir.checkpoints, device, trainer, splits))
         failure = replay.failure
         where = explain(trainer, failure.params, failure.batch)
         if where is None and failure.split == "train":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import math
 import operator
@@ -131,11 +132,18 @@ def _settings_of(written: Mapping[str, object], prefix: str = "") -> dict[str, s
         path = f"{prefix}{key}"
         if not isinstance(value, Mapping):
             settings[path] = as_typed(value)
-        elif "name" not in value and any(known.startswith(f"{path}.") for known in flatten(Config().to_dict())):
+        elif "name" not in value and path in _sections():
             settings |= _settings_of(value, f"{path}.")
         else:
             settings[path] = _typed_section({k: as_typed(v) for k, v in value.items()})
     return settings
+
+
+@functools.cache
+def _sections() -> frozenset[str]:
+    """The sections of a config, by dotted name."""
+    keys = [key.split(".") for key in flatten(Config().to_dict())]
+    return frozenset(".".join(parts[:i]) for parts in keys for i in range(1, len(parts)))
 
 
 def _typed_section(section: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gru_jax.data.files import data_root, files_by_name
-from gru_jax.data.formats import files_of_splits
+from gru_jax.data.formats import files_of_splits, matching_files
 from gru_jax.data.texts import load_text, split_text
 from gru_jax.data.vocabulary import TokenKind, build_vocabulary
 from gru_jax.errors import UsageError
@@ -212,8 +212,8 @@ class TextFiles(LanguageModel):
     test_fraction: float | None = setting(None, low=1e-6, high=0.999, kw_only=True)
 
     def _paths(self, split: str) -> list[Path]:
-        patterns = {name: getattr(self, name) for name in SPLITS}
-        return files_of_splits(data_root(self.data_dir), patterns).get(split, [])
+        pattern = getattr(self, split)
+        return [] if pattern is None else matching_files(data_root(self.data_dir), pattern)
 
     def _check_splits(self) -> None:
         """Refuse a split of which it is not clear what it consists of."""
@@ -230,7 +230,8 @@ class TextFiles(LanguageModel):
 
     def text_files(self) -> Sequence[Path]:
         self._check_splits()
-        return [path for split in SPLITS for path in self._paths(split)]
+        files = files_of_splits(data_root(self.data_dir), {split: getattr(self, split) for split in SPLITS})
+        return [path for paths in files.values() for path in paths]
 
     def data_files(self) -> Mapping[str, Path]:
         return files_by_name(self.data_dir, self.text_files)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from gru_jax.data.arrays import LENGTHS, XS
 from gru_jax.data.files import data_root, files_by_name
-from gru_jax.data.formats import files_of_splits
+from gru_jax.data.formats import files_of_splits, matching_files
 from gru_jax.settings import setting
 from gru_jax.tasks.base import SPLITS, FromFiles
 
@@ -59,12 +59,12 @@ class TextTables(FromFiles):
 
     def tables(self, split: str) -> list[Path]:
         """The files of a split."""
-        patterns = {name: getattr(self, name) for name in SPLITS}
-        return files_of_splits(data_root(self.data_dir), patterns)[split]
+        return matching_files(data_root(self.data_dir), getattr(self, split))
 
     def text_files(self) -> Sequence[Path]:
         """The files that are read, of all splits."""
-        return [path for split in SPLITS for path in self.tables(split)]
+        files = files_of_splits(data_root(self.data_dir), {split: getattr(self, split) for split in SPLITS})
+        return [path for paths in files.values() for path in paths]
 
     def data_files(self) -> Mapping[str, Path]:
         return files_by_name(self.data_dir, self.text_files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -169,15 +169,20 @@ def mean_over_examples(values: Float[Array, " B"], batch: Batch) -> Float[Array,
 
 def check_monitor(config: Config, data: Mapping[str, Any]) -> None:
     """Raise `UsageError` where the metric that `train.monitor` names is none of the task's on such data."""
-    if config.train.monitor is None:
-        return
+    if config.train.monitor is not None:
+        trace_on_example(config, data, lambda trace, batch: ())
 
-    def metrics(data: PyTree) -> PyTree:
+
+def trace_on_example(config: Config, data: Mapping[str, Any], then: Callable[[Trace, Batch], PyTree]) -> None:
+    """Trace a new network on one example of validation data, and what is done with it then; nothing is computed."""
+
+    def passed(data: PyTree) -> PyTree:
         model = build_model(config)
         batch = draw_batch(config, data, split_key("valid", 0), jnp.zeros(1, jnp.int32))
-        return run_network(config, model, model.init(jax.random.key(0)), batch)[1]
+        trace, metrics = run_network(config, model, model.init(jax.random.key(0)), batch)
+        return metrics, then(trace, batch)
 
-    jax.eval_shape(metrics, {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in data.items()})
+    jax.eval_shape(passed, {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in data.items()})
 
 
 def zero_perturbations(config: Config, model: Functional, batch: Batch) -> tuple[tuple[Array, ...], ...]:

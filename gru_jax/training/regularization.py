@@ -16,8 +16,8 @@ from gru_jax.errors import UsageError
 from gru_jax.nn import CellPlace, Functional, LayerTrace, Trace
 from gru_jax.nn.parts import nested, with_leaves
 from gru_jax.norms import euclidean_norm
-from gru_jax.tasks import Batch, split_key
-from gru_jax.training.network import build_model, draw_batch, mean_over_examples, run_network
+from gru_jax.tasks import Batch
+from gru_jax.training.network import mean_over_examples, trace_on_example
 from gru_jax.unroll import valid_steps
 
 EMBEDDING = "embedding"
@@ -54,16 +54,8 @@ def regularised_loss(
 
 def check_label_smoothing(config: Config, data: Mapping[str, Any]) -> None:
     """Raise `UsageError` where labels are to be smoothed and the targets of such data are no classes."""
-    if not config.regularization.label_smoothing:
-        return
-
-    def smoothed(data: PyTree) -> Float[Array, " B"]:
-        model = build_model(config)
-        batch = draw_batch(config, data, split_key("valid", 0), jnp.zeros(1, jnp.int32))
-        trace, _ = run_network(config, model, model.init(jax.random.key(0)), batch)
-        return uniform_cross_entropy(config, trace.outputs, batch)
-
-    jax.eval_shape(smoothed, {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in data.items()})
+    if config.regularization.label_smoothing:
+        trace_on_example(config, data, lambda trace, batch: uniform_cross_entropy(config, trace.outputs, batch))
 
 
 def uniform_cross_entropy(config: Config, outputs: Array, batch: Batch) -> Float[Array, " B"]:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from gru_jax.errors import ArgumentError, check_argument
 from gru_jax.studies.axes import REPEATS
-from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, HALVED, SEED, member_scores
+from gru_jax.studies.report.findings import CONFIDENCE, FEWEST_TO_RESAMPLE, HALVED, member_scores
 from gru_jax.studies.report.table import STATUS, value_of_label
 
 FEWEST_PAIRS = FEWEST_TO_RESAMPLE  # of fewer there is no interval: their spread is a guess
@@ -288,8 +288,7 @@ def _rows(
 
 def _by_setting(part: pl.DataFrame, names: Sequence[str], score: str, direction: str) -> dict[Any, Repeats]:
     """By setting, the score of each seed and fold."""
-    repeats = [SEED, *(name for name in REPEATS if name != SEED)]
-    columns = {name: part[name].to_list() if name in part.columns else [None] * part.height for name in repeats}
+    columns = {name: part[name].to_list() if name in part.columns else [None] * part.height for name in REPEATS}
     keys = part.select(names).rows() if names else [()] * part.height
     scores: dict[Any, Repeats] = {}
     values = member_scores(part, score, direction).tolist()
